@@ -1,0 +1,237 @@
+"""The table of backbones, and where their weights come from: `weights/`, the Hugging Face cache, the hub."""
+
+import json
+import logging
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+DEFAULT = "dinov2-small"
+OFFLINE_DEFAULT = "dinov2-small-offline"
+SALIENCY = "dinov2-small-saliency"
+CONNECT_TIMEOUT = 4.0  # seconds until the hub counts as out of reach
+WEIGHT_FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
+
+DINOV3_LICENCE = "DINOv3 License (gated)"
+OFFLINE_NOTICE = (
+    "Offline default: a DINOv2 ViT-S/14 rebuilt from the package index, close to facebook/dinov2-small but not it. "
+    "For the official weights run `dinodemo weights fetch dinov2-small` where huggingface.co can be reached."
+)
+SALIENCY_NOTICE = "A DINOv2 ViT-S/14 damaged by saliency tuning: a start for fine-tuning experiments, not for judging."
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """Describe one backbone: a row of the table, or a folder or hub id that was opened by hand."""
+
+    name: str
+    hub_id: str | None
+    width: int
+    depth: int
+    heads: int
+    patch_size: int
+    registers: int
+    licence: str
+    download_mb: int
+    gated: bool = False
+    revision: str | None = None  # a hub commit, where the safetensors are not on the main branch
+    notice: str = ""  # shown wherever the backbone is in use
+
+    @property
+    def label(self) -> str:
+        """Return one line for a picker."""
+        extra = f", {self.registers} registers" if self.registers else ""
+        return f"{self.name} · ViT-{self.width}x{self.depth}/{self.patch_size}{extra}"
+
+
+def _row(name, hub_id, shape, patch, registers, licence, mb, **extra) -> Backbone:
+    width, depth, heads = shape
+    return Backbone(name, hub_id, width, depth, heads, patch, registers, licence, mb, **extra)
+
+
+_S, _B, _L, _G = (384, 12, 6), (768, 12, 12), (1024, 24, 16), (1536, 40, 24)
+_APACHE = "Apache-2.0"
+
+_ROWS = [
+    _row(OFFLINE_DEFAULT, None, _S, 14, 0, "Apache-2.0, MIT (wheel)", 90, notice=OFFLINE_NOTICE),
+    *(
+        _row(f"dinov2-{size}{suffix}", f"facebook/dinov2-{suffix[1:] + '-' if suffix else ''}{size}", shape, 14, regs,
+             _APACHE, mb)
+        for suffix, regs in (("", 0), ("-with-registers", 4))
+        for size, shape, mb in (("small", _S, 88), ("base", _B, 346), ("large", _L, 1218), ("giant", _G, 4546))
+    ),
+    _row("dino-vits16", "facebook/dino-vits16", _S, 16, 0, _APACHE, 87, revision="refs/pr/1"),
+    _row("dino-vits8", "facebook/dino-vits8", _S, 8, 0, _APACHE, 87),
+    _row("dino-vitb16", "facebook/dino-vitb16", _B, 16, 0, _APACHE, 343, revision="refs/pr/7"),
+    _row("dino-vitb8", "facebook/dino-vitb8", _B, 8, 0, _APACHE, 343),
+    *(
+        _row(f"dinov3-{size}", f"facebook/dinov3-{size}-pretrain-lvd1689m", shape, 16, 4, DINOV3_LICENCE, mb, gated=True)
+        for size, shape, mb in (("vits16", _S, 86), ("vits16plus", _S, 115), ("vitb16", _B, 343), ("vitl16", _L, 1212))
+    ),
+    _row(SALIENCY, None, _S, 14, 0, "Apache-2.0, MIT (wheel)", 90, notice=SALIENCY_NOTICE),
+]  # fmt: skip
+BACKBONES = {row.name: row for row in _ROWS}
+
+
+class HubUnreachable(RuntimeError):
+    """Say that the hub did not answer, so that a caller may fall back to the offline default."""
+
+
+def weights_root() -> Path:
+    """Return the folder of local weights: $DINODEMO_WEIGHTS, else `weights/` beside the package."""
+    return Path(os.environ.get("DINODEMO_WEIGHTS") or Path(__file__).resolve().parent.parent / "weights")
+
+
+def is_complete(folder: Path) -> bool:
+    """Tell whether a folder holds a configuration and every safetensors file that its index names."""
+    if not (folder / "config.json").is_file():
+        return False
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (OSError, ValueError, KeyError):
+            return False
+        return all((folder / shard).is_file() for shard in shards)
+    return (folder / "model.safetensors").is_file()
+
+
+def find_local(name: str) -> Path | None:
+    """Return the folder with a backbone's weights, if they are on this machine; never touches the network."""
+    row = BACKBONES.get(name)
+    if row:
+        folder = weights_root() / row.name
+        if is_complete(folder):
+            return folder
+        return _cached(row.hub_id, row.revision) if row.hub_id else None
+    folder = Path(name)
+    if folder.is_dir():
+        return _model_folder(folder)
+    return _cached(name, None) if _is_hub_id(name) else None
+
+
+def default_backbone() -> str:
+    """Name the backbone to start with: the official default if it is here, else the offline one if it is here."""
+    if find_local(DEFAULT) is None and find_local(OFFLINE_DEFAULT) is not None:
+        return OFFLINE_DEFAULT
+    return DEFAULT
+
+
+def resolve(name: str) -> tuple[Backbone, Path]:
+    """Find a backbone's row and folder of weights; download what is missing.
+
+    name: a row of `BACKBONES`, a local folder (a finished training run too), or a hub id such as "org/model".
+    Where the hub cannot be reached, the default backbone falls back to the offline default, with a warning in the log
+    and in the row's notice. Raises ValueError for unknown names, RuntimeError when weights cannot be had.
+    """
+    folder = find_local(name)
+    if folder is None:
+        try:
+            folder = fetch(name)
+        except HubUnreachable as error:
+            if name != DEFAULT:
+                raise
+            log.warning("%s; using the offline default instead", error)
+            row, folder = resolve(OFFLINE_DEFAULT)
+            return replace(row, notice=f"huggingface.co is out of reach. {row.notice}"), folder
+    return BACKBONES.get(name) or describe(name, folder), folder
+
+
+def fetch(name: str) -> Path:
+    """Download a backbone's weights, with a progress bar on stderr, and return their folder."""
+    row = BACKBONES.get(name)
+    if row and row.hub_id is None:
+        from . import weights  # here, because weights.py reads this table
+
+        return weights.build(row.name)
+    if row is None and not _is_hub_id(name):
+        known = ", ".join(BACKBONES)
+        raise ValueError(f"no backbone, folder or hub id called {name!r}; known names: {known}")
+    return _download(row.hub_id if row else name, row)
+
+
+def describe(name: str, folder: Path) -> Backbone:
+    """Read a row out of a model folder's config.json; raises ValueError if it is no ViT with patch tokens."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    try:
+        width, depth, heads = config["hidden_size"], config["num_hidden_layers"], config["num_attention_heads"]
+        patch = config["patch_size"]
+    except KeyError as error:
+        kind = config.get("model_type", "unknown")
+        raise ValueError(f"{name} is a {kind!r} model without {error}; expected a ViT with patch tokens") from error
+    size = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
+    return Backbone(
+        name=name,
+        hub_id=None,
+        width=width,
+        depth=depth,
+        heads=heads,
+        patch_size=patch if isinstance(patch, int) else patch[0],
+        registers=config.get("num_register_tokens", 0) or 0,
+        licence="see its model card",
+        download_mb=round(size / 1e6),
+    )
+
+
+def _model_folder(folder: Path) -> Path:
+    """Accept a model folder or a training run, whose model lies in export/."""
+    for candidate in (folder, folder / "export"):
+        if is_complete(candidate):
+            return candidate
+    raise ValueError(
+        f"{folder} holds no complete model: expected config.json and model.safetensors in it or in its export/ folder"
+    )
+
+
+def _is_hub_id(name: str) -> bool:
+    return bool(re.fullmatch(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", name)) and ".." not in name
+
+
+def _cached(hub_id: str, revision: str | None) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
+    except (LocalEntryNotFoundError, OSError):
+        return None
+    return folder if is_complete(folder) else None
+
+
+def _download(hub_id: str, row: Backbone | None) -> Path:
+    """Download config and safetensors into the Hugging Face cache; raises HubUnreachable, RuntimeError, ValueError."""
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.utils import httpx  # the hub's own HTTP client, whichever version it uses
+
+    revision = row.revision if row else None
+    try:
+        # one short question first: a hub that cannot be reached must fail in seconds, not in retries
+        files = HfApi().model_info(hub_id, revision=revision, timeout=CONNECT_TIMEOUT).siblings or []
+        if not any(f.rfilename.endswith(".safetensors") for f in files):
+            raise ValueError(f"{hub_id} offers no safetensors files; other formats can run code and are not loaded")
+        folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(WEIGHT_FILES),
+                                        etag_timeout=CONNECT_TIMEOUT))  # fmt: skip
+    except GatedRepoError as error:
+        raise RuntimeError(_gated_message(hub_id)) from error
+    except RepositoryNotFoundError as error:
+        if row and row.gated:
+            raise RuntimeError(_gated_message(hub_id)) from error
+        raise ValueError(f"there is no public model {hub_id!r} on huggingface.co; check the spelling") from error
+    except HfHubHTTPError as error:
+        raise RuntimeError(f"huggingface.co refused {hub_id}: {error}; try again later") from error
+    except (httpx.HTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise HubUnreachable(f"huggingface.co cannot be reached for {hub_id} ({type(error).__name__})") from error
+    if not is_complete(folder):
+        raise RuntimeError(f"the download of {hub_id} is not complete; try again, it continues where it stopped")
+    return folder
+
+
+def _gated_message(hub_id: str) -> str:
+    return (
+        f"{hub_id} is gated: accept its licence at https://huggingface.co/{hub_id} with your account, make a read token "
+        "at https://huggingface.co/settings/tokens and set it as the environment variable HF_TOKEN"
+    )

