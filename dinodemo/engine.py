@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +52,7 @@ class Engine:
         device: str = "auto",
         dtype: str = "auto",
         cache: SharedCache | None = None,
-        device_lock: threading.Lock | None = None,
+        device_lock: AbstractContextManager | None = None,
     ):
         self.device = devices.choose_device(device)
         self.dtype = devices.choose_dtype(dtype, self.device)

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +32,7 @@ class Scheduler:
     run(rgbs, options) gets (B, H, W, 3) uint8 and returns one result a picture.
     """
 
-    def __init__(self, run: Callable[[np.ndarray, tuple], list[Any]], device_lock: threading.Lock, merge: bool):
+    def __init__(self, run: Callable[[np.ndarray, tuple], list[Any]], device_lock: AbstractContextManager, merge: bool):
         self._run, self._device_lock, self._merge = run, device_lock, merge
         self._waiting: list[Request] = []
         self._lock = threading.Lock()
