@@ -68,8 +68,8 @@ _ROWS = [
     _row("dino-vitb16", "facebook/dino-vitb16", _B, 16, 0, _APACHE, 343, revision="refs/pr/7"),
     _row("dino-vitb8", "facebook/dino-vitb8", _B, 8, 0, _APACHE, 343),
     *(
-        _row(f"dinov3-{size}", f"facebook/dinov3-{size}-pretrain-lvd1689m", shape, 16, 4, DINOV3_LICENCE, mb, gated=True)
-        for size, shape, mb in (("vits16", _S, 86), ("vits16plus", _S, 115), ("vitb16", _B, 343), ("vitl16", _L, 1212))
+        _row(f"dinov3-{s}", f"facebook/dinov3-{s}-pretrain-lvd1689m", shape, 16, 4, DINOV3_LICENCE, mb, gated=True)
+        for s, shape, mb in (("vits16", _S, 86), ("vits16plus", _S, 115), ("vitb16", _B, 343), ("vitl16", _L, 1212))
     ),
     _row(SALIENCY, None, _S, 14, 0, "Apache-2.0, MIT (wheel)", 90, notice=SALIENCY_NOTICE),
 ]  # fmt: skip
@@ -232,6 +232,6 @@ def _download(hub_id: str, row: Backbone | None) -> Path:
 
 def _gated_message(hub_id: str) -> str:
     return (
-        f"{hub_id} is gated: accept its licence at https://huggingface.co/{hub_id} with your account, make a read token "
-        "at https://huggingface.co/settings/tokens and set it as the environment variable HF_TOKEN"
+        f"{hub_id} is gated: accept its licence at https://huggingface.co/{hub_id} with your account, make a "
+        "read token at https://huggingface.co/settings/tokens and set it as the environment variable HF_TOKEN"
     )

@@ -28,14 +28,16 @@ Progress = Callable[[int, int | None], None]  # done, total (None when it is not
 
 @dataclass(frozen=True)
 class Raw:
-    """Hold one picture's output of the network as float32 arrays: tokens a layer (T, D), rows (L, heads, r, T)."""
+    """Hold one picture's output of the network as float32 arrays: what `vit.Tokens` holds for a batch."""
 
-    layers: dict[int, np.ndarray]
-    rows: np.ndarray | None
+    layers: dict[int, np.ndarray]  # layer -> (T, D)
+    rows: np.ndarray | None  # (L, heads, r, T)
+    norms: np.ndarray  # (T,)
 
     @property
     def nbytes(self) -> int:
-        return sum(a.nbytes for a in self.layers.values()) + (0 if self.rows is None else self.rows.nbytes)
+        rows = 0 if self.rows is None else self.rows.nbytes
+        return sum(a.nbytes for a in self.layers.values()) + rows + self.norms.nbytes
 
 
 class Engine:
@@ -259,6 +261,7 @@ class Engine:
         return Features(
             cls=cls, patches=patches, registers=registers, image_size=tuple(image_size), input_size=tuple(input_size),
             backbone=self.backbone.name, layer_attention=layer_attention, prefix_attention=prefix_attention,
+            patch_norms=raw.norms[1 + self.backbone.registers :].reshape(patches.shape[:2]),
         )  # fmt: skip
 
 
@@ -287,7 +290,8 @@ def _outcome(job):
 
 def _to_raw(output: Tokens, i: int) -> Raw:
     layers = {layer: _read_only(tokens[i]) for layer, tokens in output.layers.items()}
-    return Raw(layers, None if output.rows is None else _read_only(output.rows[i]))
+    rows = None if output.rows is None else _read_only(output.rows[i])
+    return Raw(layers, rows, _read_only(output.norms[i]))
 
 
 def _read_only(tensor: torch.Tensor) -> np.ndarray:

@@ -21,11 +21,11 @@ class Features:
     backbone: str  # name of the backbone that made them
     layer_attention: np.ndarray | None = None  # (L, heads, h, w) CLS to patches, not renormalised; None unless asked
     prefix_attention: np.ndarray | None = None  # (L, heads, 1 + R) CLS to itself and to the registers
+    patch_norms: np.ndarray | None = None  # (h, w) L2 norms of the last layer's patch tokens before the final norm
 
     def __post_init__(self):
-        for array in (self.cls, self.patches, self.registers, self.layer_attention, self.prefix_attention):
-            if array is not None:
-                array.flags.writeable = False
+        for array in self._arrays():
+            array.flags.writeable = False
 
     @property
     def attention(self) -> np.ndarray | None:
@@ -40,5 +40,8 @@ class Features:
     @property
     def nbytes(self) -> int:
         """Return the memory held, in bytes."""
-        arrays = (self.cls, self.patches, self.registers, self.layer_attention, self.prefix_attention)
-        return sum(a.nbytes for a in arrays if a is not None)
+        return sum(array.nbytes for array in self._arrays())
+
+    def _arrays(self) -> list[np.ndarray]:
+        arrays = (self.cls, self.patches, self.registers, self.layer_attention, self.prefix_attention, self.patch_norms)
+        return [a for a in arrays if a is not None]

@@ -181,7 +181,7 @@ def resize(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def fit_within(rgb: np.ndarray, longest: int) -> np.ndarray:
-    """Shrink (H, W, 3) uint8 so that its longer side is at most `longest`; smaller pictures are returned as they are."""
+    """Shrink (H, W, 3) uint8 so that its longer side is at most `longest`; smaller ones are returned as they are."""
     height, width = rgb.shape[:2]
     scale = longest / max(height, width)
     if scale >= 1:

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, AutoModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.utils import logging as transformers_logging
 
@@ -35,10 +35,14 @@ class AttentionRows:
         self.layers.append(logits.softmax(dim=-1))
 
 
-def _sdpa_with_rows(module, query, key, value, attention_mask, scaling=None, attention_rows=None, **kwargs):
+def _sdpa_with_rows(
+    module, query, key, value, attention_mask, scaling=None, dropout=0.0, attention_rows=None, **kwargs
+):
+    """Attend as transformers' attention functions do: (B, heads, T, head_dim) in, (B, T, heads, head_dim) out."""
     if attention_rows is not None:
         attention_rows.record(query, key, query.shape[-1] ** -0.5 if scaling is None else scaling)
-    return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    mixed = scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling)
+    return mixed.transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register(ATTENTION_NAME, _sdpa_with_rows)
@@ -51,6 +55,7 @@ class Tokens:
 
     layers: dict[int, Tensor]  # layer (0 to depth-1) -> (B, T, D) after the final norm
     rows: Tensor | None  # (B, L, heads, r, T) float32 attention rows
+    norms: Tensor  # (B, T) float32 L2 norms of the last layer's tokens before the final norm, which would level them
 
 
 class VisionTransformer:
@@ -84,15 +89,21 @@ class VisionTransformer:
         if recorder:
             options["attention_rows"] = recorder
         earlier = [i for i in layers if i != self.last_layer]
-        output = self.module(pixel_values=pixels, output_hidden_states=bool(earlier), **options)
+        norms: list[Tensor] = []
+        watch = self._final_norm.register_forward_pre_hook(lambda _, x: norms.append(x[0].float().norm(dim=-1)))
+        try:
+            output = self.module(pixel_values=pixels, output_hidden_states=bool(earlier), **options)
+        finally:
+            watch.remove()
         tokens = {self.last_layer: output.last_hidden_state}
         for layer in earlier:  # hidden_states[0] is the embedding
             tokens[layer] = self._final_norm(output.hidden_states[layer + 1])
         rows = torch.stack(recorder.layers, dim=1) if recorder else None  # [B, L, heads, r, T]
-        return Tokens(tokens, rows)
+        return Tokens(tokens, rows, norms[0])
 
-    def _final_norm(self, hidden: Tensor) -> Tensor:
-        return (self.module.layernorm if hasattr(self.module, "layernorm") else self.module.norm)(hidden)
+    @property
+    def _final_norm(self) -> nn.Module:
+        return self.module.layernorm if hasattr(self.module, "layernorm") else self.module.norm
 
     def _check(self) -> None:
         """Run two by three patches, so that a model of another kind is refused when it is loaded, not later."""
@@ -126,7 +137,7 @@ def load_module(name: str, folder: Path) -> nn.Module:
         raise ValueError(f"the weights of {name} in {folder} cannot be loaded: {error}") from error
     missing = [key for key in report["missing_keys"] if not any(unused in key for unused in _UNUSED_KEYS)]
     if missing:
-        raise ValueError(f"the weights of {name} lack {len(missing)} parameters, such as {missing[0]}; fetch them again")
+        raise ValueError(f"the weights of {name} lack {len(missing)} parameters, e.g. {missing[0]}; fetch them again")
     return module.eval().requires_grad_(False)
 
 

@@ -1,0 +1,98 @@
+"""Arrays to pictures: colour maps, overlays, sheets. Everything is RGB uint8."""
+
+import io
+
+import cv2
+import numpy as np
+from PIL import Image
+
+COLOUR_MAPS = {
+    "inferno": cv2.COLORMAP_INFERNO,
+    "viridis": cv2.COLORMAP_VIRIDIS,
+    "magma": cv2.COLORMAP_MAGMA,
+    "plasma": cv2.COLORMAP_PLASMA,
+    "turbo": cv2.COLORMAP_TURBO,
+    "cividis": cv2.COLORMAP_CIVIDIS,
+    "jet": cv2.COLORMAP_JET,
+    "grey": None,
+}
+
+
+def normalise(values: np.ndarray) -> np.ndarray:
+    """Stretch an array to 0..1 by its own range; a constant array becomes zeros."""
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    return ((values - low) / (high - low) if high > low else np.zeros_like(values)).astype(np.float32)
+
+
+def colourise(values: np.ndarray, colour_map: str = "inferno") -> np.ndarray:
+    """Map (h, w) values from 0 to 1 to (h, w, 3) RGB uint8; raises ValueError for an unknown colour map."""
+    if colour_map not in COLOUR_MAPS:
+        raise ValueError(f"colour map must be one of {', '.join(COLOUR_MAPS)}, got {colour_map!r}")
+    levels = (np.clip(np.nan_to_num(values), 0, 1) * 255).round().astype(np.uint8)
+    code = COLOUR_MAPS[colour_map]
+    if code is None:
+        return np.repeat(levels[..., None], 3, axis=-1)
+    return cv2.cvtColor(cv2.applyColorMap(levels, code), cv2.COLOR_BGR2RGB)
+
+
+def enlarge(values: np.ndarray, size: tuple[int, int], smooth: bool = True) -> np.ndarray:
+    """Resample (h, w) or (h, w, c) float32 to `size` (H, W): bicubic, or nearest so that patches stay visible."""
+    how = cv2.INTER_CUBIC if smooth else cv2.INTER_NEAREST
+    return cv2.resize(np.ascontiguousarray(values, dtype=np.float32), (size[1], size[0]), interpolation=how)
+
+
+def overlay(
+    rgb: np.ndarray, values: np.ndarray, opacity: float = 0.6, colour_map: str = "inferno", smooth: bool = True
+) -> np.ndarray:
+    """Lay a heat map over a photo: rgb (H, W, 3) uint8, values (h, w); zeros in values stay transparent if any is zero.
+
+    Values are stretched to their own range. opacity from 0 (photo only) to 1 (map only).
+    """
+    heat = np.clip(enlarge(normalise(values), rgb.shape[:2], smooth), 0, 1)
+    colours = colourise(heat, colour_map)
+    weight = np.full(rgb.shape[:2], opacity, np.float32)
+    if (values == 0).any():  # a map cut by its mass: hide what was cut
+        weight *= np.clip(enlarge((values > 0).astype(np.float32), rgb.shape[:2], smooth), 0, 1)
+    return blend(rgb, colours, weight)
+
+
+def blend(rgb: np.ndarray, colours: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Mix two (H, W, 3) uint8 pictures: weight (H, W) is the second one's share, 0 to 1."""
+    weight = weight[..., None]
+    return (rgb * (1 - weight) + colours * weight).round().astype(np.uint8)
+
+
+def pca_picture(
+    colours: np.ndarray, size: tuple[int, int], smooth: bool = False, background: np.ndarray | None = None
+) -> np.ndarray:
+    """Draw (h, w, 3) colours in 0..1 with nan off the foreground at `size` (H, W): black, or a faint photo, there.
+
+    background: (H, W, 3) uint8 photo to show, dimmed, where there is no colour.
+    """
+    inside = np.isfinite(colours[..., 0]).astype(np.float32)
+    weight = np.clip(enlarge(inside, size, smooth), 0, 1)
+    # weighted, so that no black bleeds in over the edge of the foreground
+    filled = enlarge(np.nan_to_num(colours) * inside[..., None], size, smooth) / np.maximum(weight, 1e-3)[..., None]
+    picture = (np.clip(filled, 0, 1) * 255).round().astype(np.uint8)
+    weight = (weight > 0.5).astype(np.float32)
+    under = np.zeros_like(picture) if background is None else (background // 4).astype(np.uint8)
+    return blend(under, picture, weight)
+
+
+def mark_patch(rgb: np.ndarray, patch: tuple[int, int], grid: tuple[int, int]) -> np.ndarray:
+    """Outline one patch, (row, column) of a (h, w) grid, on a copy of a photo."""
+    (row, column), (h, w), (height, width) = patch, grid, rgb.shape[:2]
+    top_left = (column * width // w, row * height // h)
+    bottom_right = ((column + 1) * width // w, (row + 1) * height // h)
+    thick = max(2, round(max(height, width) / 320))
+    marked = np.ascontiguousarray(rgb).copy()
+    cv2.rectangle(marked, top_left, bottom_right, (0, 0, 0), thick + 2)
+    cv2.rectangle(marked, top_left, bottom_right, (255, 255, 255), thick)
+    return marked
+
+
+def png_bytes(rgb: np.ndarray) -> bytes:
+    """Encode (H, W, 3) uint8 as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
