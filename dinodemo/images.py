@@ -16,7 +16,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # An allow-list: Pillow's other readers include some that start programs (EPS) or are rarely fuzzed.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF", "JPEG2000", "PPM", "ICO")
+# JPEG stands for MPO too, which has no opener of its own.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF", "JPEG2000", "PPM", "ICO")
 ACCEPTED = "JPEG, PNG, WebP, GIF, HEIC, AVIF, TIFF or BMP"
 
 pillow_heif.register_heif_opener()
