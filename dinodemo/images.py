@@ -3,6 +3,8 @@
 import hashlib
 import io
 import math
+import struct
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +21,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 # JPEG stands for MPO too, which has no opener of its own.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF", "JPEG2000", "PPM", "ICO")
 ACCEPTED = "JPEG, PNG, WebP, GIF, HEIC, AVIF, TIFF or BMP"
+
+# Pillow's readers raise all of these on damaged or truncated data.
+DAMAGE = (OSError, ValueError, SyntaxError, EOFError, LookupError, ArithmeticError, TypeError, AttributeError,
+          RuntimeError, struct.error, zlib.error)  # fmt: skip
 
 pillow_heif.register_heif_opener()
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # so that Pillow neither warns below our limit nor decodes above twice of it
@@ -77,10 +83,11 @@ def load_image(source: ImageSource) -> np.ndarray:
 
 def _from_file(path: Path) -> np.ndarray:
     try:
-        with path.open("rb") as stream:
-            return _from_stream(stream, path.name)
+        stream = path.open("rb")
     except OSError as error:
         raise ValueError(f"{path.name}: cannot be read ({error.strerror or error}); check the path") from error
+    with stream:
+        return _from_stream(stream, path.name)
 
 
 def _from_stream(stream, name: str) -> np.ndarray:
@@ -91,12 +98,15 @@ def _from_stream(stream, name: str) -> np.ndarray:
     if b"<svg" in head.lower():
         raise ValueError(f"{name} is an SVG drawing, not a photo; export it as PNG first")
     try:
-        with Image.open(stream, formats=FORMATS) as image:
-            return _from_pil(image, name)
+        image = Image.open(stream, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise ValueError(_too_large(name)) from error
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} is not a picture that can be read; use {ACCEPTED}") from error
+    except DAMAGE as error:
+        raise ValueError(_damaged(name, error)) from error
+    with image:
+        return _from_pil(image, name)
 
 
 def _from_pil(image: Image.Image, name: str) -> np.ndarray:
@@ -109,11 +119,10 @@ def _from_pil(image: Image.Image, name: str) -> np.ndarray:
         image.load()
         # after load(): some formats learn their orientation only then
         return np.array(_to_rgb(ImageOps.exif_transpose(image)))
-    except ValueError as error:
-        raise ValueError(f"{name} is damaged ({error}); copy or export it again") from error
-    except (OSError, SyntaxError, EOFError, IndexError, OverflowError, TypeError, KeyError, RuntimeError) as error:
-        # Pillow's decoders raise all of these on damaged or truncated data
-        raise ValueError(f"{name} is truncated or damaged ({error}); copy or export it again") from error
+    except Image.DecompressionBombError as error:  # a frame larger than the header said
+        raise ValueError(_too_large(name)) from error
+    except DAMAGE as error:
+        raise ValueError(_damaged(name, error)) from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -156,6 +165,10 @@ def _too_large(name: str, width: int = 0, height: int = 0) -> str:
     return f"{name}{size} has more than {MAX_PIXELS // 1_000_000} million pixels; scale it down and try again"
 
 
+def _damaged(name: str, error: Exception) -> str:
+    return f"{name} is truncated or damaged ({error}); copy or export it again"
+
+
 def grid_size(size: tuple[int, int], resolution: int, patch_size: int) -> tuple[int, int]:
     """Return the patch grid (h, w) for a picture of `size` (H, W): aspect kept, h*w about (resolution/patch_size)**2.
 
@@ -192,6 +205,10 @@ def fit_within(rgb: np.ndarray, longest: int) -> np.ndarray:
 
 def center_crop(rgb: np.ndarray, resolution: int) -> np.ndarray:
     """Resize the shorter side to resolution * 256/224 and cut out the central square: the classification protocol."""
+    # the ends of a strip first: enlarged whole it would fill the memory, and only its middle counts
+    reach = 4 * min(rgb.shape[:2])
+    top, left = max(0, (rgb.shape[0] - reach) // 2), max(0, (rgb.shape[1] - reach) // 2)
+    rgb = rgb[top : top + reach, left : left + reach]
     height, width = rgb.shape[:2]
     short = round(resolution * 256 / 224)
     scale = short / min(height, width)
