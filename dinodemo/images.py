@@ -196,10 +196,13 @@ def resize(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def fit_within(rgb: np.ndarray, longest: int) -> np.ndarray:
     """Shrink (H, W, 3) uint8 so that its longer side is at most `longest`; smaller ones are returned as they are."""
+    return rgb if max(rgb.shape[:2]) <= longest else scale_to(rgb, longest)
+
+
+def scale_to(rgb: np.ndarray, longest: int) -> np.ndarray:
+    """Resize (H, W, 3) uint8, up or down, so that its longer side is `longest`."""
     height, width = rgb.shape[:2]
     scale = longest / max(height, width)
-    if scale >= 1:
-        return rgb
     return resize(rgb, (max(1, round(height * scale)), max(1, round(width * scale))))
 
 

@@ -3,16 +3,24 @@
 import logging
 import threading
 from collections import OrderedDict
+from typing import TYPE_CHECKING
 
-from . import backbones, devices
+from . import backbones
 from .cache import SharedCache
-from .engine import CACHE_BYTES, Engine
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+CACHE_BYTES = 1 << 30
 
 log = logging.getLogger(__name__)
 
 
 class EnginePool:
-    """Hand out engines by backbone name. Whoever still uses a dropped engine keeps it until done."""
+    """Hand out engines by backbone name. Whoever still uses a dropped engine keeps it until done.
+
+    torch is imported by the first `get`, so that a server can show its page before.
+    """
 
     def __init__(self, device: str = "auto", dtype: str = "auto"):
         self._device, self._dtype = device, dtype
@@ -22,7 +30,7 @@ class EnginePool:
         self._loading: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
-    def get(self, name: str) -> Engine:
+    def get(self, name: str) -> "Engine":
         """Return the engine of a backbone; loads (and downloads) it once, however many ask at the same time."""
         with self._lock:
             loading = self._loading.setdefault(name, threading.Lock())
@@ -31,6 +39,8 @@ class EnginePool:
                 if name in self._engines:
                     self._engines.move_to_end(name)
                     return self._engines[name]
+            from .engine import Engine
+
             self._make_room(name)
             engine = Engine(name, self._device, self._dtype, cache=self._cache, device_lock=self._device_lock)
             with self._lock:
@@ -44,6 +54,8 @@ class EnginePool:
 
     def _make_room(self, name: str) -> None:
         """Drop the engines used longest ago until the new one fits twice (weights and work)."""
+        from . import devices
+
         row = backbones.BACKBONES.get(name)
         needed = 2 * (row.download_mb if row else 500) * 1_000_000
         device = devices.choose_device(self._device)

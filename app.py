@@ -1,0 +1,12 @@
+"""Builds and launches the web app; also the entry of a Hugging Face Space."""
+
+import os
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before Gradio is imported
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+from dinodemo import settings
+from dinodemo.ui.app import launch
+
+if __name__ == "__main__":
+    launch(settings.parse())

@@ -1,0 +1,56 @@
+"""Table of contents of the web app: header, tabs, and how it is launched."""
+
+import threading
+from pathlib import Path
+
+import gradio as gr
+
+from ..pool import EnginePool
+from ..settings import Settings
+from .attention_tab import build_attention_tab
+from .header import build_header
+from .pca_tab import build_pca_tab
+from .services import Services
+
+TITLE = "dinodemo"
+SUBTITLE = "See, use and adapt what self-supervised vision features know about your own pictures."
+MAX_UPLOAD = "100mb"
+CACHE_SWEEP = (600, 6 * 3600)  # seconds: how often uploads are swept, and how old they may grow
+CSS = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
+FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # none from the network
+
+
+def build_app(services: Services) -> gr.Blocks:
+    """Lay out the whole page; loads no backbone."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CACHE_SWEEP) as demo:
+        gr.Markdown(f"# {TITLE}\n{SUBTITLE}", elem_id="title")
+        header = build_header(services, demo)
+        with gr.Tabs():
+            with gr.Tab("Attention", id="attention") as tab:
+                build_attention_tab(services, header, tab)
+            with gr.Tab("Patch PCA", id="pca") as tab:
+                build_pca_tab(services, header, tab)
+    return demo
+
+
+def launch(settings: Settings, block: bool = True) -> gr.Blocks:
+    """Build and serve the app; the backbone loads in the background once the page can be opened."""
+    services = Services(settings, EnginePool(settings.device))
+    demo = build_app(services)
+    demo.queue(default_concurrency_limit=8, max_size=200)
+    demo.launch(
+        server_name=settings.host, server_port=settings.port, share=settings.share, prevent_thread_lock=True,
+        max_file_size=MAX_UPLOAD, show_error=False, run_history=False, ssr_mode=False, css=CSS,
+        theme=gr.themes.Default(primary_hue="indigo", **FONTS),
+    )  # fmt: skip
+    threading.Thread(target=_warm_up, args=(services,), name="warm-up", daemon=True).start()
+    if block:
+        demo.block_thread()
+    return demo
+
+
+def _warm_up(services: Services) -> None:
+    """Load the backbone and run it once, so that the first person does not wait for imports and allocations."""
+    import numpy as np
+
+    services.pool.get(services.settings.backbone).features(np.zeros((224, 224, 3), np.uint8), 224)

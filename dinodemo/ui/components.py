@@ -1,0 +1,93 @@
+"""Parts that several tabs use: photo input, example photos, downloads."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import gradio as gr
+
+from ..images import Photo, load_photo
+from ..render import COLOUR_MAPS
+from .errors import as_message, friendly
+from .services import shrink
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+DOWNLOAD_AGE = 3600  # seconds that a prepared download is kept
+
+
+def example_photos() -> list[str]:
+    """List the shipped photos."""
+    return [str(path) for path in sorted(ASSETS.glob("*.jpg"))]
+
+
+def example_gallery(elem_id: str) -> gr.Gallery:
+    """Make a strip of the shipped photos; its select event tells which one was taken."""
+    return gr.Gallery(example_photos(), label="Examples", show_label=False, columns=5, height="auto", buttons=[],
+                      allow_preview=False, elem_id=elem_id, elem_classes="examples", object_fit="cover")  # fmt: skip
+
+
+def decode_upload(path: str | Path, name: str | None = None) -> Photo:
+    """Read an uploaded file; raises gr.Error with the reason."""
+    try:
+        return shrink(load_photo(path, name))
+    except ValueError as error:
+        raise as_message(error) from error
+
+
+def photo_input(label: str, elem_id: str, **options) -> gr.Image:
+    """Make an image input that hands a `Photo` (or None) to handlers, read by our own decoder.
+
+    Gradio's own reader fails without a message on damaged files and decodes before any size check.
+    """
+    component = gr.Image(label=label, elem_id=elem_id, sources=["upload", "clipboard", "webcam"],
+                         buttons=["fullscreen"], **options)  # fmt: skip
+
+    def preprocess(payload) -> Photo | None:
+        return decode_upload(payload.path, payload.orig_name) if payload else None
+
+    component.preprocess = preprocess
+    return component
+
+
+def colour_map_picker() -> gr.Dropdown:
+    """Make the picker of colour maps."""
+    return gr.Dropdown(list(COLOUR_MAPS), value="inferno", label="Colour map", min_width=120)
+
+
+def download_button(
+    label: str, make: Callable[..., tuple[str, bytes]], inputs: Sequence, elem_id: str, size: str = "sm"
+) -> gr.Button:
+    """Make a button whose file is produced when it is clicked. make(*inputs) returns (file name, content)."""
+    button = gr.Button(label, size=size, elem_id=elem_id)
+    carrier = gr.DownloadButton(visible="hidden", elem_id=f"{elem_id}-file")
+
+    @friendly
+    def prepare(*values):
+        return write_download(*make(*values))
+
+    # Gradio's DownloadButton only offers a file that existed before the click
+    click = f"() => setTimeout(() => document.querySelector('#{elem_id}-file')?.click(), 150)"
+    button.click(prepare, list(inputs), carrier, show_progress="hidden", api_visibility="private").success(
+        None, None, None, js=click
+    )
+    return button
+
+
+def write_download(name: str, content: bytes) -> str:
+    """Write a file for download into a fresh folder with an unguessable name; older ones are removed."""
+    root = Path(tempfile.gettempdir()) / "dinodemo-downloads"
+    root.mkdir(mode=0o700, exist_ok=True)
+    for old in root.iterdir():
+        if time.time() - old.stat().st_mtime > DOWNLOAD_AGE:
+            shutil.rmtree(old, ignore_errors=True)
+    path = Path(tempfile.mkdtemp(dir=root)) / name
+    path.write_bytes(content)
+    return str(path)
+
+
+def stem(name: str) -> str:
+    """Make a file name's stem safe to use in a download's name."""
+    kept = "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(name).stem)
+    return kept[:60] or "picture"
