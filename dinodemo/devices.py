@@ -82,7 +82,12 @@ def _available_ram() -> int:
 
 def _cgroup_free_ram() -> float:
     limit, used = _read("/sys/fs/cgroup/memory.max").strip(), _read("/sys/fs/cgroup/memory.current").strip()
-    return max(int(limit) - int(used), 0) if limit.isdigit() and used.isdigit() else float("inf")
+    if not (limit.isdigit() and used.isdigit()):
+        return float("inf")
+    stat = dict(line.split() for line in _read("/sys/fs/cgroup/memory.stat").splitlines())
+    # the page cache counts as used, but the kernel gives it back when asked
+    page_cache = int(stat.get("inactive_file", 0)) + int(stat.get("active_file", 0))
+    return max(int(limit) - int(used) + page_cache, 0)
 
 
 def _cgroup_cpus() -> float | None:

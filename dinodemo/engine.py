@@ -169,8 +169,11 @@ class Engine:
     def _raw(self, photo: Photo, resolution: int, crop: str | None, layers, row_tokens) -> tuple[np.ndarray, Raw, bool]:
         rgb = network_input(photo.rgb, resolution, self.backbone.patch_size, crop)
         key = (photo.digest, self._identity, resolution, crop, layers, row_tokens)
-        most = self._check_fits(rgb.shape[:2])
-        raw, cached = self._cache.get(key, lambda: self._scheduler.ask(Request(rgb, (layers, row_tokens)), most))
+
+        def compute() -> Raw:  # only here is memory needed: what is cached is given out however little is free
+            return self._scheduler.ask(Request(rgb, (layers, row_tokens)), self._check_fits(rgb.shape[:2]))
+
+        raw, cached = self._cache.get(key, compute)
         return rgb, raw, cached
 
     def _prepare(self, image: ImageSource | Photo, resolution: int, crop: str | None):
