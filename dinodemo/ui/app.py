@@ -17,6 +17,15 @@ SUBTITLE = "See, use and adapt what self-supervised vision features know about y
 MAX_UPLOAD = "100mb"
 CACHE_SWEEP = (600, 6 * 3600)  # seconds: how often uploads are swept, and how old they may grow
 CSS = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
+# Gradio's sliders report their release to the mouse only; this gives the keyboard the same
+KEYBOARD_RELEASE = """() => {
+  let timer;
+  document.addEventListener('keyup', (event) => {
+    if (!event.target.matches('input[type=range]')) return;
+    clearTimeout(timer);
+    timer = setTimeout(() => event.target.dispatchEvent(new PointerEvent('pointerup', {bubbles: true})), 500);
+  });
+}"""
 FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # none from the network
 
 
@@ -27,9 +36,9 @@ def build_app(services: Services) -> gr.Blocks:
         header = build_header(services, demo)
         with gr.Tabs():
             with gr.Tab("Attention", id="attention") as tab:
-                build_attention_tab(services, header, tab)
+                build_attention_tab(services, header, tab, demo)
             with gr.Tab("Patch PCA", id="pca") as tab:
-                build_pca_tab(services, header, tab)
+                build_pca_tab(services, header, tab, demo)
     return demo
 
 
@@ -40,7 +49,7 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
     demo.queue(default_concurrency_limit=8, max_size=200)
     demo.launch(
         server_name=settings.host, server_port=settings.port, share=settings.share, prevent_thread_lock=True,
-        max_file_size=MAX_UPLOAD, show_error=False, run_history=False, ssr_mode=False, css=CSS,
+        max_file_size=MAX_UPLOAD, show_error=False, run_history=False, ssr_mode=False, css=CSS, js=KEYBOARD_RELEASE,
         theme=gr.themes.Default(primary_hue="indigo", **FONTS),
     )  # fmt: skip
     threading.Thread(target=_warm_up, args=(services,), name="warm-up", daemon=True).start()

@@ -8,7 +8,7 @@ from ..images import Photo
 from ..tasks.attention import patch_at
 from . import attention_view as draw
 from .attention_view import Look, View
-from .components import colour_map_picker, decode_upload, download_button, example_gallery, example_photos, photo_input
+from .components import colour_map_picker, decode_upload, download_button, example_gallery, example_photos, photo_input, remember
 from .errors import friendly
 from .header import Header
 from .services import DISPLAY_SIDE, ENGINE_QUEUE, Services
@@ -51,10 +51,10 @@ class Outputs:
         return [*self.pictures(), self.heads, self.norms, self.note, self.status]
 
 
-def build_attention_tab(services: Services, header: Header, tab: gr.Tab) -> None:
+def build_attention_tab(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> None:
     """Build the tab's components and wire them."""
     view = gr.State(None, time_to_live=4 * 3600)
-    with gr.Row():
+    with gr.Row(elem_classes="work"):
         with gr.Column(scale=2, min_width=320):
             photo = photo_input("Photo", "attention-photo", height=280)
             examples = example_gallery("attention-examples")
@@ -62,6 +62,7 @@ def build_attention_tab(services: Services, header: Header, tab: gr.Tab) -> None
             point_x, point_y, ask = _point_controls()
         with gr.Column(scale=3, min_width=320):
             outputs = _outputs(view, controls)
+    remember(page, "attention", [controls.opacity, controls.colour_map, controls.smooth])
     _wire_photo(services, header, tab, view, photo, examples, controls, outputs)
     _wire_controls(view, controls, outputs)
     _wire_point(services, view, photo, (point_x, point_y, ask), controls, outputs)
@@ -97,13 +98,14 @@ def _outputs(view: gr.State, controls: Controls) -> Outputs:
         download_button("Download PNG", _picture_file, [view, *controls.all()], "attention-png")
         download_button("Download raw (.npz)", _raw_file, [view], "attention-npz")
     with gr.Row():
-        point_attention = gr.Image(label="Where the clicked patch looks", elem_id="point-attention", height=240, **image)
-        point_cosine = gr.Image(label="What resembles the clicked patch", elem_id="point-cosine", height=240, **image)
+        image["height"] = 240
+        point_attention = gr.Image(label="Where the clicked patch looks", elem_id="point-attention", **image)
+        point_cosine = gr.Image(label="What resembles the clicked patch", elem_id="point-cosine", **image)
     heads = gr.Gallery(label="All heads of this layer: click one to select it", columns=3, height="auto", buttons=[],
                        allow_preview=False, elem_id="attention-heads", format="jpeg", object_fit="contain")  # fmt: skip
     with gr.Accordion("Token norms", open=False):
         norms = gr.Image(label="Norms of the last layer's tokens: sinks stand out", elem_id="attention-norms",
-                         height=260, **image)  # fmt: skip
+                         **image)  # fmt: skip
     return Outputs(overlay, point_attention, point_cosine, heads, norms, note, status)
 
 

@@ -53,4 +53,6 @@ def _is_internal(error: Exception) -> bool:
 
 
 def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+    first = text.split(" ", 1)[0]
+    start = text[:1].upper() + text[1:] if first.isalpha() else text  # file names stay as they are
+    return start + ("" if text.endswith((".", "!", "?")) else ".")

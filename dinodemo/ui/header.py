@@ -6,6 +6,7 @@ import gradio as gr
 
 from ..backbones import BACKBONES
 from ..images import grid_size
+from .components import remember
 from .errors import friendly
 from .services import ENGINE_QUEUE, Services, backbone_choices
 
@@ -62,6 +63,7 @@ def build_header(services: Services, page: gr.Blocks) -> Header:
     resolution.release(settle, [backbone, resolution], [cost, ready], **live)
     page.load(greet, [backbone, resolution], [notice, cost], **{**ENGINE_QUEUE, "show_progress": "hidden"},
               api_visibility="private")  # fmt: skip
+    remember(page, "header", [resolution])
     return Header(backbone, resolution, ready)
 
 

@@ -9,7 +9,7 @@ import gradio as gr
 from ..images import Photo, load_photo
 from ..tasks.pca import PatchPCA
 from . import pca_view as draw
-from .components import ASSETS, download_button
+from .components import ASSETS, download_button, remember
 from .errors import friendly
 from .header import Header
 from .pca_view import KEPT_COMPONENTS, Look, View
@@ -37,11 +37,11 @@ class Outputs:
         return [self.pictures, self.explained, self.status]
 
 
-def build_pca_tab(services: Services, header: Header, tab: gr.Tab) -> None:
+def build_pca_tab(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> None:
     """Build the tab's components and wire them."""
     view = gr.State(None, time_to_live=4 * 3600)
     basis = gr.State(None)
-    with gr.Row():
+    with gr.Row(elem_classes="work"):
         with gr.Column(scale=2, min_width=320):
             files = gr.File(label="Photos (1 to 8)", file_count="multiple", elem_id="pca-photos", height=170)
             with gr.Row():
@@ -59,6 +59,7 @@ def build_pca_tab(services: Services, header: Header, tab: gr.Tab) -> None:
                 download_button("Save basis", _basis_file, inputs, "pca-save")
             with gr.Accordion("Apply a saved basis", open=False):
                 loader = gr.File(label="Basis (.npz)", height=130, elem_id="pca-load")
+    remember(page, "pca", controls[-3:])
     _wire(services, header, tab, (view, basis, files, examples, stop, loader), controls, outputs)
 
 
@@ -72,8 +73,10 @@ def _controls() -> list:
                           interactive=True, info="Moving it switches to the manual threshold.")  # fmt: skip
     with gr.Row():
         choices = list(range(1, KEPT_COMPONENTS + 1))
-        colours = [gr.Dropdown(choices, value=i, label=f"{colour} is", min_width=90, elem_id=f"pca-{colour.lower()}",
-                               info="component") for i, colour in enumerate(("Red", "Green", "Blue"), start=1)]  # fmt: skip
+        colours = [
+            gr.Dropdown(choices, value=i, label=f"{name} is component", min_width=90, elem_id=f"pca-{name.lower()}")
+            for i, name in enumerate(("Red", "Green", "Blue"), start=1)
+        ]
     with gr.Row():
         smooth = gr.Checkbox(False, label="Smooth", min_width=90, elem_id="pca-smooth")
         backdrop = gr.Checkbox(True, label="Dim photo behind", min_width=120)

@@ -1,0 +1,46 @@
+# Every target sets up what it needs by itself; the stamps make the second start immediate.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WEIGHTS := weights/.ready
+
+.PHONY: run test bench lint clean
+
+run: $(VENV)/.run $(WEIGHTS)
+	$(BIN)/python app.py $(ARGS)
+
+test: $(VENV)/.dev $(WEIGHTS) chromium
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/.dev $(WEIGHTS)
+	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/.dev: requirements.txt requirements-dev.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
+	touch $@ $(VENV)/.run
+
+# the official default where the hub can be reached, else the offline one
+$(WEIGHTS): | $(VENV)/.run
+	$(BIN)/python -m dinodemo.cli weights fetch
+	touch $@
+
+.PHONY: chromium
+chromium:
+	@command -v chromium >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && apt-get install -y -qq chromium fonts-dejavu-core; \
+	  else echo "The browser tests need Chromium: install your system's package 'chromium' and try again." >&2; exit 1; fi; }
+
+clean:
+	rm -rf $(VENV) $(WEIGHTS)
