@@ -93,7 +93,7 @@ def is_complete(folder: Path) -> bool:
     if index.is_file():
         try:
             shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # cut off, or not an index at all
             return False
         return all((folder / shard).is_file() for shard in shards)
     return (folder / "model.safetensors").is_file()
@@ -107,9 +107,8 @@ def find_local(name: str) -> Path | None:
         if is_complete(folder):
             return folder
         return _cached(row.hub_id, row.revision) if row.hub_id else None
-    folder = Path(name)
-    if folder.is_dir():
-        return _model_folder(folder)
+    if os.path.isdir(name):  # unlike Path.is_dir it says no to names that no file system takes
+        return _model_folder(Path(name))
     return _cached(name, None) if _is_hub_id(name) else None
 
 
@@ -155,7 +154,10 @@ def fetch(name: str) -> Path:
 
 def describe(name: str, folder: Path) -> Backbone:
     """Read a row out of a model folder's config.json; raises ValueError if it is no ViT with patch tokens."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    try:
+        config = dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{folder / 'config.json'} is damaged ({error}); write or fetch it again") from error
     try:
         width, depth, heads = config["hidden_size"], config["num_hidden_layers"], config["num_attention_heads"]
         patch = config["patch_size"]
@@ -224,7 +226,10 @@ def _download(hub_id: str, row: Backbone | None) -> Path:
     except HfHubHTTPError as error:
         raise RuntimeError(f"huggingface.co refused {hub_id}: {error}; try again later") from error
     except (httpx.HTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise HubUnreachable(f"huggingface.co cannot be reached for {hub_id} ({type(error).__name__})") from error
+        raise HubUnreachable(
+            f"huggingface.co cannot be reached for {hub_id} ({type(error).__name__}); "
+            "check the network, or put config.json and model.safetensors into a folder and name that"
+        ) from error
     if not is_complete(folder):
         raise RuntimeError(f"the download of {hub_id} is not complete; try again, it continues where it stopped")
     return folder

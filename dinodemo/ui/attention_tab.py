@@ -8,7 +8,16 @@ from ..images import Photo
 from ..tasks.attention import patch_at
 from . import attention_view as draw
 from .attention_view import Look, View
-from .components import colour_map_picker, decode_upload, download_button, example_gallery, example_photos, photo_input, remember
+from .components import (
+    browser_copy,
+    colour_map_picker,
+    decode_upload,
+    download_button,
+    example_gallery,
+    example_photos,
+    photo_input,
+    remember,
+)
 from .errors import friendly
 from .header import Header
 from .services import DISPLAY_SIDE, ENGINE_QUEUE, Services
@@ -118,7 +127,7 @@ def _wire_photo(services, header, tab, view, photo, examples, controls, outputs)
     def on_photo(given: Photo | None, backbone: str, resolution: float):
         if given is None:
             raise ValueError("no photo was given; drop one on the field first")
-        return analyse(services, given, backbone, resolution)
+        return *analyse(services, given, backbone, resolution), browser_copy(given)
 
     @friendly
     def on_example(backbone: str, resolution: float, event: gr.SelectData):
@@ -132,7 +141,7 @@ def _wire_photo(services, header, tab, view, photo, examples, controls, outputs)
         return analyse(services, current.photo, backbone, resolution)
 
     events = [
-        photo.upload(on_photo, [photo, *chosen], after, **run),
+        photo.upload(on_photo, [photo, *chosen], [*after, photo], **run),
         examples.select(on_example, chosen, [*after, photo], **run),
         header.ready.change(refresh, [view, *chosen], after, **run),
         tab.select(refresh, [view, *chosen], after, **run),

@@ -8,18 +8,25 @@ from pathlib import Path
 
 import gradio as gr
 
-from ..images import Photo, load_photo
+from ..images import Photo, fit_within, load_photo
 from ..render import COLOUR_MAPS
 from .errors import as_message, friendly
-from .services import shrink
+from .services import DISPLAY_SIDE, shrink
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
+BROWSER_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif", ".bmp")
 DOWNLOAD_AGE = 3600  # seconds that a prepared download is kept
 
 
 def example_photos() -> list[str]:
     """List the shipped photos."""
     return [str(path) for path in sorted(ASSETS.glob("*.jpg"))]
+
+
+def browser_copy(photo: Photo):
+    """Return the photo as an array if browsers cannot show its file, else no update."""
+    shown = Path(photo.name).suffix.lower() in BROWSER_SUFFIXES
+    return gr.skip() if shown else fit_within(photo.rgb, DISPLAY_SIDE)
 
 
 def example_gallery(elem_id: str) -> gr.Gallery:

@@ -1,0 +1,112 @@
+"""The real app, served by a process of its own, and Debian's Chromium to use it as a person does."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from dinodemo.backbones import OFFLINE_DEFAULT, find_local
+
+ROOT = Path(__file__).resolve().parents[2]
+SCREENSHOTS = Path(__file__).parent / "screenshots"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM_ARGUMENTS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+HARMLESS = re.compile("Method not implemented|AbortError|Failed to load resource: .*manifest")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(item.fspath).parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def app_url(tmp_path_factory):
+    """Start `python app.py` on a free port; gives its address once it answers."""
+    if find_local(OFFLINE_DEFAULT) is None:
+        pytest.skip(f"{OFFLINE_DEFAULT} is not in weights/; run `dinodemo weights fetch`")
+    log = tmp_path_factory.mktemp("app") / "log.txt"
+    environment = {**os.environ, "BACKBONE": OFFLINE_DEFAULT, "GRADIO_TEMP_DIR": str(log.parent / "uploads"),
+                   "PYTHONUNBUFFERED": "1"}  # fmt: skip
+    environment.pop("PORT", None)
+    with log.open("w") as stream:
+        server = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=stream, stderr=stream)
+    try:
+        yield _wait_for_address(server, log)
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def _wait_for_address(server: subprocess.Popen, log: Path) -> str:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and server.poll() is None:
+        found = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
+        if found:
+            urllib.request.urlopen(found[0], timeout=30).close()
+            return found[0]
+        time.sleep(0.2)
+    raise RuntimeError(f"the app did not start:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Start Chromium once."""
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed; `make test` installs it where it may")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is in requirements-dev.txt")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=CHROMIUM_ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(browser, app_url):
+    """Open pages of separate people; at the end checks that none logged errors or asked another host."""
+    contexts, errors, hosts = [], [], set()
+
+    def open_one(**options):
+        context = browser.new_context(viewport={"width": 1400, "height": 1000}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda e: errors.append(str(e)))
+        page.on("request", lambda r: hosts.add(r.url.split("/")[2]) if r.url.startswith("http") else None)
+        page.goto(app_url)
+        page.wait_for_selector("#attention-photo input[type=file]", state="attached")
+        page.wait_for_selector("#cost >> text=a picture here")  # the backbone is loaded
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert [e for e in errors if not HARMLESS.search(e)] == []
+    assert hosts == {app_url.split("/")[2]}
+
+
+@pytest.fixture
+def page(open_page):
+    """Open one person's page."""
+    return open_page()
+
+
+@pytest.fixture
+def screenshot(request):
+    """Write screenshots to a folder that git ignores, to be looked at."""
+    SCREENSHOTS.mkdir(exist_ok=True)
+
+    def shoot(page, name: str):
+        page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+    return shoot
