@@ -14,7 +14,9 @@ def files(monkeypatch):
     return content
 
 
-@pytest.mark.parametrize(("cuda", "mps", "expected"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")])
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+)
 def test_auto_takes_the_best_device(cuda, mps, expected, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
@@ -27,7 +29,7 @@ def test_a_named_device_is_kept():
 
 @pytest.mark.parametrize("name", ["cuda:77", "nonsense", "", "cpu gpu"])
 def test_devices_that_are_not_there_are_refused(name):
-    with pytest.raises(ValueError, match='is not usable here .* use "auto" or "cpu"'):
+    with pytest.raises(ValueError, match=r'is not usable here .* use "auto" or "cpu"'):
         devices.choose_device(name)
 
 
@@ -65,7 +67,8 @@ def threads(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("quota", "expected"), [("200000 100000", 2), ("50000 100000", 1), ("max 100000", 64), ("", 64), ("150000 100000", 1)]
+    ("quota", "expected"),
+    [("200000 100000", 2), ("50000 100000", 1), ("150000 100000", 1), ("max 100000", 64), ("", 64)],
 )
 def test_threads_follow_the_containers_quota(quota, expected, threads, files):
     files["cpu.max"] = quota

@@ -77,10 +77,9 @@ def test_waiting_requests_of_one_shape_become_one_batch_and_each_gets_its_own_an
     assert answers == [(i, ()) for i in range(5)]
 
 
-@pytest.mark.parametrize("merge", [False])
-def test_without_merging_each_runs_alone(merge):
+def test_without_merging_each_runs_alone():
     network = Network()
-    answers = ask_while_busy(network, [Request(picture(i), ()) for i in range(4)], merge=merge)
+    answers = ask_while_busy(network, [Request(picture(i), ()) for i in range(4)], merge=False)
     assert sorted(network.batches) == [[0], [1], [2], [3]]
     assert answers == [(i, ()) for i in range(4)]
 
