@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import gelu, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, AutoModel
+from transformers.activations import GELUActivation
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.utils import logging as transformers_logging
 
@@ -82,8 +83,8 @@ class VisionTransformer:
         images: (B, H, W, 3) uint8, whole patches. layers: which layers' tokens besides the last one's.
         row_tokens: query tokens whose attention rows are wanted (0 is CLS), of all layers.
         """
-        pixels = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
-        pixels = ((pixels - self._mean) / self._std).to(self.dtype)
+        pixels = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2).contiguous().float()
+        pixels = pixels.div_(255).sub_(self._mean).div_(self._std).to(self.dtype)
         options = dict(self._options)
         recorder = AttentionRows(torch.tensor(row_tokens, device=self.device)) if row_tokens else None
         if recorder:
@@ -117,6 +118,20 @@ class VisionTransformer:
             raise ValueError(f"{self.backbone.name} cannot be used: {expected} tokens expected, shape {tuple(found)}")
 
 
+class InPlaceGELU(nn.Module):
+    """Apply GELU into its own input where no gradient needs it: the widest map of a block is not held twice."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return gelu(x) if x.requires_grad else torch.ops.aten.gelu_(x)
+
+
+def _replace_gelu(module: nn.Module) -> None:
+    for parent in module.modules():
+        for name, child in parent.named_children():
+            if isinstance(child, GELUActivation):
+                setattr(parent, name, InPlaceGELU())
+
+
 def load_module(name: str, folder: Path) -> nn.Module:
     """Load a model folder with transformers, in float32 on the CPU: safetensors only, no remote code, nothing missing.
 
@@ -138,6 +153,7 @@ def load_module(name: str, folder: Path) -> nn.Module:
     missing = [key for key in report["missing_keys"] if not any(unused in key for unused in _UNUSED_KEYS)]
     if missing:
         raise ValueError(f"the weights of {name} lack {len(missing)} parameters, e.g. {missing[0]}; fetch them again")
+    _replace_gelu(module)
     return module.eval().requires_grad_(False)
 
 

@@ -4,6 +4,7 @@ The recipe of DINOv2 (Oquab et al. 2023, arXiv:2304.07193, fig. 1): a first PCA 
 background by its first component, a second one on the subject's patches gives the colours.
 """
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from ..features import Features
 
+MAX_FILE_BYTES = 16_000_000  # of a saved basis when unpacked; a real one has well under 1 MB
 PERCENTILES = (1, 99)  # of the fitted scores become 0 and 1; robust against single patches
 
 
@@ -89,8 +91,7 @@ class PatchPCA:
     def load(cls, path: str | Path) -> "PatchPCA":
         """Read a basis that `save` wrote; raises ValueError for any other file."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                data = {key: file[key] for key in file.files}
+            data = _read_arrays(path)
             pca = cls(n_components=len(data["components"]))
             pca.backbone_ = str(data["backbone"])
             pca.mean_, pca.components_ = data["mean"], data["components"]
@@ -100,7 +101,7 @@ class PatchPCA:
             pca._first_range = data["first_range"]
             pca.foreground = pca.threshold_
             pca._check_shapes()
-        except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
             raise ValueError(f"{Path(path).name} is not a PCA basis saved by this app ({error})") from error
         return pca
 
@@ -161,6 +162,14 @@ def otsu_threshold(values: np.ndarray, bins: int = 256) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         between = (moment[-1] * weight - moment * total) ** 2 / (weight * (total - weight))
     return float(edges[1:][np.nanargmax(np.where(np.isfinite(between), between, 0))])
+
+
+def _read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(path) as archive:
+        if sum(member.file_size for member in archive.infolist()) > MAX_FILE_BYTES:
+            raise ValueError(f"larger than {MAX_FILE_BYTES // 1_000_000} MB")
+    with np.load(path, allow_pickle=False) as file:
+        return {key: file[key] for key in file.files}
 
 
 def _fit_pca(patches: np.ndarray, n: int):

@@ -23,7 +23,8 @@ from .header import Header
 from .services import DISPLAY_SIDE, ENGINE_QUEUE, Services
 
 EMPTY = "Drop a photo, or take an example, to see where the network looks."
-NOTHING = (None, None, None, [], None, "", EMPTY)  # what `Outputs` shows without a photo
+HIDDEN = gr.update(value=None, visible=False)
+NOTHING = (None, HIDDEN, HIDDEN, [], None, "", EMPTY)  # what `Outputs` shows without a photo
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,8 @@ def _outputs(view: gr.State, controls: Controls) -> Outputs:
         download_button("Download raw (.npz)", _raw_file, [view], "attention-npz")
     with gr.Row():
         image["height"] = 240
-        point_attention = gr.Image(label="Where the clicked patch looks", elem_id="point-attention", **image)
-        point_cosine = gr.Image(label="What resembles the clicked patch", elem_id="point-cosine", **image)
+        point_attention = gr.Image(label="Where the clicked patch looks", elem_id="point-attention", visible=False, **image)
+        point_cosine = gr.Image(label="What resembles the clicked patch", elem_id="point-cosine", visible=False, **image)
     heads = gr.Gallery(label="All heads of this layer: click one to select it", columns=3, height="auto", buttons=[],
                        allow_preview=False, elem_id="attention-heads", format="jpeg", object_fit="contain")  # fmt: skip
     with gr.Accordion("Token norms", open=False):
@@ -225,7 +226,9 @@ def show_pictures(view: View | None, *look) -> tuple:
 
 
 def _pictures(view: View, look: Look) -> tuple:
-    return draw.draw_overlay(view, look), *draw.draw_point(view, look)
+    asked = view.patch is not None
+    point = (gr.update(value=picture, visible=asked) for picture in draw.draw_point(view, look))
+    return draw.draw_overlay(view, look), *point
 
 
 def _picture_file(view: View | None, *look) -> tuple[str, bytes]:

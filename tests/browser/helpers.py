@@ -18,7 +18,8 @@ def source(page, selector: str) -> str | None:
 def wait_for_new(page, selector: str, before: str | None) -> str:
     """Wait until a component shows another picture than `before`; returns its address."""
     page.wait_for_function(
-        "([s, b]) => { const i = document.querySelector(s + ' img'); return i && i.src && i.getAttribute('src') !== b }",
+        "([s, b]) => { const i = document.querySelector(s + ' img');"
+        " return i && i.src && i.getAttribute('src') !== b }",
         arg=[selector, before],
     )
     return source(page, selector)
