@@ -9,7 +9,7 @@ import argparse
 import json
 import os
 
-from common import PHOTO, in_fresh_process, reset_peak, resident_peak, seconds
+from _common import PHOTO, in_fresh_process, reset_peak, resident_peak, seconds
 
 BACKBONE = "dinov2-small-offline"
 RESOLUTIONS = (224, 518, 1022)

@@ -7,10 +7,10 @@ import sys
 import time
 import urllib.request
 
-from common import PHOTO, ROOT
+from _common import PHOTO, ROOT
 
 BACKBONE = "dinov2-small-offline"
-PARTS = ("import numpy, PIL, cv2", "import gradio", "import torch", "import torch, transformers; transformers.AutoModel")
+PARTS = ("import numpy, PIL, cv2", "import gradio", "import torch", "from transformers import AutoModel")
 
 
 def imports(statement: str) -> float:

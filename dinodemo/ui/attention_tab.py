@@ -108,14 +108,14 @@ def _outputs(view: gr.State, controls: Controls) -> Outputs:
         download_button("Download PNG", _picture_file, [view, *controls.all()], "attention-png")
         download_button("Download raw (.npz)", _raw_file, [view], "attention-npz")
     with gr.Row():
-        image["height"] = 240
-        point_attention = gr.Image(label="Where the clicked patch looks", elem_id="point-attention", visible=False, **image)
-        point_cosine = gr.Image(label="What resembles the clicked patch", elem_id="point-cosine", visible=False, **image)
+        point = {**image, "height": 240, "visible": False}
+        point_attention = gr.Image(label="Where the clicked patch looks", elem_id="point-attention", **point)
+        point_cosine = gr.Image(label="What resembles the clicked patch", elem_id="point-cosine", **point)
     heads = gr.Gallery(label="All heads of this layer: click one to select it", columns=3, height="auto", buttons=[],
                        allow_preview=False, elem_id="attention-heads", format="jpeg", object_fit="contain")  # fmt: skip
     with gr.Accordion("Token norms", open=False):
         norms = gr.Image(label="Norms of the last layer's tokens: sinks stand out", elem_id="attention-norms",
-                         **image)  # fmt: skip
+                         height=240, **image)  # fmt: skip
     return Outputs(overlay, point_attention, point_cosine, heads, norms, note, status)
 
 

@@ -1,0 +1,116 @@
+"""A mask painter for the page: brush, box, eraser, "not this", undo and zoom on a 2-D canvas.
+
+Gradio's ImageEditor draws with WebGL, needs half a minute for a stroke on a phone photo without a GPU and loses
+strokes; a small canvas of our own does not. What comes back from the browser is checked here.
+"""
+
+import base64
+import binascii
+import io
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from ..images import Photo, fit_within, load_image
+
+PAINT_SIDE = 1024  # pixels of the longer side while painting
+MAX_MASK_BYTES = 8_000_000
+_FOLDER = Path(__file__).parent / "painter"
+_versions = itertools.count(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """Hold what was painted, at the photo's size: `this` and `not_this`, (H, W) bool."""
+
+    this: np.ndarray
+    not_this: np.ndarray
+
+
+def mask_painter(elem_id: str) -> gr.HTML:
+    """Make an empty painter. Set its value with `painter_value`, read it with `read_drawing`."""
+    return gr.HTML(
+        value=painter_value(None), elem_id=elem_id, html_template=_read("html"), css_template=_read("css"),
+        js_on_load=_read("js"), label="Mask painter",
+    )  # fmt: skip
+
+
+def painter_value(photo: Photo | None, mask: np.ndarray | None = None) -> dict:
+    """Return the value that shows a photo in the painter, with a mask (H, W) bool already painted if given."""
+    value = {"photo": None, "mask": None, "version": next(_versions)}
+    if photo is not None:
+        value["photo"] = _data_url(Image.fromarray(fit_within(photo.rgb, PAINT_SIDE)), "JPEG")
+    if mask is not None:
+        rgba = np.zeros((*mask.shape, 4), np.uint8)
+        rgba[mask] = (255, 32, 32, 255)
+        small = Image.fromarray(rgba)
+        small.thumbnail((PAINT_SIDE, PAINT_SIDE), Image.Resampling.NEAREST)
+        value["mask"] = _data_url(small, "PNG")
+    return value
+
+
+def read_drawing(value: dict | None, photo: Photo) -> Drawing:
+    """Read the painted mask at the photo's size; raises ValueError when nothing was painted or it is no mask."""
+    text = (value or {}).get("mask")
+    if not isinstance(text, str) or not text.startswith("data:image/png;base64,"):
+        raise ValueError("nothing is painted yet; paint the thing to find on the reference photo")
+    if len(text) > MAX_MASK_BYTES:
+        raise ValueError("the painted mask is too large to be real; clear it and paint again")
+    try:
+        image = Image.open(io.BytesIO(base64.b64decode(text.split(",", 1)[1], validate=True)), formats=["PNG"])
+        if max(image.size) > PAINT_SIDE:
+            raise ValueError(f"a mask of at most {PAINT_SIDE} pixels was expected, got {image.size}")
+        rgba = np.asarray(image.convert("RGBA").resize(photo.size[::-1], Image.Resampling.NEAREST))
+    except (binascii.Error, OSError, SyntaxError) as error:
+        raise ValueError("the painted mask is damaged; clear it and paint again") from error
+    painted = rgba[..., 3] > 127
+    blue = rgba[..., 2] > rgba[..., 0]
+    drawing = Drawing(painted & ~blue, painted & blue)
+    if not drawing.this.any():
+        what = 'only "not this" is painted' if drawing.not_this.any() else "the mask is empty"
+        raise ValueError(f"{what}; paint the thing to find")
+    return drawing
+
+
+def read_mask_file(path: str | Path, photo: Photo) -> np.ndarray:
+    """Read an uploaded mask as (H, W) bool: bright, coloured or opaque is the thing; black or transparent is not.
+
+    Raises ValueError if it does not have the photo's shape (a uniformly scaled one is accepted) or marks nothing.
+    """
+    load_image(path)  # the same checks and messages as for photos
+    with Image.open(path) as image:
+        marked = _marked(image)
+    (h, w), (height, width) = marked.shape, photo.size
+    if abs(h * width - w * height) > max(h, w, height, width):
+        raise ValueError(
+            f"mask is {w}x{h} but the photo is {width}x{height}; draw it on this photo or export it in its shape"
+        )
+    if not marked.any():
+        raise ValueError(f"{Path(path).name} marks nothing; the thing has to be white or opaque in it")
+    mask = Image.fromarray(marked.astype(np.uint8))
+    return np.asarray(mask.resize((width, height), Image.Resampling.NEAREST)) > 0
+
+
+def _marked(image: Image.Image) -> np.ndarray:
+    if image.mode == "P":  # annotation tools write class indices
+        return np.asarray(image) > 0
+    if image.has_transparency_data:
+        alpha = np.asarray(image.convert("RGBA"))[..., 3]
+        if alpha.min() < 255:
+            return alpha > 127
+    grey = np.asarray(image.convert("L"))
+    return grey > (127 if grey.max() > 127 else 0)
+
+
+def _data_url(image: Image.Image, kind: str) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, quality=90)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _read(suffix: str) -> str:
+    return (_FOLDER / f"painter.{suffix}").read_text(encoding="utf-8")

@@ -1,0 +1,125 @@
+// value: {photo: data URL | null, mask: PNG data URL | null, version: number set by the server}.
+// Red pixels of the mask mean "this", blue ones "not this"; see painter.py, which reads them.
+const THIS = '#ff2020', NOT_THIS = '#2060ff', MOST_UNDO = 30;
+const photo = element.querySelector('.photo'), mask = element.querySelector('.mask');
+const stage = element.querySelector('.stage'), rubber = element.querySelector('.rubber');
+const hint = element.querySelector('.hint'), view = element.querySelector('.view');
+const size = element.querySelector('.size'), zoom = element.querySelector('.zoom');
+const pen = mask.getContext('2d', {willReadFrequently: true});
+let version = null, tool = 'brush', undo = [], stroke = null;
+
+function picture(url) {
+  return new Promise((resolve, reject) => {
+    const image = new Image();
+    image.onload = () => resolve(image);
+    image.onerror = reject;
+    image.src = url;
+  });
+}
+
+async function load() {
+  const value = props.value || {};
+  if (value.version === version) return;
+  version = value.version;
+  undo = [];
+  hint.hidden = !!value.photo;
+  stage.hidden = !value.photo;
+  if (!value.photo) return;
+  const image = await picture(value.photo);
+  photo.width = mask.width = image.naturalWidth;
+  photo.height = mask.height = image.naturalHeight;
+  photo.getContext('2d').drawImage(image, 0, 0);
+  if (value.mask) pen.drawImage(await picture(value.mask), 0, 0, mask.width, mask.height);
+}
+
+function publish() {
+  props.value = {...(props.value || {}), mask: mask.toDataURL('image/png')};
+  trigger('change');
+}
+
+function remember() {
+  undo.push(pen.getImageData(0, 0, mask.width, mask.height));
+  if (undo.length > MOST_UNDO) undo.shift();
+}
+
+function position(event) {
+  const box = mask.getBoundingClientRect();
+  return [(event.clientX - box.left) * mask.width / box.width, (event.clientY - box.top) * mask.height / box.height];
+}
+
+function line(from, to) {
+  pen.globalCompositeOperation = tool === 'eraser' ? 'destination-out' : 'source-over';
+  pen.strokeStyle = tool === 'negative' ? NOT_THIS : THIS;
+  pen.lineCap = 'round';
+  pen.lineWidth = +size.value;
+  pen.beginPath();
+  pen.moveTo(...from);
+  pen.lineTo(to[0] + 0.01, to[1]);
+  pen.stroke();
+}
+
+function showBox(from, to) {
+  const scale = 100 / mask.width, down = 100 / mask.height;
+  rubber.hidden = false;
+  rubber.style.left = Math.min(from[0], to[0]) * scale + '%';
+  rubber.style.top = Math.min(from[1], to[1]) * down + '%';
+  rubber.style.width = Math.abs(to[0] - from[0]) * scale + '%';
+  rubber.style.height = Math.abs(to[1] - from[1]) * down + '%';
+}
+
+mask.addEventListener('pointerdown', (event) => {
+  if (event.button) return;
+  remember();
+  mask.setPointerCapture(event.pointerId);
+  stroke = {from: position(event), last: position(event)};
+  if (tool !== 'box') line(stroke.last, stroke.last);
+});
+mask.addEventListener('pointermove', (event) => {
+  if (!stroke) return;
+  const here = position(event);
+  if (tool === 'box') showBox(stroke.from, here); else line(stroke.last, here);
+  stroke.last = here;
+});
+function finish() {
+  if (!stroke) return;
+  if (tool === 'box') {
+    const [x, y] = stroke.from, [u, v] = stroke.last;
+    pen.globalCompositeOperation = 'source-over';
+    pen.fillStyle = THIS;
+    pen.fillRect(Math.min(x, u), Math.min(y, v), Math.abs(u - x), Math.abs(v - y));
+    rubber.hidden = true;
+  }
+  stroke = null;
+  publish();
+}
+mask.addEventListener('pointerup', finish);
+mask.addEventListener('pointercancel', finish);
+
+function choose(name) {
+  tool = name;
+  element.querySelectorAll('[data-tool]').forEach((b) => b.setAttribute('aria-pressed', b.dataset.tool === name));
+}
+const actions = {
+  undo() { const before = undo.pop(); if (before) { pen.putImageData(before, 0, 0); publish(); } },
+  clear() { remember(); pen.clearRect(0, 0, mask.width, mask.height); publish(); },
+  save() { const a = document.createElement('a'); a.href = mask.toDataURL('image/png'); a.download = 'mask.png'; a.click(); },
+};
+element.addEventListener('click', (event) => {
+  const {tool: name, action} = event.target.dataset || {};
+  if (name) choose(name);
+  if (action) actions[action]();
+});
+zoom.addEventListener('input', () => {
+  const middle = [(view.scrollLeft + view.clientWidth / 2) / stage.clientWidth,
+                  (view.scrollTop + view.clientHeight / 2) / stage.clientHeight];
+  stage.style.width = zoom.value * 100 + '%';
+  view.scrollTo(middle[0] * stage.clientWidth - view.clientWidth / 2, middle[1] * stage.clientHeight - view.clientHeight / 2);
+});
+element.addEventListener('keydown', (event) => {
+  const tools = {b: 'brush', n: 'negative', e: 'eraser', r: 'box'};
+  if ((event.ctrlKey || event.metaKey) && event.key === 'z') { event.preventDefault(); actions.undo(); }
+  else if (tools[event.key] && !event.ctrlKey && !event.metaKey) choose(tools[event.key]);
+});
+watch('value', load);
+stage.hidden = true;
+load();
