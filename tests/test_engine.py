@@ -523,6 +523,18 @@ def test_single_questions_get_through_between_the_batches_of_a_long_job(engine, 
     assert len(list(found)) == 5
 
 
+def test_every_run_holds_the_device(make_engine, runs, make_picture):
+    lock, held = threading.Lock(), []
+    engine = make_engine(device_lock=lock)
+    runs.before = lambda _: held.append(lock.locked())
+    engine.features(make_picture(), resolution=112)
+    list(engine.features_batch([make_picture()], resolution=112))
+    engine.layers(make_picture(), layers=(0,), resolution=112)
+    engine.attention_rows(make_picture(), (0, 0), resolution=112)
+    assert held == [True] * 4
+    assert not lock.locked()
+
+
 def test_sharded_weights_open_too(tmp_path, tiny_folder, engine, make_picture):
     model = AutoModel.from_pretrained(tiny_folder)
     model.save_pretrained(tmp_path / "sharded", max_shard_size="40KB")

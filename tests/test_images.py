@@ -161,6 +161,11 @@ def test_float_tiff_is_stretched(values):
     assert np.abs(loaded[..., 0].ravel().astype(int) - [0, 51, 102, 153, 204, 255]).max() <= 1
 
 
+def test_32_bit_integers_with_16_bit_content_keep_its_range():
+    values = np.array([[0, 257, 12850]], dtype=np.int32)
+    np.testing.assert_array_equal(load_image(encode(values, "TIFF"))[..., 0], [[0, 1, 50]])
+
+
 def test_not_a_number_does_not_reach_the_picture():
     values = np.array([[0, 1], [np.nan, np.inf]], dtype=np.float32)
     np.testing.assert_array_equal(load_image(Image.fromarray(values))[..., 0], [[0, 255], [0, 255]])
