@@ -69,6 +69,9 @@ def build_model(family: str):
 @pytest.fixture(scope="session")
 def tiny_folders(tmp_path_factory) -> dict[str, Path]:
     """Give a model folder per family."""
+    import torch
+
+    torch.set_num_threads(1)  # more only get in each other's way on models this small
     root = tmp_path_factory.mktemp("tiny")
     for family in FAMILIES:
         build_model(family).save_pretrained(root / family)

@@ -331,7 +331,8 @@ def test_a_truncated_file_is_never_accepted(keep, tiny_folder, weights_folder):
 @pytest.mark.parametrize(
     "name",
     ["../x", "../../etc/x", "/etc/passwd", "org/../x", "org/x/y", "nonsense", "org/", "/x", "org/..", "a b/c",
-     "org/x..y", "org/x?y", "http://host/x", "org/x\n", "-x/y", ".hidden/x", "org\\x", "\0", "x" * 400, "org/" + "x" * 400],
+     "org/x..y", "org/x?y", "http://host/x", "org/x\n",
+     "-x/y", ".hidden/x", "org\\x", "\0", "x" * 400, "org/" + "x" * 400],
     ids=repr,
 )  # fmt: skip
 def test_names_that_are_no_hub_id_never_reach_the_hub(name, hub):
