@@ -20,7 +20,7 @@ from .scheduler import Request, Scheduler
 from .vit import Tokens, VisionTransformer
 
 CACHE_BYTES = 1 << 30
-MAX_BATCH = 64
+MAX_BATCH, MAX_BATCH_CPU = 64, 8  # a CPU gains nothing from more, and progress is told a batch at a time
 MEMORY_SHARE = 0.6  # of the free memory that one batch may take
 RowsAndOptions = tuple[tuple[int, ...], tuple[int, ...]]  # layers, row tokens
 Progress = Callable[[int, int | None], None]  # done, total (None when it is not known)
@@ -64,6 +64,7 @@ class Engine:
         # a folder's content may change while its name does not, for example a training run's export
         self._identity = (row.name, str(self.dtype), (folder / "model.safetensors").stat().st_mtime_ns
                           if (folder / "model.safetensors").is_file() else str(folder))  # fmt: skip
+        self._most = MAX_BATCH_CPU if self.device.type == "cpu" else MAX_BATCH
         self._cache = cache or SharedCache(CACHE_BYTES)
         self._scheduler = Scheduler(self._run, device_lock or threading.Lock(), merge=self.device.type != "cpu")
         self._flops_per_second = _Speed()
@@ -143,8 +144,9 @@ class Engine:
         total = len(images) if hasattr(images, "__len__") else None
         options = ((), (0,) if attention else ())
         done = 0
-        with ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode") as pool:
-            window = MAX_BATCH if batch_size == "auto" else max(int(batch_size), 1)
+        window = self._most if batch_size == "auto" else max(int(batch_size), 1)
+        pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode")
+        try:
             jobs = (pool.submit(self._prepare, image, resolution, crop) for image in images)
             pending: list = list(itertools.islice(jobs, window))
             while pending:
@@ -157,6 +159,8 @@ class Engine:
                     if progress:
                         progress(done, total)
                     yield result
+        finally:  # also when the caller stops early
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def estimate_seconds(self, tokens: int) -> float:
         """Estimate the time of one picture of so many tokens, from the speed seen so far."""
@@ -220,7 +224,7 @@ class Engine:
         fits = int(MEMORY_SHARE * devices.free_memory(self.device) / self._bytes(size))
         if fits < 1:
             raise RuntimeError(self._too_large(size))
-        return min(fits, MAX_BATCH)
+        return min(fits, self._most)
 
     def _bytes(self, size: tuple[int, int]) -> int:
         """Estimate a picture's activations: the MLP's two hidden maps, q, k, v, residuals, all layers kept at worst."""

@@ -5,6 +5,7 @@ import io
 import cv2
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 COLOUR_MAPS = {
     "inferno": cv2.COLORMAP_INFERNO,
@@ -91,8 +92,9 @@ def mark_patch(rgb: np.ndarray, patch: tuple[int, int], grid: tuple[int, int]) -
     return marked
 
 
-def png_bytes(rgb: np.ndarray) -> bytes:
-    """Encode (H, W, 3) uint8 as PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, "PNG", compress_level=3)
+def png_bytes(rgb: np.ndarray, comment: str = "") -> bytes:
+    """Encode (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey uint8 as PNG; the comment goes into its metadata."""
+    buffer, info = io.BytesIO(), PngInfo()
+    info.add_itxt("Comment", comment)
+    Image.fromarray(rgb).save(buffer, "PNG", compress_level=3, pnginfo=info)
     return buffer.getvalue()

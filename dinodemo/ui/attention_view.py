@@ -10,7 +10,7 @@ from ..images import Photo, scale_to
 from ..render import colourise, enlarge, mark_patch, normalise, overlay, png_bytes
 from ..tasks.attention import attention_sinks, combine_heads, cosine_to_patch, keep_mass, prefix_mass
 from .components import stem
-from .services import DISPLAY_SIDE
+from .services import DISPLAY_SIDE, made_with
 
 HEAD_SIDE = 320  # pixels of the pictures in the grid of heads
 SINKS_ADVICE = (
@@ -100,7 +100,8 @@ def picture_file(view: View, look: Look) -> tuple[str, bytes]:
     """Return the overlay as shown, at the photo's size, as a named PNG."""
     layer = look.layer_index(view.features) + 1
     name = f"{stem(view.photo.name)}-attention-layer{layer}-{look.head}-{view.features.backbone}.png"
-    return name, png_bytes(draw_overlay(view, look, max(view.photo.size)))
+    picture = draw_overlay(view, look, max(view.photo.size))
+    return name, png_bytes(picture, made_with(view.features))
 
 
 def raw_file(view: View) -> tuple[str, bytes]:
@@ -109,7 +110,8 @@ def raw_file(view: View) -> tuple[str, bytes]:
     extra = {} if view.patch is None else {"patch": view.patch, "patch_attention": view.patch_rows}
     np.savez_compressed(
         buffer, attention=f.layer_attention, prefix_attention=f.prefix_attention, cls=f.cls, patches=f.patches,
-        registers=f.registers, patch_norms=f.patch_norms, backbone=f.backbone, image_size=f.image_size,
+        registers=f.registers, patch_norms=f.patch_norms, backbone=f.backbone, made_with=made_with(f),
+        image_size=f.image_size,
         input_size=f.input_size, **extra,
     )  # fmt: skip
     return f"{stem(view.photo.name)}-attention-{f.backbone}.npz", buffer.getvalue()

@@ -38,7 +38,7 @@ def build_header(services: Services, page: gr.Blocks) -> Header:
     ready = gr.State((default, 518))
 
     @friendly
-    def load(name: str, size: float, progress=gr.Progress()):  # noqa: B008 (Gradio's way of asking for progress)
+    def load(name: str, size: float, progress=gr.Progress(track_tqdm=True)):  # noqa: B008 (Gradio's way of asking for progress)
         progress(0, desc=f"Loading {name}")
         engine = services.pool.get(name.strip())
         if engine.backbone.name != name and name in BACKBONES:

@@ -12,6 +12,7 @@ from ..images import Photo, fit_within
 from ..render import pca_picture, png_bytes
 from ..tasks.pca import PatchPCA
 from .components import stem
+from .services import made_with
 
 KEPT_COMPONENTS = 8
 SHOWN_SIDE = 768  # pixels of a picture on the page
@@ -87,7 +88,7 @@ def pictures_file(view: View, look: Look, pca: PatchPCA) -> tuple[str, bytes]:
     drawn = draw(view, look, pca, max(max(photo.size) for photo in view.photos))
     backbone = view.features[0].backbone
     names = [f"{i}-{stem(p.name)}-pca-{backbone}.png" for i, p in enumerate(view.photos, start=1)]
-    contents = [png_bytes(picture) for picture, _ in drawn]
+    contents = [png_bytes(picture, made_with(view.features[0])) for picture, _ in drawn]
     if len(contents) == 1:
         return names[0], contents[0]
     buffer = io.BytesIO()
@@ -99,7 +100,8 @@ def pictures_file(view: View, look: Look, pca: PatchPCA) -> tuple[str, bytes]:
 
 def raw_file(view: View, look: Look, pca: PatchPCA) -> tuple[str, bytes]:
     """Return colours, first component and patch tokens of every photo as a named .npz."""
-    arrays: dict = {"backbone": view.features[0].backbone, "names": [photo.name for photo in view.photos],
+    first = view.features[0]
+    arrays: dict = {"backbone": first.backbone, "made_with": made_with(first), "names": [photo.name for photo in view.photos],
                     "explained_variance_ratio": pca.explained_variance_ratio_}  # fmt: skip
     for i, f in enumerate(view.features):
         arrays |= {f"colours_{i}": pca.transform(f, look.components), f"first_{i}": pca.first_component(f),

@@ -52,6 +52,12 @@ def status_line(engine, features: Features, milliseconds: float, cached: bool) -
     return " · ".join(parts)
 
 
+def made_with(features: Features) -> str:
+    """Tell in a sentence which backbone made a result; goes into every download."""
+    row = BACKBONES.get(features.backbone)
+    return f"Made by dinodemo with {features.backbone}. {row.notice if row else ''}".strip()
+
+
 def shrink(photo: Photo) -> Photo:
     """Limit a photo to `LONGEST_SIDE`: what is kept in a person's session."""
     rgb = fit_within(photo.rgb, LONGEST_SIDE)

@@ -59,7 +59,9 @@ def test_downloads_are_what_is_shown(page):
     upload_photo(page, CAT)
     name, content = download(page, "#attention-png")
     assert name.endswith(".png") and "dinov2-small-offline" in name
-    assert Image.open(io.BytesIO(content)).size == Image.open(CAT).size
+    picture = Image.open(io.BytesIO(content))
+    assert picture.size == Image.open(CAT).size
+    assert "Offline default" in picture.info["Comment"]
     name, content = download(page, "#attention-npz")
     with np.load(io.BytesIO(content)) as raw:
         assert raw["attention"].shape[:2] == (12, 6)
