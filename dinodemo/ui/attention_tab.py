@@ -125,25 +125,25 @@ def _wire_photo(services, header, tab, view, photo, examples, controls, outputs)
     run = {**ENGINE_QUEUE, "api_visibility": "private", "show_progress_on": [outputs.overlay]}
 
     @friendly
-    def on_photo(given: Photo | None, backbone: str, resolution: float):
+    def on_photo(given: Photo | None, current: View | None, backbone: str, resolution: float):
         if given is None:
             raise ValueError("no photo was given; drop one on the field first")
-        return *analyse(services, given, backbone, resolution), browser_copy(given)
+        return *analyse(services, given, backbone, resolution, current), browser_copy(given)
 
     @friendly
-    def on_example(backbone: str, resolution: float, event: gr.SelectData):
+    def on_example(current: View | None, backbone: str, resolution: float, event: gr.SelectData):
         path = example_photos()[event.index]
-        return *analyse(services, decode_upload(path), backbone, resolution), path
+        return *analyse(services, decode_upload(path), backbone, resolution, current), path
 
     @friendly
     def refresh(current: View | None, backbone: str, resolution: float):
         if current is None or current.key == (backbone, int(resolution)):
             return gr.skip(), gr.skip(), gr.skip()
-        return analyse(services, current.photo, backbone, resolution)
+        return analyse(services, current.photo, backbone, resolution, current)
 
     events = [
-        photo.upload(on_photo, [photo, *chosen], [*after, photo], **run),
-        examples.select(on_example, chosen, [*after, photo], **run),
+        photo.upload(on_photo, [photo, view, *chosen], [*after, photo], **run),
+        examples.select(on_example, [view, *chosen], [*after, photo], **run),
         header.ready.change(refresh, [view, *chosen], after, **run),
         tab.select(refresh, [view, *chosen], after, **run),
     ]
@@ -189,12 +189,17 @@ def _wire_point(services, view, photo, point, controls, outputs) -> None:
     ask.click(on_ask, [view, x, y], view, **run).success(show_pictures, inputs, outputs.pictures(), **shown)
 
 
-def analyse(services: Services, photo: Photo, backbone: str, resolution: float) -> tuple:
-    """Run the network on a photo: returns the view and the updates of the layer and head controls."""
+def analyse(services: Services, photo: Photo, backbone: str, resolution: float, before: View | None) -> tuple:
+    """Run the network on a photo: returns the view and the updates of the layer and head controls.
+
+    The controls stay where they were as long as the network has as many layers and heads as the one before.
+    """
     run = services.run(photo, backbone, int(resolution), attention=True)
     depth, heads = run.features.layer_attention.shape[:2]
     view = View(photo, run.features, (backbone, int(resolution)), run.status)
-    return view, gr.update(maximum=depth), gr.update(choices=_head_choices(heads))
+    if before is not None and before.features.layer_attention.shape[:2] == (depth, heads):
+        return view, gr.skip(), gr.skip()
+    return view, gr.update(maximum=depth, value=depth), gr.update(choices=_head_choices(heads), value="mean")
 
 
 def ask_patch(services: Services, view: View, x: float, y: float) -> View:

@@ -56,8 +56,10 @@ def build_header(services: Services, page: gr.Blocks) -> Header:
     def settle(name: str, size: float):
         return cost_line(services, name, size), (name, int(size))
 
-    backbone.change(load, [backbone, resolution], [notice, cost, ready], show_progress="full",
+    loading = backbone.change(load, [backbone, resolution], [notice, cost, ready], show_progress="full",
                     show_progress_on=[notice], api_visibility="private", **ENGINE_QUEUE)  # fmt: skip
+    # what could not be loaded does not stay chosen
+    loading.failure(lambda last: last[0], ready, backbone, show_progress="hidden", api_visibility="private")
     live = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
     resolution.input(price, [backbone, resolution], cost, **live)
     resolution.release(settle, [backbone, resolution], [cost, ready], **live)

@@ -101,7 +101,8 @@ def pictures_file(view: View, look: Look, pca: PatchPCA) -> tuple[str, bytes]:
 def raw_file(view: View, look: Look, pca: PatchPCA) -> tuple[str, bytes]:
     """Return colours, first component and patch tokens of every photo as a named .npz."""
     first = view.features[0]
-    arrays: dict = {"backbone": first.backbone, "made_with": made_with(first), "names": [photo.name for photo in view.photos],
+    arrays: dict = {"backbone": first.backbone, "made_with": made_with(first),
+                    "names": [photo.name for photo in view.photos],
                     "explained_variance_ratio": pca.explained_variance_ratio_}  # fmt: skip
     for i, f in enumerate(view.features):
         arrays |= {f"colours_{i}": pca.transform(f, look.components), f"first_{i}": pca.first_component(f),

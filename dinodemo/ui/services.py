@@ -54,8 +54,13 @@ def status_line(engine, features: Features, milliseconds: float, cached: bool) -
 
 def made_with(features: Features) -> str:
     """Tell in a sentence which backbone made a result; goes into every download."""
-    row = BACKBONES.get(features.backbone)
-    return f"Made by dinodemo with {features.backbone}. {row.notice if row else ''}".strip()
+    return made_with_name(features.backbone)
+
+
+def made_with_name(backbone: str) -> str:
+    """Tell the same from a backbone's name."""
+    row = BACKBONES.get(backbone)
+    return f"Made by dinodemo with {backbone}. {row.notice if row else ''}".strip()
 
 
 def shrink(photo: Photo) -> Photo:
