@@ -19,7 +19,7 @@ def wait_for_new(page, selector: str, before: str | None) -> str:
     """Wait until a component shows another picture than `before`; returns its address."""
     page.wait_for_function(
         "([s, b]) => { const i = document.querySelector(s + ' img');"
-        " return i && i.src && i.getAttribute('src') !== b }",
+        " return i && i.complete && i.naturalWidth && i.getAttribute('src') !== b }",
         arg=[selector, before],
     )
     return source(page, selector)
