@@ -1,0 +1,131 @@
+"""From patch tokens to scores: which patches of a target show what the masks of the references show."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+NEIGHBOURS = 200  # reference patches that vote on a target patch
+TEMPERATURE = 0.05  # of their votes
+CLOSEST = 10  # foreground patches whose mean cosine says how alike a target patch is
+GATE_DROP, GATE_TEMPERATURE = 0.3, 0.1  # a patch this much less alike than the best ones loses half its score
+PEAK = 0.998  # quantile that stands for a map's maximum
+FAINT = 0.6  # the threshold falls to this share of the peak when the peak is low
+GROUP_DROP = 0.15  # a group of patches whose median is this much less alike than the best group's is left out
+GROUP_FADE = 0.2
+PRESENCE_MIDDLE, PRESENCE_SLOPE = 0.803, 30.0  # cosine at which presence is 0.5, and how steeply it rises
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """Hold the patches of all references. M patches, D width; tokens have unit length."""
+
+    tokens: np.ndarray  # (M, D) float32
+    labels: np.ndarray  # (M,) float32: share of the patch inside a mask
+    reference: np.ndarray  # (M,) int: which reference, -1 for negatives
+    foreground: np.ndarray  # (M,) bool: patches that stand for the thing
+
+
+@dataclass(frozen=True, eq=False)
+class PatchScore:
+    """Hold what the patches of one target say. Scores from 0 to 1, with 0.5 as the natural threshold."""
+
+    score: np.ndarray  # (h, w) float32
+    likeness: np.ndarray  # (h, w) float32 mean cosine to the closest foreground patches
+    presence: float  # 0 to 1
+
+
+def reduce_by_area(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Return the share of each cell that a mask covers, exactly, for any ratio of sizes: (H, W) -> (h, w) float32."""
+    rows, columns = (_overlap(n, cells) for n, cells in zip(mask.shape, grid, strict=True))
+    return rows @ mask.astype(np.float32) @ columns.T
+
+
+def _overlap(n: int, cells: int) -> np.ndarray:
+    """Return which share of each of `cells` equal cells every one of n pixels makes up: (cells, n)."""
+    edges = np.linspace(0, n, cells + 1)
+    pixels = np.arange(n)
+    covered = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return (np.clip(covered, 0, None) * cells / n).astype(np.float32)
+
+
+def unit(tokens: np.ndarray) -> np.ndarray:
+    """Scale (..., D) tokens to unit length and flatten them to (N, D) float32."""
+    flat = tokens.reshape(-1, tokens.shape[-1]).astype(np.float32, copy=False)
+    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
+
+
+def foreground_labels(share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels (float32) and foreground (bool) of patches of which a mask covers the given share.
+
+    A thing smaller than half a patch still gets a label of 1 somewhere: its patches are scaled up.
+    """
+    most = share.max()
+    labels = share if most >= 0.5 or most == 0 else share / most
+    return labels.astype(np.float32), (labels > 0.5) | (labels == labels.max()) & (most > 0)
+
+
+def score_patches(tokens: np.ndarray, memory: Memory) -> PatchScore:
+    """Score the patches of a target (h, w, D) against a memory.
+
+    Labels spread from the nearest reference patches with softmax weights, as in DINO's video protocol (Caron et al.
+    2021, arXiv:2104.14294, sec. 4.2.2). Then patches and groups of patches that are far less alike than the best of
+    this target lose their score: what the references never showed is nearest to the foreground by chance.
+    """
+    similarity = unit(tokens) @ memory.tokens.T  # [N, M]
+    grid = tokens.shape[:2]
+    spread = spread_labels(similarity, memory.labels)
+    likeness = _mean_of_top(similarity[:, memory.foreground], CLOSEST)
+    gated = spread * _sigmoid((likeness - np.quantile(likeness, 0.99) + GATE_DROP) / GATE_TEMPERATURE)
+    peak = float(np.quantile(gated, PEAK))
+    score = np.clip(gated / min(1.0, max(2 * FAINT * peak, 1e-3)), 0, 1).reshape(grid)
+    likeness = likeness.reshape(grid)
+    score = fade_weak_groups(score, likeness)
+    return PatchScore(score.astype(np.float32), likeness, presence_of(similarity, memory))
+
+
+def spread_labels(
+    similarity: np.ndarray, labels: np.ndarray, neighbours: int = NEIGHBOURS, temperature: float = TEMPERATURE
+) -> np.ndarray:
+    """Return the softmax-weighted mean label of each row's nearest columns: (N, M), (M,) -> (N,)."""
+    nearest, index = torch.from_numpy(similarity).topk(min(neighbours, similarity.shape[1]), dim=1, sorted=False)
+    weights = (nearest / temperature).softmax(dim=1)
+    return (weights * torch.from_numpy(labels)[index]).sum(dim=1).numpy()
+
+
+def fade_weak_groups(score: np.ndarray, likeness: np.ndarray) -> np.ndarray:
+    """Fade connected groups of patches above 0.5 that are much less alike than the best group: (h, w) -> (h, w)."""
+    count, groups = cv2.connectedComponents((score > 0.5).astype(np.uint8), connectivity=4)
+    if count <= 2:
+        return score
+    medians = np.array([np.median(likeness[groups == i]) for i in range(1, count)])
+    weak = np.r_[False, medians < medians.max() - GROUP_DROP]
+    return np.where(weak[groups], GROUP_FADE * score, score)
+
+
+def presence_of(similarity: np.ndarray, memory: Memory) -> float:
+    """Tell how likely the thing is in the target: how well its own patches are found again there, 0 to 1.
+
+    The mean, over the foreground patches of a reference, of the best cosine in the target; the best reference counts.
+    """
+    negatives = (memory.reference < 0) & (memory.labels == 0)
+    if negatives.any():  # patches that show a "not this" do not speak for the thing
+        other = similarity[:, negatives].max(axis=1) > similarity[:, memory.foreground].max(axis=1)
+        if other.all():
+            return 0.0
+        similarity = similarity[~other]
+    best = similarity.max(axis=0)
+    found = max(
+        float(best[memory.foreground & (memory.reference == i)].mean()) for i in np.unique(memory.reference) if i >= 0
+    )
+    return float(_sigmoid(PRESENCE_SLOPE * (found - PRESENCE_MIDDLE)))
+
+
+def _mean_of_top(values: np.ndarray, count: int) -> np.ndarray:
+    count = min(count, values.shape[1])
+    return torch.from_numpy(np.ascontiguousarray(values)).topk(count, dim=1, sorted=False).values.mean(dim=1).numpy()
+
+
+def _sigmoid(x):
+    return 1 / (1 + np.exp(-x))
