@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ...engine import Engine
 
 Picture = ImageSource | Photo
-THRESHOLD = 0.5
+DEFAULT_THRESHOLD = 0.5
 MIN_PRESENCE = 0.5
 
 
@@ -30,6 +30,13 @@ class Segmentation:
     mask: np.ndarray  # (H, W) bool at the picture's own size
     score: np.ndarray  # (H, W) float32, 0 to 1, before the edges were refined
     presence: float  # 0 to 1: how likely the thing is in the picture at all
+    prediction: Prediction  # what it was made of
+    refine: bool = True
+    min_presence: float = MIN_PRESENCE
+
+    def at(self, threshold: float) -> np.ndarray:
+        """Return the mask (H, W) bool at another threshold (0 to 1, higher means smaller), all else unchanged."""
+        return self.prediction.mask(threshold, self.refine, self.min_presence)
 
     @property
     def found(self) -> bool:
@@ -61,21 +68,27 @@ class Prediction:
         return to_pixels(self.patches.score, self.size)
 
     def segment(
-        self, threshold: float = THRESHOLD, refine: bool = True, min_presence: float = MIN_PRESENCE
+        self, threshold: float = DEFAULT_THRESHOLD, refine: bool = True, min_presence: float = MIN_PRESENCE
     ) -> Segmentation:
-        """Return the mask at a threshold (0 to 1); an empty one when `presence` is below `min_presence`.
+        """Return the segmentation at a threshold; see `mask`."""
+        mask = self.mask(threshold, refine, min_presence)
+        return Segmentation(mask, self.score, self.presence, self, refine, min_presence)
+
+    def mask(
+        self, threshold: float = DEFAULT_THRESHOLD, refine: bool = True, min_presence: float = MIN_PRESENCE
+    ) -> np.ndarray:
+        """Return the mask (H, W) bool at a threshold (0 to 1); an empty one when `presence` is below `min_presence`.
 
         refine: let the mask follow the edges of the picture. Raises ValueError for a threshold outside 0 to 1.
         """
         if not 0 < threshold < 1:
             raise ValueError(f"threshold must lie between 0 and 1, got {threshold}")
         if self.presence < min_presence:
-            return Segmentation(np.zeros(self.size, bool), self.score, self.presence)
+            return np.zeros(self.size, bool)
         if not refine:
-            return Segmentation(self.score > threshold, self.score, self.presence)
+            return self.score > threshold
         small = to_pixels(self.patches.score, self.rgb.shape[:2])
-        mask = follow_edges(self.rgb, small, threshold)
-        return Segmentation(enlarge(mask, self.size), self.score, self.presence)
+        return enlarge(follow_edges(self.rgb, small, threshold), self.size)
 
 
 class ReferenceSegmenter:
@@ -92,7 +105,7 @@ class ReferenceSegmenter:
         self,
         engine: Engine,
         resolution: int = 518,
-        threshold: float = THRESHOLD,
+        threshold: float = DEFAULT_THRESHOLD,
         min_presence: float = MIN_PRESENCE,
         refine: bool = True,
     ):
