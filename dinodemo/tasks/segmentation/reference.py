@@ -12,7 +12,7 @@ import numpy as np
 from ...images import ImageSource, Photo, load_photo
 from .instances import Instances, find_instances
 from .masks import as_mask, check_reference
-from .refine import enlarge, follow_edges, to_pixels, work_copy
+from .refine import follow_edges, to_pixels
 from .scores import Memory, PatchScore, foreground_labels, reduce_by_area, score_patches, unit
 
 if TYPE_CHECKING:
@@ -54,8 +54,12 @@ class Prediction:
     """Hold what was computed once for a target, so that another threshold costs no features."""
 
     patches: PatchScore
-    rgb: np.ndarray  # (h, w, 3) uint8 working copy of the picture, on which edges are looked for
-    size: tuple[int, int]  # (H, W) of the picture
+    photo: Photo
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return the picture's (H, W)."""
+        return self.photo.size
 
     @property
     def presence(self) -> float:
@@ -81,14 +85,13 @@ class Prediction:
 
         refine: let the mask follow the edges of the picture. Raises ValueError for a threshold outside 0 to 1.
         """
-        if not 0 < threshold < 1:
-            raise ValueError(f"threshold must lie between 0 and 1, got {threshold}")
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"threshold must be from 0 to 1, got {threshold}")
         if self.presence < min_presence:
             return np.zeros(self.size, bool)
         if not refine:
             return self.score > threshold
-        small = to_pixels(self.patches.score, self.rgb.shape[:2])
-        return enlarge(follow_edges(self.rgb, small, threshold), self.size)
+        return follow_edges(self.photo.rgb, self.patches.score, threshold)
 
 
 class ReferenceSegmenter:
@@ -145,7 +148,7 @@ class ReferenceSegmenter:
             raise ValueError("nothing is fitted yet; call fit with at least one reference first")
         photo = image if isinstance(image, Photo) else load_photo(image)
         f = self.engine.features(photo, resolution=self.resolution)
-        return Prediction(score_patches(f.patches, self.memory_), work_copy(photo.rgb), photo.size)
+        return Prediction(score_patches(f.patches, self.memory_), photo)
 
     def _remember(self, photo: Photo, mask: np.ndarray, number: int) -> tuple[np.ndarray, ...]:
         patches = self.engine.features(photo, resolution=self.resolution).patches

@@ -5,7 +5,7 @@ import numpy as np
 
 from ...images import resize
 
-WORK_PIXELS = 518 * 518  # edges are looked for at about this size, however large the picture is
+WORK_PIXELS = 320 * 320  # of the box around the thing: at most so many are cut, however large the picture is
 ITERATIONS = 1
 UNSURE = 0.2  # GrabCut may only change pixels between this share of the threshold and its mirror image above it
 MARGIN = 1 / 3  # of the thing's box: how much background around it GrabCut sees
@@ -17,34 +17,40 @@ def to_pixels(score: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.clip(large, 0, 1, out=large)
 
 
-def work_copy(rgb: np.ndarray) -> np.ndarray:
-    """Shrink a picture (H, W, 3) uint8 to at most about `WORK_PIXELS`."""
-    height, width = rgb.shape[:2]
-    scale = min(1.0, (WORK_PIXELS / (height * width)) ** 0.5)
-    return resize(rgb, (max(1, round(height * scale)), max(1, round(width * scale))))
-
-
 def follow_edges(rgb: np.ndarray, score: np.ndarray, threshold: float) -> np.ndarray:
-    """Cut the thing out along the picture's edges: (H, W, 3) uint8, (H, W) scores -> (H, W) bool.
+    """Cut the thing out along the picture's edges: picture (H, W, 3) uint8, patch scores (h, w) -> (H, W) bool.
 
-    GrabCut (Rother et al. 2004) with the score as prior, in a box around the thing; where it runs away, which shows
-    in the area, the plain threshold is kept.
+    GrabCut (Rother et al. 2004) with the score as prior, in a box around the thing: a small thing is seen at the
+    picture's own resolution, a large one at a coarser one, so that the time stays the same.
     """
+    size = rgb.shape[:2]
+    pixels = to_pixels(score, size)
+    mask = pixels > threshold
+    low = UNSURE * threshold
+    rows, columns = _box(pixels > low)
+    if not mask[rows, columns].any() or mask[rows, columns].all():
+        return mask
+    crop = rgb[rows, columns]
+    scale = min(1.0, (WORK_PIXELS / (crop.shape[0] * crop.shape[1])) ** 0.5)
+    work = (max(1, round(crop.shape[0] * scale)), max(1, round(crop.shape[1] * scale)))
+    cut = _grabcut(resize(crop, work), _shrink(pixels[rows, columns], work), threshold, low)
+    mask[rows, columns] = _enlarge(cut, crop.shape[:2])
+    return mask
+
+
+def _grabcut(rgb: np.ndarray, score: np.ndarray, threshold: float, low: float) -> np.ndarray:
+    """Run GrabCut on (H, W, 3) uint8 and (H, W) scores; where it runs away in area, keep the plain threshold."""
     plain = score > threshold
-    low, high = UNSURE * threshold, 1 - UNSURE * (1 - threshold)
-    rows, columns = _box(score > low)
-    if not plain[rows, columns].any() or plain[rows, columns].all():
+    trimap = np.full(score.shape, cv2.GC_BGD, np.uint8)
+    trimap[score > low] = cv2.GC_PR_BGD
+    trimap[plain] = cv2.GC_PR_FGD
+    trimap[score > 1 - UNSURE * (1 - threshold)] = cv2.GC_FGD
+    if plain.all() or not plain.any():
         return plain
-    inside = score[rows, columns]
-    trimap = np.full(inside.shape, cv2.GC_BGD, np.uint8)
-    trimap[inside > low] = cv2.GC_PR_BGD
-    trimap[inside > threshold] = cv2.GC_PR_FGD
-    trimap[inside > high] = cv2.GC_FGD
-    bgr = np.ascontiguousarray(rgb[rows, columns, ::-1])
     cv2.setRNGSeed(0)  # its k-means starts at random; the same picture shall give the same mask
+    bgr = np.ascontiguousarray(rgb[..., ::-1])
     cv2.grabCut(bgr, trimap, None, np.zeros((1, 65)), np.zeros((1, 65)), ITERATIONS, cv2.GC_INIT_WITH_MASK)
-    cut = np.zeros_like(plain)
-    cut[rows, columns] = (trimap == cv2.GC_FGD) | (trimap == cv2.GC_PR_FGD)
+    cut = (trimap == cv2.GC_FGD) | (trimap == cv2.GC_PR_FGD)
     return cut if 0.25 < cut.sum() / plain.sum() < 4 else plain
 
 
@@ -60,7 +66,11 @@ def _box(mask: np.ndarray) -> tuple[slice, slice]:
     return tuple(slices)
 
 
-def enlarge(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _shrink(score: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return score if score.shape == size else cv2.resize(score, size[::-1], interpolation=cv2.INTER_AREA)
+
+
+def _enlarge(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Enlarge a mask (h, w) bool to (H, W) bool with smooth edges."""
     if mask.shape == tuple(size):
         return mask

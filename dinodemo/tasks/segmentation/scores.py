@@ -6,12 +6,13 @@ import cv2
 import numpy as np
 import torch
 
-NEIGHBOURS = 200  # reference patches that vote on a target patch
+NEIGHBOURS = (10, 200)  # least and most reference patches that vote on a target patch; between: as the thing has
 TEMPERATURE = 0.05  # of their votes
 CLOSEST = 10  # foreground patches whose mean cosine says how alike a target patch is
 GATE_DROP, GATE_TEMPERATURE = 0.3, 0.1  # a patch this much less alike than the best ones loses half its score
 PEAK = 0.998  # quantile that stands for a map's maximum
 FAINT = 0.6  # the threshold falls to this share of the peak when the peak is low
+REFUSAL_TEMPERATURE = 0.02  # a patch more like a negative than like the thing loses its score; negatives are certain
 GROUP_DROP = 0.15  # a group of patches whose median is this much less alike than the best group's is left out
 GROUP_FADE = 0.2
 PRESENCE_MIDDLE, PRESENCE_SLOPE = 0.803, 30.0  # cosine at which presence is 0.5, and how steeply it rises
@@ -25,6 +26,17 @@ class Memory:
     labels: np.ndarray  # (M,) float32: share of the patch inside a mask
     reference: np.ndarray  # (M,) int: which reference, -1 for negatives
     foreground: np.ndarray  # (M,) bool: patches that stand for the thing
+
+    @property
+    def negative(self) -> np.ndarray:
+        """Return which patches were given as "not this": (M,) bool."""
+        return self.reference < 0
+
+    @property
+    def neighbours(self) -> int:
+        """Return how many patches vote: no more than the thing has, or the background would outvote a small one."""
+        least, most = NEIGHBOURS
+        return int(np.clip(self.foreground.sum(), least, most))
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,23 +87,40 @@ def score_patches(tokens: np.ndarray, memory: Memory) -> PatchScore:
     """
     similarity = unit(tokens) @ memory.tokens.T  # [N, M]
     grid = tokens.shape[:2]
-    spread = spread_labels(similarity, memory.labels)
-    likeness = _mean_of_top(similarity[:, memory.foreground], CLOSEST)
-    gated = spread * _sigmoid((likeness - np.quantile(likeness, 0.99) + GATE_DROP) / GATE_TEMPERATURE)
-    peak = float(np.quantile(gated, PEAK))
-    score = np.clip(gated / min(1.0, max(2 * FAINT * peak, 1e-3)), 0, 1).reshape(grid)
+    spread = spread_labels(similarity, memory.labels, memory.neighbours)
+    likeness = mean_of_top(similarity[:, memory.foreground], CLOSEST)
+    spread *= likeness_gate(likeness)
+    if memory.negative.any():
+        spread *= refusal_gate(likeness, mean_of_top(similarity[:, memory.negative], CLOSEST))
+    score = lift_faint(spread)
     likeness = likeness.reshape(grid)
-    score = fade_weak_groups(score, likeness)
+    score = fade_weak_groups(score.reshape(grid), likeness)
     return PatchScore(score.astype(np.float32), likeness, presence_of(similarity, memory))
 
 
 def spread_labels(
-    similarity: np.ndarray, labels: np.ndarray, neighbours: int = NEIGHBOURS, temperature: float = TEMPERATURE
+    similarity: np.ndarray, labels: np.ndarray, neighbours: int, temperature: float = TEMPERATURE
 ) -> np.ndarray:
     """Return the softmax-weighted mean label of each row's nearest columns: (N, M), (M,) -> (N,)."""
     nearest, index = torch.from_numpy(similarity).topk(min(neighbours, similarity.shape[1]), dim=1, sorted=False)
     weights = (nearest / temperature).softmax(dim=1)
     return (weights * torch.from_numpy(labels)[index]).sum(dim=1).numpy()
+
+
+def likeness_gate(likeness: np.ndarray) -> np.ndarray:
+    """Return a weight from 0 to 1 per patch: near 1 for the patches most like the foreground, (N,) -> (N,)."""
+    return _sigmoid((likeness - np.quantile(likeness, 0.99) + GATE_DROP) / GATE_TEMPERATURE)
+
+
+def refusal_gate(likeness: np.ndarray, unlikeness: np.ndarray) -> np.ndarray:
+    """Return a weight from 0 to 1 per patch: near 0 where negatives are more alike than the foreground, (N,) x 2."""
+    return _sigmoid((likeness - unlikeness) / REFUSAL_TEMPERATURE)
+
+
+def lift_faint(score: np.ndarray) -> np.ndarray:
+    """Scale a faint map up so that a threshold of 0.5 means `FAINT` of its peak; leave others as they are."""
+    peak = float(np.quantile(score, PEAK))
+    return np.clip(score / min(1.0, max(2 * FAINT * peak, 1e-3)), 0, 1)
 
 
 def fade_weak_groups(score: np.ndarray, likeness: np.ndarray) -> np.ndarray:
@@ -109,9 +138,8 @@ def presence_of(similarity: np.ndarray, memory: Memory) -> float:
 
     The mean, over the foreground patches of a reference, of the best cosine in the target; the best reference counts.
     """
-    negatives = (memory.reference < 0) & (memory.labels == 0)
-    if negatives.any():  # patches that show a "not this" do not speak for the thing
-        other = similarity[:, negatives].max(axis=1) > similarity[:, memory.foreground].max(axis=1)
+    if memory.negative.any():  # patches that show a "not this" do not speak for the thing
+        other = similarity[:, memory.negative].max(axis=1) > similarity[:, memory.foreground].max(axis=1)
         if other.all():
             return 0.0
         similarity = similarity[~other]
@@ -122,9 +150,10 @@ def presence_of(similarity: np.ndarray, memory: Memory) -> float:
     return float(_sigmoid(PRESENCE_SLOPE * (found - PRESENCE_MIDDLE)))
 
 
-def _mean_of_top(values: np.ndarray, count: int) -> np.ndarray:
-    count = min(count, values.shape[1])
-    return torch.from_numpy(np.ascontiguousarray(values)).topk(count, dim=1, sorted=False).values.mean(dim=1).numpy()
+def mean_of_top(values: np.ndarray, count: int) -> np.ndarray:
+    """Return the mean of each row's largest `count` values: (N, M) -> (N,)."""
+    top = torch.from_numpy(np.ascontiguousarray(values)).topk(min(count, values.shape[1]), dim=1, sorted=False)
+    return top.values.mean(dim=1).numpy()
 
 
 def _sigmoid(x):
