@@ -98,3 +98,10 @@ def png_bytes(rgb: np.ndarray, comment: str = "") -> bytes:
     info.add_itxt("Comment", comment)
     Image.fromarray(rgb).save(buffer, "PNG", compress_level=3, pnginfo=info)
     return buffer.getvalue()
+
+
+def distinct_colours(count: int) -> np.ndarray:
+    """Return `count` RGB colours (count, 3) uint8 that are easy to tell apart: golden-angle steps around the hues."""
+    hues = (np.arange(count) * 137.508 + 200) % 360 / 2  # OpenCV counts hues to 180
+    hsv = np.stack([hues, np.full(count, 200.0), np.full(count, 255.0)], axis=-1).round().astype(np.uint8)
+    return cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0]

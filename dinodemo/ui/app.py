@@ -10,6 +10,7 @@ from ..settings import Settings
 from .attention_tab import build_attention_tab
 from .header import build_header
 from .pca_tab import build_pca_tab
+from .segmentation_tab import build_segmentation_tab
 from .services import Services
 
 TITLE = "dinodemo"
@@ -39,6 +40,8 @@ def build_app(services: Services) -> gr.Blocks:
                 build_attention_tab(services, header, tab, demo)
             with gr.Tab("Patch PCA", id="pca") as tab:
                 build_pca_tab(services, header, tab, demo)
+            with gr.Tab("Segmentation", id="segmentation"):
+                build_segmentation_tab(services, header, demo)
     return demo
 
 

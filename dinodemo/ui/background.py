@@ -1,0 +1,47 @@
+"""Run a long function in a thread, tell its progress to the page step by step, and stop it when asked."""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+class Stopped(RuntimeError):
+    """Say that a person stopped the work."""
+
+
+class Work:
+    """Hold one long computation. function(progress) runs in a thread; progress(done, total, message) may stop it."""
+
+    def __init__(self, function: Callable[[Callable], Any]):
+        self._function, self._steps, self._stop = function, queue.Queue(), threading.Event()
+
+    def __deepcopy__(self, memo):  # gr.State copies what it is given at first; a running thing stays itself
+        return self
+
+    def stop(self) -> None:
+        """Ask the computation to stop at its next step."""
+        self._stop.set()
+
+    def steps(self) -> Iterator[tuple[float, str]]:
+        """Start, and yield (share done, message) until it ends; its result is then in `result`, its error is raised."""
+        threading.Thread(target=self._run, daemon=True).start()
+        while True:
+            step = self._steps.get()
+            if isinstance(step, BaseException):
+                raise step
+            if step is None:
+                return
+            yield step
+
+    def _run(self) -> None:
+        try:
+            self.result = self._function(self._progress)
+            self._steps.put(None)
+        except BaseException as error:
+            self._steps.put(error)
+
+    def _progress(self, done: int, total: int | None, message: str = "") -> None:
+        if self._stop.is_set():
+            raise Stopped("stopped; nothing was changed")
+        self._steps.put((done / total if total else 0.0, message))

@@ -1,0 +1,294 @@
+"""Segmentation tab: paint a thing on a reference photo, find it on others."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from ..images import Photo, load_photo
+from ..tasks.segmentation import DEFAULT_THRESHOLD, ReferenceSegmenter
+from . import segmentation_view as draw
+from .components import ASSETS, download_button, photo_input, remember
+from .errors import as_message, friendly
+from .head_tab import build_head_tab
+from .header import Header
+from .painter import mask_painter, painter_value, read_drawing, read_mask_file
+from .segmentation_view import VIEWS, Look, Reference, Result
+from .services import ENGINE_QUEUE, Services, made_with_name, shrink
+
+MOST_TARGETS = 50
+EMPTY = "Paint the thing on a reference photo, drop photos to search, and press Find it."
+EXAMPLE = ASSETS / "segmentation"
+QUIET = {"show_progress": "hidden", "api_visibility": "private"}
+LIVE = {**QUIET, "trigger_mode": "always_last"}
+
+
+@dataclass(frozen=True)
+class Found:
+    """Hold one person's results, and with which backbone they were made."""
+
+    results: tuple[Result, ...]
+    backbone: str
+    selected: int = 0
+
+
+@dataclass(frozen=True)
+class ReferenceParts:
+    """Hold the components of the reference side."""
+
+    photo: gr.Image
+    painter: gr.HTML
+    mask_file: gr.File
+    add: gr.Button
+    clear: gr.Button
+    kept: gr.Gallery
+    current: gr.State  # Photo on the painter
+    references: gr.State  # tuple[Reference, ...]
+
+
+@dataclass(frozen=True)
+class ResultParts:
+    """Hold the components of the target side."""
+
+    targets: gr.File
+    find: gr.Button
+    stop: gr.Button
+    picture: gr.Image
+    gallery: gr.Gallery
+    status: gr.Markdown
+    instances: gr.CheckboxGroup
+    threshold: gr.Slider
+    opacity: gr.Slider
+    view: gr.Radio
+    found: gr.State
+
+    def look(self) -> list:
+        return [self.threshold, self.opacity, self.view]
+
+
+def build_segmentation_tab(services: Services, header: Header, page: gr.Blocks) -> None:
+    """Build the two sub-tabs: find by reference, and train a head on what was painted or uploaded."""
+    with gr.Tabs():
+        with gr.Tab("Find by reference", id="seg-find-tab"):
+            references = _build_find_tab(services, header, page)
+        with gr.Tab("Train a head", id="seg-head-tab"):
+            build_head_tab(services, header, references)
+
+
+def _build_find_tab(services: Services, header: Header, page: gr.Blocks) -> gr.State:
+    with gr.Row(elem_classes="work"):
+        with gr.Column(scale=1, min_width=320):
+            example = gr.Button("Try the example: find this cup", size="sm", elem_id="seg-example")
+            reference = _reference_parts()
+        with gr.Column(scale=1, min_width=320):
+            result = _result_parts()
+    remember(page, "segmentation", [result.opacity, result.view])
+    _wire_reference(reference, result, example)
+    _wire_search(services, header, reference, result)
+    _wire_results(result)
+    return reference.references
+
+
+def _reference_parts() -> ReferenceParts:
+    photo = photo_input("1. Reference photo", "seg-reference", height=190)
+    painter = mask_painter("seg-painter")
+    with gr.Row():
+        add = gr.Button("Keep it and paint another reference", size="sm", elem_id="seg-add")
+        clear = gr.Button("Forget kept references", size="sm", elem_id="seg-forget")
+    with gr.Accordion("Or upload a mask for this photo", open=False):
+        mask_file = gr.File(label="Mask: white or opaque where the thing is", height=110, elem_id="seg-mask-file")
+    kept = gr.Gallery(label="Kept references", columns=4, height="auto", allow_preview=False, buttons=[],
+                      elem_id="seg-kept", visible=False, format="jpeg")  # fmt: skip
+    return ReferenceParts(photo, painter, mask_file, add, clear, kept, gr.State(None), gr.State(()))
+
+
+def _result_parts() -> ResultParts:
+    targets = gr.File(label=f"2. Photos to search (up to {MOST_TARGETS})", file_count="multiple", height=150,
+                      elem_id="seg-targets")  # fmt: skip
+    with gr.Row():
+        find = gr.Button("3. Find it", variant="primary", elem_id="seg-find")
+        stop = gr.Button("Stop", variant="stop", elem_id="seg-stop", visible=False)
+    status = gr.Markdown(EMPTY, elem_id="seg-status")
+    picture = gr.Image(label="Selected photo", format="jpeg", interactive=False, height=420, elem_id="seg-picture",
+                       buttons=["fullscreen"])  # fmt: skip
+    instances = gr.CheckboxGroup([], label="Parts found (untick what is wrong)", elem_id="seg-instances", visible=False)
+    with gr.Row():
+        threshold = gr.Slider(0.02, 0.98, value=DEFAULT_THRESHOLD, step=0.01, label="Threshold",
+                              elem_id="seg-threshold", info="Lower: more of the picture", min_width=140)  # fmt: skip
+        opacity = gr.Slider(0, 1, value=0.5, step=0.05, label="Opacity", elem_id="seg-opacity", min_width=140)
+    view = gr.Radio(VIEWS, value=VIEWS[0], label="Show as", elem_id="seg-view")
+    found = gr.State(None, time_to_live=4 * 3600)
+    gallery = gr.Gallery(label="All photos: click one to select it", columns=3, height="auto", allow_preview=False,
+                         buttons=[], elem_id="seg-gallery", format="jpeg", object_fit="contain")  # fmt: skip
+    look = [threshold, opacity, view]
+    download_button("Download all: masks, cut-outs, COCO (.zip)", _zip_file, [found, *look], "seg-zip", size="md")
+    return ResultParts(targets, find, stop, picture, gallery, status, instances, *look, found)
+
+
+def _wire_reference(reference: ReferenceParts, result: ResultParts, example: gr.Button) -> None:
+    on_painter = [reference.painter, reference.current]
+
+    @friendly
+    def on_photo(photo: Photo | None):
+        return painter_value(photo), photo
+
+    @friendly
+    def on_mask(path: str | None, photo: Photo | None):
+        if path is None:
+            return gr.skip()
+        if photo is None:
+            raise ValueError("there is no reference photo for this mask yet; drop the photo first")
+        return painter_value(photo, read_mask_file(path, photo))
+
+    @friendly
+    def keep(kept: tuple[Reference, ...], value: dict, photo: Photo | None):
+        kept = (*kept, read_reference(value, photo))
+        pictures = [draw.draw_reference(r) for r in kept]
+        return kept, gr.update(value=pictures, visible=True), None, painter_value(None), None
+
+    def forget():
+        return (), gr.update(value=[], visible=False)
+
+    @friendly
+    def load_example():
+        photo = load_photo(ASSETS / "coffee_cup.jpg")
+        mask = read_mask_file(EXAMPLE / "cup_mask.png", photo)
+        targets = [str(EXAMPLE / name) for name in ("cup_by_the_stream.jpg", "cup_and_dandelions.jpg")]
+        targets.append(str(ASSETS / "mountain_path.jpg"))
+        return str(ASSETS / "coffee_cup.jpg"), painter_value(photo, mask), photo, targets
+
+    reference.photo.upload(on_photo, reference.photo, on_painter, **QUIET)
+    reference.photo.clear(lambda: (painter_value(None), None), None, on_painter, **QUIET)
+    reference.mask_file.upload(on_mask, [reference.mask_file, reference.current], reference.painter, **QUIET)
+    reference.add.click(keep, [reference.references, reference.painter, reference.current],
+                        [reference.references, reference.kept, reference.photo, *on_painter], **QUIET)  # fmt: skip
+    reference.clear.click(forget, None, [reference.references, reference.kept], **QUIET)
+    example.click(load_example, None, [reference.photo, *on_painter, result.targets], **QUIET)
+
+
+def _wire_search(services: Services, header: Header, reference: ReferenceParts, result: ResultParts) -> None:
+    @friendly
+    def on_find(kept, value, photo, paths, backbone, resolution, *look):
+        references = gather(kept, value, photo)
+        yield from search(services, references, paths or [], (backbone, resolution), Look(*look))
+
+    inputs = [reference.references, reference.painter, reference.current, result.targets,
+              header.backbone, header.resolution, *result.look()]  # fmt: skip
+    outputs = [result.found, result.gallery, result.status, result.stop]
+    event = result.find.click(on_find, inputs, outputs, **ENGINE_QUEUE, api_visibility="private",
+                              show_progress_on=[result.status])  # fmt: skip
+    shown = [result.picture, result.instances, result.gallery]
+    event.success(show_all, [result.found, *result.look()], shown, **QUIET)
+    result.stop.click(lambda: ("Stopped; what was found stays.", gr.update(visible=False)), None,
+                      [result.status, result.stop], cancels=[event], **QUIET)  # fmt: skip
+
+
+def _wire_results(result: ResultParts) -> None:
+    inputs = [result.found, *result.look()]
+    selected = [result.picture, result.instances]
+    everything = [*selected, result.gallery]
+    result.gallery.select(select, result.found, result.found, **QUIET).success(show_one, inputs, selected, **QUIET)
+    result.threshold.input(show_one, inputs, selected, **LIVE)
+    result.threshold.release(show_all, inputs, everything, **LIVE)
+    result.opacity.change(show_one, inputs, selected, **LIVE)
+    result.view.change(show_all, inputs, everything, **LIVE)
+    result.instances.input(on_toggle, [result.instances, *inputs], [result.found, result.picture], **LIVE).success(
+        show_thumbs, inputs, result.gallery, **QUIET)  # fmt: skip
+
+
+def read_reference(value: dict, photo: Photo | None) -> Reference:
+    """Read the painter; raises ValueError when there is no photo or no mask."""
+    if photo is None:
+        raise ValueError("there is no reference photo yet; drop one and paint the thing to find")
+    drawing = read_drawing(value, photo)
+    return Reference(photo, drawing.this, drawing.not_this)
+
+
+def gather(kept: tuple[Reference, ...], value: dict, photo: Photo | None) -> list[Reference]:
+    """Collect the kept references and the one on the painter; with kept ones, an empty painter is fine."""
+    if photo is None and kept:
+        return list(kept)
+    try:
+        return [*kept, read_reference(value, photo)]
+    except ValueError:
+        if not kept:
+            raise
+        return list(kept)
+
+
+def search(services: Services, references: list[Reference], paths: list[str], chosen: tuple, look: Look):
+    """Fit on the references, then segment target by target: yields (found, thumbs, status, stop button)."""
+    if not paths:
+        raise ValueError("there are no photos to search yet; drop some first")
+    if len(paths) > MOST_TARGETS:
+        gr.Warning(f"The first {MOST_TARGETS} of {len(paths)} photos are searched.")
+    backbone, resolution = chosen
+    yield gr.skip(), gr.skip(), f"Learning from {len(references)} reference(s)", gr.update(visible=True)
+    segmenter = fit(services, references, backbone, int(resolution))
+    results: list[Result] = []
+    paths = paths[:MOST_TARGETS]
+    for i, path in enumerate(paths, start=1):
+        yield gr.skip(), gr.skip(), f"Photo {i} of {len(paths)}", gr.skip()
+        try:
+            photo = load_photo(path)
+            small = shrink(photo)
+            results.append(Result(small, path, photo.size, segmenter.predict(small)))
+        except ValueError as error:
+            gr.Warning(as_message(error).message)
+            continue
+        thumb = gr.skip() if len(results) % max(1, len(results) // 8) else draw.draw_thumbs(results, look)
+        yield Found(tuple(results), backbone), thumb, f"Photo {i} of {len(paths)}", gr.skip()
+    there = sum(bool(r.segmentation.at(look.threshold).any()) for r in results)
+    done = f"Found on {there} of {len(results)} photo(s) with **{services.pool.get(backbone).backbone.name}**."
+    yield Found(tuple(results), backbone), draw.draw_thumbs(results, look), done, gr.update(visible=False)
+
+
+def fit(services: Services, references: list[Reference], backbone: str, resolution: int) -> ReferenceSegmenter:
+    """Fit a segmenter on references and their "not this" paint."""
+    pairs = [(r.photo, r.this) for r in references]
+    negatives = [(r.photo, r.not_this) for r in references if r.not_this.any()]
+    return ReferenceSegmenter(services.pool.get(backbone), resolution=resolution).fit(pairs, negatives=negatives)
+
+
+def select(found: Found | None, event: gr.SelectData) -> Found | None:
+    """Remember which photo was clicked."""
+    return None if found is None else Found(found.results, found.backbone, event.index)
+
+
+@friendly
+def show_one(found: Found | None, *look) -> tuple:
+    """Draw the selected photo and list its parts."""
+    if found is None or not found.results:
+        return None, gr.update(choices=[], value=[], visible=False)
+    result = found.results[found.selected]
+    shown = draw.look_at(result, Look(*look))
+    choices = [(f"{part.number}: {part.area / shown.mask.size:.1%}", part.number) for part in shown.instances]
+    ticked = [number for _, number in choices if number not in result.hidden]
+    return gr.update(value=draw.draw_result(shown), label=draw.caption(shown)), gr.update(
+        choices=choices, value=ticked, visible=bool(choices)
+    )
+
+
+@friendly
+def show_thumbs(found: Found | None, *look) -> list:
+    """Draw all photos small."""
+    return [] if found is None else draw.draw_thumbs(list(found.results), Look(*look))
+
+
+def show_all(found: Found | None, *look) -> tuple:
+    """Draw the selected photo and all small ones."""
+    return *show_one(found, *look), show_thumbs(found, *look)
+
+
+@friendly
+def on_toggle(shown: list[int], found: Found | None, *look) -> tuple:
+    """Switch parts of the selected photo on and off."""
+    look, results = Look(*look), list(found.results)
+    changed = draw.toggle(draw.look_at(results[found.selected], look), shown)
+    results[found.selected] = changed
+    return Found(tuple(results), found.backbone, found.selected), draw.draw_result(draw.look_at(changed, look))
+
+
+def _zip_file(found: Found | None, *look) -> tuple[str, bytes]:
+    if found is None or not found.results:
+        raise ValueError("there is nothing to download yet; find something first")
+    return draw.zip_file(list(found.results), Look(*look), made_with_name(found.backbone))
