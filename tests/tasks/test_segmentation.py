@@ -227,13 +227,14 @@ def test_a_further_reference_does_not_hurt(offline_engine, segmenter, dahlia, mo
     assert two.presence >= one.presence - 1e-6
 
 
-def test_a_negative_takes_a_similar_thing_out(offline_engine):
-    photo = load_image(ASSETS / "two_dogs_balcony.jpg")
-    upper, lower = disc(photo.shape[:2], 345, 420, 80, 110), disc(photo.shape[:2], 482, 700, 75, 120)
-    reference = np.ascontiguousarray(photo[250:560, 180:600]), upper[250:560, 180:600]
-    negative = np.ascontiguousarray(photo[560:900, 300:720]), lower[560:900, 300:720]
-    without = ReferenceSegmenter(offline_engine, RESOLUTION, min_presence=0).fit([reference]).predict(photo)
-    against = ReferenceSegmenter(offline_engine, RESOLUTION, min_presence=0).fit([reference], [negative]).predict(photo)
-    assert without.mask[lower].mean() > 0.5
-    assert against.mask[lower].mean() < 0.25
-    assert against.mask[upper].mean() > 0.5
+def test_a_negative_takes_a_similar_thing_out_and_leaves_the_thing(offline_engine, dahlia, moved):
+    photo = np.asarray(Image.fromarray(load_image(ASSETS / "dandelions.jpg")).resize((640, 360)))
+    dandelion = disc(photo.shape[:2], 186, 116, 102, 86)
+    negative = np.ascontiguousarray(photo[:, ::-1]), dandelion[:, ::-1]
+    without = ReferenceSegmenter(offline_engine, RESOLUTION).fit([dahlia])
+    against = ReferenceSegmenter(offline_engine, RESOLUTION).fit([dahlia], negatives=[negative])
+    painted, spared = (s.score(photo).mask(min_presence=0)[dandelion].mean() for s in (without, against))
+    assert painted > 0.5
+    assert spared < 0.1
+    assert against.score(photo).presence < without.score(photo).presence
+    assert iou(against.predict(moved[0]).mask, moved[1]) > 0.9

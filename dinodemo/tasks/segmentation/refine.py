@@ -7,7 +7,7 @@ from ...images import resize
 
 WORK_PIXELS = 320 * 320  # of the box around the thing: at most so many are cut, however large the picture is
 ITERATIONS = 1
-UNSURE = 0.2  # GrabCut may only change pixels between this share of the threshold and its mirror image above it
+UNSURE = 0.4  # GrabCut may only change pixels between this share of the threshold and its mirror image above it
 MARGIN = 1 / 3  # of the thing's box: how much background around it GrabCut sees
 
 

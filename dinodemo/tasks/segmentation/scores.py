@@ -12,10 +12,12 @@ CLOSEST = 10  # foreground patches whose mean cosine says how alike a target pat
 GATE_DROP, GATE_TEMPERATURE = 0.3, 0.1  # a patch this much less alike than the best ones loses half its score
 PEAK = 0.998  # quantile that stands for a map's maximum
 FAINT = 0.6  # the threshold falls to this share of the peak when the peak is low
-REFUSAL_TEMPERATURE = 0.02  # a patch more like a negative than like the thing loses its score; negatives are certain
+# a patch this much more like a negative than like the thing loses half its score
+REFUSAL_MARGIN, REFUSAL_TEMPERATURE = 0.02, 0.02
 GROUP_DROP = 0.15  # a group of patches whose median is this much less alike than the best group's is left out
 GROUP_FADE = 0.2
-PRESENCE_MIDDLE, PRESENCE_SLOPE = 0.803, 30.0  # cosine at which presence is 0.5, and how steeply it rises
+# cosine at which presence is 0.5, and how steeply it rises: a thing overlooked counts more than a spurious mask
+PRESENCE_MIDDLE, PRESENCE_SLOPE = 0.757, 30.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +116,7 @@ def likeness_gate(likeness: np.ndarray) -> np.ndarray:
 
 def refusal_gate(likeness: np.ndarray, unlikeness: np.ndarray) -> np.ndarray:
     """Return a weight from 0 to 1 per patch: near 0 where negatives are more alike than the foreground, (N,) x 2."""
-    return _sigmoid((likeness - unlikeness) / REFUSAL_TEMPERATURE)
+    return _sigmoid((likeness - unlikeness + REFUSAL_MARGIN) / REFUSAL_TEMPERATURE)
 
 
 def lift_faint(score: np.ndarray) -> np.ndarray:
