@@ -13,7 +13,8 @@ test: $(VENV)/.dev $(WEIGHTS) chromium
 	$(BIN)/python -m pytest $(ARGS)
 
 bench: $(VENV)/.dev $(WEIGHTS)
-	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@failed=; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || failed="$$failed $$script"; done; \
+	if [ -n "$$failed" ]; then echo "did not finish:$$failed" >&2; exit 1; fi
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
