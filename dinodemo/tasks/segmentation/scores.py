@@ -17,7 +17,7 @@ REFUSAL_MARGIN, REFUSAL_TEMPERATURE = 0.02, 0.02
 GROUP_DROP = 0.15  # a group of patches whose median is this much less alike than the best group's is left out
 GROUP_FADE = 0.2
 # cosine at which presence is 0.5, and how steeply it rises: a thing overlooked counts more than a spurious mask
-PRESENCE_MIDDLE, PRESENCE_SLOPE = 0.757, 30.0
+PRESENCE_MIDDLE, PRESENCE_SLOPE = 0.775, 30.0
 
 
 @dataclass(frozen=True, eq=False)
