@@ -2,19 +2,22 @@
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gradio as gr
 import numpy as np
 
 from ..images import Photo, fit_within
 from ..render import blend, distinct_colours, png_bytes
-from ..tasks.segmentation_head import SegmentationHead, SegmentationResult, read_pairs
 from .background import Work
 from .components import download_button, photo_input, stem
 from .errors import friendly
 from .header import Header
 from .segmentation_view import Reference
 from .services import DISPLAY_SIDE, ENGINE_QUEUE, Services, made_with_name
+
+if TYPE_CHECKING:  # the head needs torch, which is loaded only once the page is served
+    from ..tasks.segmentation_head import SegmentationHead, SegmentationResult
 
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 KINDS = [("Convolutional decoder: finer, about a minute", "conv"), ("Linear: seconds", "linear")]
@@ -52,6 +55,8 @@ def build_head_tab(services: Services, header: Header, references: gr.State) -> 
 
     @friendly
     def on_train(path, kept: tuple[Reference, ...], text: str, chosen: str, n: int, backbone: str, resolution: float):
+        from ..tasks.segmentation_head import SegmentationHead
+
         found, problems = _gather(path, kept)
         engine = services.pool.get(backbone)
         new = SegmentationHead(kind=chosen, epochs=int(n), resolution=int(resolution))
@@ -70,11 +75,13 @@ def build_head_tab(services: Services, header: Header, references: gr.State) -> 
     def on_load(path: str | None):
         if path is None:
             return gr.skip(), gr.skip(), gr.skip()
+        from ..tasks.segmentation_head import SegmentationHead
+
         loaded = SegmentationHead.load(path)
         return loaded, _summary(loaded), _report(loaded)
 
     @friendly
-    def on_photo(trained: SegmentationHead | None, given: Photo | None, backbone: str):
+    def on_photo(trained: "SegmentationHead | None", given: Photo | None, backbone: str):
         if given is None:
             return None, "", None
         if trained is None:
@@ -93,7 +100,7 @@ def build_head_tab(services: Services, header: Header, references: gr.State) -> 
         trigger(on_photo, [head, photo, header.backbone], [picture, legend, labelled], **label)
 
 
-def draw_labels(photo: Photo, result: SegmentationResult) -> np.ndarray:
+def draw_labels(photo: Photo, result: "SegmentationResult") -> np.ndarray:
     """Colour a photo by its labels; background stays as it is."""
     rgb = fit_within(photo.rgb, DISPLAY_SIDE)
     rows = np.linspace(0, result.classes.shape[0] - 1, rgb.shape[0]).round().astype(int)
@@ -104,6 +111,8 @@ def draw_labels(photo: Photo, result: SegmentationResult) -> np.ndarray:
 
 
 def _gather(path: str | None, kept: tuple[Reference, ...]) -> tuple[list, list]:
+    from ..tasks.segmentation_head import read_pairs
+
     if path is not None:
         return read_pairs(path)
     if not kept:
@@ -115,12 +124,12 @@ def _names(text: str) -> list[str] | None:
     return [name.strip() for name in text.split(",") if name.strip()] or None
 
 
-def _summary(head: SegmentationHead) -> str:
+def _summary(head: "SegmentationHead") -> str:
     figure = "no held-out figure" if head.miou_ is None else f"held-out mIoU **{head.miou_:.3f}**"
     return f"Head for **{head.backbone_}**, {len(head.classes_) - 1} class(es), {figure}. {head.note_}"
 
 
-def _report(head: SegmentationHead) -> str:
+def _report(head: "SegmentationHead") -> str:
     if head.iou_ is None:
         return ""
     rows = ""
@@ -139,7 +148,7 @@ def _problem_list(problems: list[tuple[str, str]]) -> str:
     return f"\n\nLeft out:\n{lines}{more}"
 
 
-def _legend(result: SegmentationResult) -> str:
+def _legend(result: "SegmentationResult") -> str:
     colours = distinct_colours(len(result.names))
     parts = []
     for i, name in enumerate(result.names):
@@ -150,7 +159,7 @@ def _legend(result: SegmentationResult) -> str:
     return " · ".join(parts) or "Only background was found."
 
 
-def _head_file(head: SegmentationHead | None) -> tuple[str, bytes]:
+def _head_file(head: "SegmentationHead | None") -> tuple[str, bytes]:
     if head is None:
         raise ValueError("there is no head yet; train one first")
     with tempfile.TemporaryDirectory() as folder:

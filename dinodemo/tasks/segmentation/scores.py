@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 
 NEIGHBOURS = (10, 200)  # least and most reference patches that vote on a target patch; between: as the thing has
 TEMPERATURE = 0.05  # of their votes
@@ -104,6 +103,8 @@ def spread_labels(
     similarity: np.ndarray, labels: np.ndarray, neighbours: int, temperature: float = TEMPERATURE
 ) -> np.ndarray:
     """Return the softmax-weighted mean label of each row's nearest columns: (N, M), (M,) -> (N,)."""
+    import torch  # here, so that a page can be served before torch is loaded
+
     nearest, index = torch.from_numpy(similarity).topk(min(neighbours, similarity.shape[1]), dim=1, sorted=False)
     weights = (nearest / temperature).softmax(dim=1)
     return (weights * torch.from_numpy(labels)[index]).sum(dim=1).numpy()
@@ -154,6 +155,8 @@ def presence_of(similarity: np.ndarray, memory: Memory) -> float:
 
 def mean_of_top(values: np.ndarray, count: int) -> np.ndarray:
     """Return the mean of each row's largest `count` values: (N, M) -> (N,)."""
+    import torch
+
     top = torch.from_numpy(np.ascontiguousarray(values)).topk(min(count, values.shape[1]), dim=1, sorted=False)
     return top.values.mean(dim=1).numpy()
 
