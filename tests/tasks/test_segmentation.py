@@ -10,12 +10,17 @@ from dinodemo.images import load_image
 from dinodemo.tasks.segmentation import ReferenceSegmenter, find_instances
 from dinodemo.tasks.segmentation.refine import follow_edges, to_pixels
 from dinodemo.tasks.segmentation.scores import (
+    CLOSEST,
     Memory,
+    centred_likeness,
     fade_weak_groups,
     foreground_labels,
+    positional_basis,
     presence_of,
     reduce_by_area,
     spread_labels,
+    unit,
+    without,
 )
 
 ASSETS = Path(__file__).parents[2] / "assets"
@@ -88,6 +93,30 @@ def test_labels_spread_as_a_slow_softmax_says():
         weights = np.exp(row[nearest] / 0.1)
         expected.append((weights * labels[nearest]).sum() / weights.sum())
     np.testing.assert_allclose(spread_labels(similarity, labels, 4, 0.1), expected, rtol=1e-5)
+
+
+def test_place_is_taken_out_of_tokens_and_what_they_show_stays():
+    rng = np.random.default_rng(3)
+    place = rng.normal(size=(5, 6, 16)) * (np.arange(16) < 10)  # where a patch lies: the first directions
+    shown = rng.normal(size=(5, 6, 16)) * (np.arange(16) >= 10)
+    clean = without((4 * place + shown).astype(np.float32), positional_basis(place.astype(np.float32)))
+    np.testing.assert_allclose(clean, unit(shown).reshape(shown.shape), atol=1e-5)
+
+
+def test_likeness_is_the_mean_cosine_to_the_closest_patches_of_the_thing_less_what_all_share():
+    rng = np.random.default_rng(4)
+    tokens, target = (unit(rng.normal(size=(n, 8)).astype(np.float32) + 1) for n in (40, 7))
+    foreground = np.arange(40) < 15
+    reference = np.where(np.arange(40) < 30, 0, -1)  # the last ten are "not this": no part of the mean
+    memory = Memory(tokens, foreground.astype(np.float32), reference, foreground)
+    center = (tokens[:30].mean(axis=0) + target.mean(axis=0)) / 4
+    expected = []
+    for token in target - center:
+        cosines = [
+            token @ (t - center) / np.linalg.norm(token) / np.linalg.norm(t - center) for t in tokens[foreground]
+        ]
+        expected.append(np.mean(sorted(cosines)[-CLOSEST:]))
+    np.testing.assert_allclose(centred_likeness(target, memory), expected, rtol=1e-4)
 
 
 def test_a_group_that_is_much_less_alike_fades_and_the_best_stays():

@@ -13,7 +13,16 @@ from ...images import ImageSource, Photo, load_photo
 from .instances import Instances, find_instances
 from .masks import as_mask, check_reference
 from .refine import follow_edges, to_pixels
-from .scores import Memory, PatchScore, foreground_labels, reduce_by_area, score_patches, unit
+from .scores import (
+    Memory,
+    PatchScore,
+    foreground_labels,
+    positional_basis,
+    reduce_by_area,
+    score_patches,
+    unit,
+    without,
+)
 
 if TYPE_CHECKING:
     from ...engine import Engine
@@ -21,6 +30,7 @@ if TYPE_CHECKING:
 Picture = ImageSource | Photo
 DEFAULT_THRESHOLD = 0.5
 MIN_PRESENCE = 0.5
+_BLANK = np.zeros((64, 64, 3), np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +111,7 @@ class ReferenceSegmenter:
     smaller masks. min_presence: a target whose presence is below it gets an empty mask; 0 always paints.
     refine: let masks follow the edges of the picture.
 
-    Learned: memory_ (the patches of all references and their labels), backbone_.
+    Learned: memory_ (the patches of all references and their labels), basis_ (see `positional_basis`), backbone_.
     """
 
     def __init__(
@@ -129,6 +139,7 @@ class ReferenceSegmenter:
         photos, masks = _unite(references)
         if not photos:
             raise ValueError("no reference given; draw a mask on at least one picture")
+        self.basis_ = positional_basis(self.engine.features(_BLANK, resolution=self.resolution).patches)
         parts = []
         for i, (photo, mask) in enumerate(zip(photos, masks, strict=True)):
             check_reference(mask, photo)
@@ -147,18 +158,21 @@ class ReferenceSegmenter:
         if not hasattr(self, "memory_"):
             raise ValueError("nothing is fitted yet; call fit with at least one reference first")
         photo = image if isinstance(image, Photo) else load_photo(image)
-        f = self.engine.features(photo, resolution=self.resolution)
-        return Prediction(score_patches(f.patches, self.memory_), photo)
+        return Prediction(score_patches(self.tokens(photo), self.memory_), photo)
+
+    def tokens(self, photo: Photo) -> np.ndarray:
+        """Return a picture's patch tokens as they are compared: (h, w, D) float32, unit length, place removed."""
+        return without(self.engine.features(photo, resolution=self.resolution).patches, self.basis_)
 
     def _remember(self, photo: Photo, mask: np.ndarray, number: int) -> tuple[np.ndarray, ...]:
-        patches = self.engine.features(photo, resolution=self.resolution).patches
+        patches = self.tokens(photo)
         labels, foreground = foreground_labels(reduce_by_area(mask, patches.shape[:2]).ravel())
         return unit(patches), labels, np.full(len(labels), number), foreground
 
     def _remember_negative(self, negative: tuple[Picture, np.ndarray] | Picture) -> tuple[np.ndarray, ...]:
         image, mask = negative if isinstance(negative, tuple) else (negative, None)
         photo = image if isinstance(image, Photo) else load_photo(image)
-        patches = self.engine.features(photo, resolution=self.resolution).patches
+        patches = self.tokens(photo)
         mask = np.ones(photo.size, bool) if mask is None else as_mask(mask, photo)
         if not mask.any():
             raise ValueError(f'the "not this" mask on {photo.name} is empty; paint it or leave it out')

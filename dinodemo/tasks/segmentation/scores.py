@@ -5,18 +5,20 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+POSITIONAL = 10  # directions that say where a patch lies rather than what it shows
 NEIGHBOURS = (10, 200)  # least and most reference patches that vote on a target patch; between: as the thing has
 TEMPERATURE = 0.05  # of their votes
 CLOSEST = 10  # foreground patches whose mean cosine says how alike a target patch is
+CENTRED = 0.5  # share of the mean token that is taken off before patches are compared for likeness
 GATE_DROP, GATE_TEMPERATURE = 0.3, 0.1  # a patch this much less alike than the best ones loses half its score
 PEAK = 0.998  # quantile that stands for a map's maximum
 FAINT = 0.6  # the threshold falls to this share of the peak when the peak is low
 # a patch this much more like a negative than like the thing loses half its score
 REFUSAL_MARGIN, REFUSAL_TEMPERATURE = 0.02, 0.02
-GROUP_DROP = 0.15  # a group of patches whose median is this much less alike than the best group's is left out
+GROUP_DROP = 0.3  # a group of patches whose median is this much less alike than the best group's is left out
 GROUP_FADE = 0.2
 # cosine at which presence is 0.5, and how steeply it rises: a thing overlooked counts more than a spurious mask
-PRESENCE_MIDDLE, PRESENCE_SLOPE = 0.775, 30.0
+PRESENCE_MIDDLE, PRESENCE_SLOPE = 0.67, 30.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +47,7 @@ class PatchScore:
     """Hold what the patches of one target say. Scores from 0 to 1, with 0.5 as the natural threshold."""
 
     score: np.ndarray  # (h, w) float32
-    likeness: np.ndarray  # (h, w) float32 mean cosine to the closest foreground patches
+    likeness: np.ndarray  # (h, w) float32: see `centred_likeness`
     presence: float  # 0 to 1
 
 
@@ -69,6 +71,20 @@ def unit(tokens: np.ndarray) -> np.ndarray:
     return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
 
 
+def positional_basis(blank: np.ndarray) -> np.ndarray:
+    """Return the directions (D, k) along which the tokens (h, w, D) of a picture that shows nothing lie.
+
+    What such a picture's tokens differ in is their place (as in INSID3, arXiv:2603.28480).
+    """
+    return np.linalg.svd(unit(blank), full_matrices=False)[2][:POSITIONAL].T.copy()
+
+
+def without(tokens: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """Take the directions of a basis (D, k) out of tokens (h, w, D); returns unit tokens of the same shape."""
+    flat = unit(tokens)
+    return unit(flat - (flat @ basis) @ basis.T).reshape(tokens.shape)
+
+
 def foreground_labels(share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return labels (float32) and foreground (bool) of patches of which a mask covers the given share.
 
@@ -89,10 +105,11 @@ def score_patches(tokens: np.ndarray, memory: Memory) -> PatchScore:
     similarity = unit(tokens) @ memory.tokens.T  # [N, M]
     grid = tokens.shape[:2]
     spread = spread_labels(similarity, memory.labels, memory.neighbours)
-    likeness = mean_of_top(similarity[:, memory.foreground], CLOSEST)
+    likeness = centred_likeness(unit(tokens), memory)
     spread *= likeness_gate(likeness)
     if memory.negative.any():
-        spread *= refusal_gate(likeness, mean_of_top(similarity[:, memory.negative], CLOSEST))
+        wanted, refused = (mean_of_top(similarity[:, m], CLOSEST) for m in (memory.foreground, memory.negative))
+        spread *= refusal_gate(wanted, refused)
     score = lift_faint(spread)
     likeness = likeness.reshape(grid)
     score = fade_weak_groups(score.reshape(grid), likeness)
@@ -108,6 +125,16 @@ def spread_labels(
     nearest, index = torch.from_numpy(similarity).topk(min(neighbours, similarity.shape[1]), dim=1, sorted=False)
     weights = (nearest / temperature).softmax(dim=1)
     return (weights * torch.from_numpy(labels)[index]).sum(dim=1).numpy()
+
+
+def centred_likeness(tokens: np.ndarray, memory: Memory) -> np.ndarray:
+    """Return each patch's mean cosine to the closest foreground patches, unit tokens (N, D) -> (N,).
+
+    Half the mean of references and target is taken off first: it is what all patches of both share, and hides how
+    little a background that no reference showed is like the thing.
+    """
+    center = CENTRED * (memory.tokens[~memory.negative].mean(axis=0) + tokens.mean(axis=0)) / 2
+    return mean_of_top(unit(tokens - center) @ unit(memory.tokens[memory.foreground] - center).T, CLOSEST)
 
 
 def likeness_gate(likeness: np.ndarray) -> np.ndarray:
