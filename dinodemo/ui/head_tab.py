@@ -1,6 +1,7 @@
 """Trained head: learn classes from a few photos with masks, then label any photo."""
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,44 +24,87 @@ QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 KINDS = [("Convolutional decoder: finer, about a minute", "conv"), ("Linear: seconds", "linear")]
 HELP = (
     "Upload a zip with photos and index masks (`images/x.jpg` + `masks/x.png`, or `x.jpg` + `x_mask.png`; 0 is "
-    "background, 255 is ignored), or train on the references kept under *Find by reference*."
+    "background, 255 is ignored), or train on the references kept under *Find by reference*: each name is a class."
 )
+
+
+@dataclass(frozen=True)
+class TrainingParts:
+    """Hold the components of the training side."""
+
+    pairs: gr.File
+    names: gr.Textbox
+    kind: gr.Radio
+    epochs: gr.Slider
+    train: gr.Button
+    stop: gr.Button
+    status: gr.Markdown
+    report: gr.Markdown
+    loader: gr.File
+    head: gr.State  # SegmentationHead or None
+
+
+@dataclass(frozen=True)
+class LabelParts:
+    """Hold the components of the side that labels a photo."""
+
+    photo: gr.Image
+    picture: gr.Image
+    legend: gr.Markdown
+    labelled: gr.State  # (photo, result, made with) or None
 
 
 def build_head_tab(services: Services, header: Header, references: gr.State) -> None:
     """Build the sub-tab's components and wire them. references: the kept `Reference`s of the neighbouring sub-tab."""
-    head, work, labelled = gr.State(None, time_to_live=4 * 3600), gr.State(None), gr.State(None, time_to_live=4 * 3600)
     with gr.Row(elem_classes="work"):
         with gr.Column(scale=1, min_width=320):
-            gr.Markdown(HELP)
-            pairs = gr.File(label="Photos and masks (.zip)", height=120, elem_id="head-pairs")
-            names = gr.Textbox(label="Names of the classes 1, 2, ...", placeholder="cup, cat", elem_id="head-names")
-            kind = gr.Radio(KINDS, value="conv", label="Head", elem_id="head-kind")
-            epochs = gr.Slider(5, 200, value=40, step=5, label="Epochs", info="Stops early when it no longer improves.")
-            with gr.Row():
-                train = gr.Button("Train", variant="primary", elem_id="head-train")
-                stop = gr.Button("Stop", variant="stop", visible=False, elem_id="head-stop")
-            status = gr.Markdown("No head yet.", elem_id="head-status")
-            report = gr.Markdown(elem_id="head-report")
-            with gr.Row():
-                download_button("Save head", _head_file, [head], "head-save")
-            with gr.Accordion("Load a saved head", open=False):
-                loader = gr.File(label="Head (.safetensors)", height=110, elem_id="head-load")
+            training = _training_parts()
         with gr.Column(scale=1, min_width=320):
-            photo = photo_input("Photo to label", "head-photo", height=280)
-            picture = gr.Image(label="Labels", format="jpeg", interactive=False, height=420, elem_id="head-picture",
-                               buttons=["fullscreen"])  # fmt: skip
-            legend = gr.Markdown(elem_id="head-legend")
-            download_button("Download index mask (.png)", _mask_file, [labelled], "head-mask")
+            label = _label_parts()
+    trained = _wire_training(services, header, references, training)
+    _wire_label(services, header, training.head, label, trained)
+
+
+def _training_parts() -> TrainingParts:
+    head = gr.State(None, time_to_live=4 * 3600)
+    gr.Markdown(HELP)
+    pairs = gr.File(label="Photos and masks (.zip)", height=120, elem_id="head-pairs")
+    names = gr.Textbox(label="Names of the classes 1, 2, ... of the zip", placeholder="cup, cat", elem_id="head-names")
+    kind = gr.Radio(KINDS, value="conv", label="Head", elem_id="head-kind")
+    epochs = gr.Slider(5, 200, value=40, step=5, label="Epochs", info="Stops early when it no longer improves.")
+    with gr.Row():
+        train = gr.Button("Train", variant="primary", elem_id="head-train")
+        stop = gr.Button("Stop", variant="stop", visible=False, elem_id="head-stop")
+    status = gr.Markdown("No head yet.", elem_id="head-status")
+    report = gr.Markdown(elem_id="head-report")
+    with gr.Row():
+        download_button("Save head", _head_file, [head], "head-save")
+    with gr.Accordion("Load a saved head", open=False):
+        loader = gr.File(label="Head (.safetensors)", height=110, elem_id="head-load")
+    return TrainingParts(pairs, names, kind, epochs, train, stop, status, report, loader, head)
+
+
+def _label_parts() -> LabelParts:
+    labelled = gr.State(None, time_to_live=4 * 3600)
+    photo = photo_input("Photo to label", "head-photo", height=280)
+    picture = gr.Image(label="Labels", format="jpeg", interactive=False, height=420, elem_id="head-picture",
+                       buttons=["fullscreen"])  # fmt: skip
+    legend = gr.Markdown(elem_id="head-legend")
+    download_button("Download index mask (.png)", _mask_file, [labelled], "head-mask")
+    return LabelParts(photo, picture, legend, labelled)
+
+
+def _wire_training(services: Services, header: Header, references: gr.State, parts: TrainingParts) -> list:
+    """Wire training, stop and load; returns what to listen to for a new head."""
 
     @friendly
     def on_train(path, kept: tuple[Reference, ...], text: str, chosen: str, n: int, backbone: str, resolution: float):
         from ..tasks.segmentation_head import SegmentationHead
 
-        found, problems = _gather(path, kept)
+        found, problems, classes = _gather(path, kept, text)
         engine = services.pool.get(backbone)
         new = SegmentationHead(kind=chosen, epochs=int(n), resolution=int(resolution))
-        job = Work(lambda progress: new.fit(engine, found, classes=_names(text), progress=progress))
+        job = Work(lambda progress: new.fit(engine, found, classes=classes, progress=progress))
         yield gr.skip(), job, f"{len(found)} pairs", _problem_list(problems), gr.update(visible=True)
         for share, message in job.steps():
             yield gr.skip(), gr.skip(), f"{share:.0%} · {message}", gr.skip(), gr.skip()
@@ -80,6 +124,20 @@ def build_head_tab(services: Services, header: Header, references: gr.State) -> 
         loaded = SegmentationHead.load(path)
         return loaded, _summary(loaded), _report(loaded)
 
+    work = gr.State(None)
+    inputs = [parts.pairs, references, parts.names, parts.kind, parts.epochs, header.backbone, header.resolution]
+    event = parts.train.click(on_train, inputs, [parts.head, work, parts.status, parts.report, parts.stop],
+                              **ENGINE_QUEUE, api_visibility="private",
+                              show_progress_on=[parts.status])  # fmt: skip
+    parts.stop.click(on_stop, work, parts.stop, **QUIET)
+    event.failure(lambda: ("Not trained.", gr.update(visible=False)), None, [parts.status, parts.stop], **QUIET)
+    loaded = parts.loader.upload(on_load, parts.loader, [parts.head, parts.status, parts.report], **QUIET)
+    return [event.success, loaded.success]
+
+
+def _wire_label(services: Services, header: Header, head: gr.State, parts: LabelParts, trained: list) -> None:
+    """Wire labelling: when a photo is dropped, and again for every new head."""
+
     @friendly
     def on_photo(trained: "SegmentationHead | None", given: Photo | None, backbone: str):
         if given is None:
@@ -89,15 +147,9 @@ def build_head_tab(services: Services, header: Header, references: gr.State) -> 
         result = trained.predict(services.pool.get(backbone), given)
         return draw_labels(given, result), _legend(result), (given, result, made_with_name(backbone))
 
-    event = train.click(on_train, [pairs, references, names, kind, epochs, header.backbone, header.resolution],
-                        [head, work, status, report, stop], **ENGINE_QUEUE, api_visibility="private",
-                        show_progress_on=[status])  # fmt: skip
-    stop.click(on_stop, work, stop, **QUIET)
-    event.failure(lambda: ("Not trained.", gr.update(visible=False)), None, [status, stop], **QUIET)
-    loaded = loader.upload(on_load, loader, [head, status, report], **QUIET)
-    label = {**ENGINE_QUEUE, "api_visibility": "private", "show_progress_on": [picture]}
-    for trigger in (photo.upload, event.success, loaded.success):
-        trigger(on_photo, [head, photo, header.backbone], [picture, legend, labelled], **label)
+    for trigger in (parts.photo.upload, *trained):
+        trigger(on_photo, [head, parts.photo, header.backbone], [parts.picture, parts.legend, parts.labelled],
+                **ENGINE_QUEUE, api_visibility="private", show_progress_on=[parts.picture])  # fmt: skip
 
 
 def draw_labels(photo: Photo, result: "SegmentationResult") -> np.ndarray:
@@ -110,14 +162,30 @@ def draw_labels(photo: Photo, result: "SegmentationResult") -> np.ndarray:
     return blend(rgb, colours[classes], 0.55 * (classes > 0).astype(np.float32))
 
 
-def _gather(path: str | None, kept: tuple[Reference, ...]) -> tuple[list, list]:
+def _gather(path: str | None, kept: tuple[Reference, ...], text: str) -> tuple[list, list, list[str] | None]:
+    """Return pairs to train on, problems, and names of the classes: of an uploaded zip, else of what was painted."""
     from ..tasks.segmentation_head import read_pairs
 
     if path is not None:
-        return read_pairs(path)
+        return *read_pairs(path), _names(text)
     if not kept:
         raise ValueError("there are no masks yet; upload a zip, or keep painted references in the other tab")
-    return [(r.photo, r.this.astype(np.uint8)) for r in kept], []
+    pairs, names = painted_pairs(kept)
+    return pairs, [], names
+
+
+def painted_pairs(kept: tuple[Reference, ...]) -> tuple[list[tuple[Photo, np.ndarray]], list[str]]:
+    """Return a photo and index mask (H, W) uint8 for every painted photo, and the classes' names in order.
+
+    What is painted on the same photo shares its mask; where two names overlap, the later one stays.
+    """
+    names = list(dict.fromkeys(r.name for r in kept))
+    pairs: dict[str, tuple[Photo, np.ndarray]] = {}
+    for reference in kept:
+        photo = reference.photo
+        mask = pairs.setdefault(photo.digest, (photo, np.zeros(photo.size, np.uint8)))[1]
+        mask[reference.this] = 1 + names.index(reference.name)
+    return list(pairs.values()), names
 
 
 def _names(text: str) -> list[str] | None:

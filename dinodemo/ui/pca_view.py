@@ -78,8 +78,7 @@ def explain(view: View, look: Look, pca: PatchPCA, loaded: bool) -> str:
     origin = "loaded from a file" if loaded else f"fitted jointly on {len(view.photos)} photo(s)"
     cut = "off" if pca.threshold_ is None else f"first component above {pca.threshold_:.2f}"
     return (
-        f"Basis {origin}. Foreground: {cut}.\n\nExplained variance, by component: {each}; "
-        f"together {ratios.sum():.0%}."
+        f"Basis {origin}. Foreground: {cut}.\n\nExplained variance, by component: {each}; together {ratios.sum():.0%}."
     )
 
 

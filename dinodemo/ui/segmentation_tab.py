@@ -5,30 +5,21 @@ from dataclasses import dataclass
 import gradio as gr
 
 from ..images import Photo, load_photo
-from ..tasks.segmentation import DEFAULT_THRESHOLD, ReferenceSegmenter
+from ..tasks.segmentation import DEFAULT_THRESHOLD
 from . import segmentation_view as draw
 from .components import ASSETS, download_button, photo_input, remember
-from .errors import as_message, friendly
+from .errors import friendly
 from .head_tab import build_head_tab
 from .header import Header
-from .painter import mask_painter, painter_value, read_drawing, read_mask_file
-from .segmentation_view import VIEWS, Look, Reference, Result
-from .services import ENGINE_QUEUE, Services, made_with_name, shrink
+from .painter import mask_painter, painter_value, read_mask_file
+from .segmentation_search import DEFAULT_NAME, MOST_TARGETS, Found, gather, read_reference, search
+from .segmentation_view import VIEWS, Look, Reference
+from .services import ENGINE_QUEUE, Services, made_with_name
 
-MOST_TARGETS = 50
 EMPTY = "Paint the thing on a reference photo, drop photos to search, and press Find it."
 EXAMPLE = ASSETS / "segmentation"
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 LIVE = {**QUIET, "trigger_mode": "always_last"}
-
-
-@dataclass(frozen=True)
-class Found:
-    """Hold one person's results, and with which backbone they were made."""
-
-    results: tuple[Result, ...]
-    backbone: str
-    selected: int = 0
 
 
 @dataclass(frozen=True)
@@ -37,6 +28,7 @@ class ReferenceParts:
 
     photo: gr.Image
     painter: gr.HTML
+    name: gr.Textbox
     mask_file: gr.File
     add: gr.Button
     clear: gr.Button
@@ -91,6 +83,8 @@ def _build_find_tab(services: Services, header: Header, page: gr.Blocks) -> gr.S
 def _reference_parts() -> ReferenceParts:
     photo = photo_input("1. Reference photo", "seg-reference", height=190)
     painter = mask_painter("seg-painter")
+    name = gr.Textbox(label="What it is called", value=DEFAULT_NAME, max_length=40, elem_id="seg-name",
+                      info="Keep several things, each under its name: the others count as not this.")  # fmt: skip
     with gr.Row():
         add = gr.Button("Keep it and paint another reference", size="sm", elem_id="seg-add")
         clear = gr.Button("Forget kept references", size="sm", elem_id="seg-forget")
@@ -98,7 +92,7 @@ def _reference_parts() -> ReferenceParts:
         mask_file = gr.File(label="Mask: white or opaque where the thing is", height=110, elem_id="seg-mask-file")
     kept = gr.Gallery(label="Kept references", columns=4, height="auto", allow_preview=False, buttons=[],
                       elem_id="seg-kept", visible=False, format="jpeg")  # fmt: skip
-    return ReferenceParts(photo, painter, mask_file, add, clear, kept, gr.State(None), gr.State(()))
+    return ReferenceParts(photo, painter, name, mask_file, add, clear, kept, gr.State(None), gr.State(()))
 
 
 def _result_parts() -> ResultParts:
@@ -140,9 +134,9 @@ def _wire_reference(reference: ReferenceParts, result: ResultParts, example: gr.
         return painter_value(photo, read_mask_file(path, photo))
 
     @friendly
-    def keep(kept: tuple[Reference, ...], value: dict, photo: Photo | None):
-        kept = (*kept, read_reference(value, photo))
-        pictures = [draw.draw_reference(r) for r in kept]
+    def keep(kept: tuple[Reference, ...], value: dict, photo: Photo | None, name: str):
+        kept = (*kept, read_reference(value, photo, name))
+        pictures = [(draw.draw_reference(r), r.name) for r in kept]
         return kept, gr.update(value=pictures, visible=True), None, painter_value(None), None
 
     def forget():
@@ -159,7 +153,7 @@ def _wire_reference(reference: ReferenceParts, result: ResultParts, example: gr.
     reference.photo.upload(on_photo, reference.photo, on_painter, **QUIET)
     reference.photo.clear(lambda: (painter_value(None), None), None, on_painter, **QUIET)
     reference.mask_file.upload(on_mask, [reference.mask_file, reference.current], reference.painter, **QUIET)
-    reference.add.click(keep, [reference.references, reference.painter, reference.current],
+    reference.add.click(keep, [reference.references, reference.painter, reference.current, reference.name],
                         [reference.references, reference.kept, reference.photo, *on_painter], **QUIET)  # fmt: skip
     reference.clear.click(forget, None, [reference.references, reference.kept], **QUIET)
     example.click(load_example, None, [reference.photo, *on_painter, result.targets], **QUIET)
@@ -167,11 +161,11 @@ def _wire_reference(reference: ReferenceParts, result: ResultParts, example: gr.
 
 def _wire_search(services: Services, header: Header, reference: ReferenceParts, result: ResultParts) -> None:
     @friendly
-    def on_find(kept, value, photo, paths, backbone, resolution, *look):
-        references = gather(kept, value, photo)
-        yield from search(services, references, paths or [], (backbone, resolution), Look(*look))
+    def on_find(kept, value, photo, name, paths, backbone, resolution, *look):
+        wanted, others = gather(kept, value, photo, name)
+        yield from search(services, wanted, others, paths or [], (backbone, resolution), Look(*look))
 
-    inputs = [reference.references, reference.painter, reference.current, result.targets,
+    inputs = [reference.references, reference.painter, reference.current, reference.name, result.targets,
               header.backbone, header.resolution, *result.look()]  # fmt: skip
     outputs = [result.found, result.gallery, result.status, result.stop]
     event = result.find.click(on_find, inputs, outputs, **ENGINE_QUEUE, api_visibility="private",
@@ -193,60 +187,6 @@ def _wire_results(result: ResultParts) -> None:
     result.view.change(show_all, inputs, everything, **LIVE)
     result.instances.input(on_toggle, [result.instances, *inputs], [result.found, result.picture], **LIVE).success(
         show_thumbs, inputs, result.gallery, **QUIET)  # fmt: skip
-
-
-def read_reference(value: dict, photo: Photo | None) -> Reference:
-    """Read the painter; raises ValueError when there is no photo or no mask."""
-    if photo is None:
-        raise ValueError("there is no reference photo yet; drop one and paint the thing to find")
-    drawing = read_drawing(value, photo)
-    return Reference(photo, drawing.this, drawing.not_this)
-
-
-def gather(kept: tuple[Reference, ...], value: dict, photo: Photo | None) -> list[Reference]:
-    """Collect the kept references and the one on the painter; with kept ones, an empty painter is fine."""
-    if photo is None and kept:
-        return list(kept)
-    try:
-        return [*kept, read_reference(value, photo)]
-    except ValueError:
-        if not kept:
-            raise
-        return list(kept)
-
-
-def search(services: Services, references: list[Reference], paths: list[str], chosen: tuple, look: Look):
-    """Fit on the references, then segment target by target: yields (found, thumbs, status, stop button)."""
-    if not paths:
-        raise ValueError("there are no photos to search yet; drop some first")
-    if len(paths) > MOST_TARGETS:
-        gr.Warning(f"The first {MOST_TARGETS} of {len(paths)} photos are searched.")
-    backbone, resolution = chosen
-    yield gr.skip(), gr.skip(), f"Learning from {len(references)} reference(s)", gr.update(visible=True)
-    segmenter = fit(services, references, backbone, int(resolution))
-    results: list[Result] = []
-    paths = paths[:MOST_TARGETS]
-    for i, path in enumerate(paths, start=1):
-        yield gr.skip(), gr.skip(), f"Photo {i} of {len(paths)}", gr.skip()
-        try:
-            photo = load_photo(path)
-            small = shrink(photo)
-            results.append(Result(small, path, photo.size, segmenter.predict(small)))
-        except ValueError as error:
-            gr.Warning(as_message(error).message)
-            continue
-        thumb = gr.skip() if len(results) % max(1, len(results) // 8) else draw.draw_thumbs(results, look)
-        yield Found(tuple(results), backbone), thumb, f"Photo {i} of {len(paths)}", gr.skip()
-    there = sum(bool(r.segmentation.at(look.threshold).any()) for r in results)
-    done = f"Found on {there} of {len(results)} photo(s) with **{services.pool.get(backbone).backbone.name}**."
-    yield Found(tuple(results), backbone), draw.draw_thumbs(results, look), done, gr.update(visible=False)
-
-
-def fit(services: Services, references: list[Reference], backbone: str, resolution: int) -> ReferenceSegmenter:
-    """Fit a segmenter on references and their "not this" paint."""
-    pairs = [(r.photo, r.this) for r in references]
-    negatives = [(r.photo, r.not_this) for r in references if r.not_this.any()]
-    return ReferenceSegmenter(services.pool.get(backbone), resolution=resolution).fit(pairs, negatives=negatives)
 
 
 def select(found: Found | None, event: gr.SelectData) -> Found | None:

@@ -28,6 +28,7 @@ class Reference:
     photo: Photo
     this: np.ndarray
     not_this: np.ndarray
+    name: str = "thing"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,97 @@
+"""Search by reference: what was painted, and the way from references and photos to results, step by step."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from ..images import Photo, load_photo
+from ..tasks.segmentation import ReferenceSegmenter
+from . import segmentation_view as draw
+from .errors import as_message
+from .painter import read_drawing
+from .segmentation_view import Look, Reference, Result
+from .services import Services, shrink
+
+MOST_TARGETS = 50
+DEFAULT_NAME = "thing"
+
+
+@dataclass(frozen=True)
+class Found:
+    """Hold one person's results, and with which backbone they were made."""
+
+    results: tuple[Result, ...]
+    backbone: str
+    selected: int = 0
+
+
+def read_reference(value: dict, photo: Photo | None, name: str) -> Reference:
+    """Read the painter; raises ValueError when there is no photo or no mask."""
+    if photo is None:
+        raise ValueError("there is no reference photo yet; drop one and paint the thing to find")
+    drawing = read_drawing(value, photo)
+    return Reference(photo, drawing.this, drawing.not_this, clean_name(name))
+
+
+def clean_name(name: str | None) -> str:
+    """Return a name without needless spaces; an empty one is the default's."""
+    return " ".join((name or "").split()) or DEFAULT_NAME
+
+
+def gather(
+    kept: tuple[Reference, ...], value: dict, photo: Photo | None, name: str
+) -> tuple[list[Reference], list[Reference]]:
+    """Collect the references of the thing of this name, the one on the painter too, and those of other things.
+
+    With kept ones, an empty painter is fine. Raises ValueError when nothing is painted under that name.
+    """
+    try:
+        references = [*kept, read_reference(value, photo, name)]
+    except ValueError:
+        if not kept:
+            raise
+        references = list(kept)
+    wanted = [r for r in references if r.name == clean_name(name)]
+    if not wanted:
+        names = ", ".join(dict.fromkeys(r.name for r in references))
+        raise ValueError(f"nothing is painted under the name {clean_name(name)}; painted so far: {names}")
+    return wanted, [r for r in references if r.name != clean_name(name)]
+
+
+def search(
+    services: Services, wanted: list[Reference], others: list[Reference], paths: list[str], chosen: tuple, look: Look
+):
+    """Fit on references of the wanted and other things, then go target by target: yields what `_wire_search` shows."""
+    if not paths:
+        raise ValueError("there are no photos to search yet; drop some first")
+    if len(paths) > MOST_TARGETS:
+        gr.Warning(f"The first {MOST_TARGETS} of {len(paths)} photos are searched.")
+    backbone, resolution = chosen
+    yield gr.skip(), gr.skip(), f"Learning from {len(wanted)} reference(s)", gr.update(visible=True)
+    segmenter = fit(services, wanted, others, backbone, int(resolution))
+    results: list[Result] = []
+    paths = paths[:MOST_TARGETS]
+    for i, path in enumerate(paths, start=1):
+        yield gr.skip(), gr.skip(), f"Photo {i} of {len(paths)}", gr.skip()
+        try:
+            photo = load_photo(path)
+            small = shrink(photo)
+            results.append(Result(small, path, photo.size, segmenter.predict(small)))
+        except ValueError as error:
+            gr.Warning(as_message(error).message)
+            continue
+        thumb = gr.skip() if len(results) % max(1, len(results) // 8) else draw.draw_thumbs(results, look)
+        yield Found(tuple(results), backbone), thumb, f"Photo {i} of {len(paths)}", gr.skip()
+    there = sum(bool(r.segmentation.at(look.threshold).any()) for r in results)
+    done = f"Found on {there} of {len(results)} photo(s) with **{services.pool.get(backbone).backbone.name}**."
+    yield Found(tuple(results), backbone), draw.draw_thumbs(results, look), done, gr.update(visible=False)
+
+
+def fit(
+    services: Services, wanted: list[Reference], others: list[Reference], backbone: str, resolution: int
+) -> ReferenceSegmenter:
+    """Fit a segmenter on references; "not this" is their paint of that kind and what shows other things."""
+    pairs = [(r.photo, r.this) for r in wanted]
+    negatives = [(r.photo, r.not_this) for r in wanted if r.not_this.any()]
+    negatives += [(r.photo, r.this) for r in others]
+    return ReferenceSegmenter(services.pool.get(backbone), resolution=resolution).fit(pairs, negatives=negatives)
