@@ -23,6 +23,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from _common import ROOT
+from _insid3 import Insid3
 from _pasted import paste_pairs
 
 from dinodemo.images import load_image, load_photo
@@ -163,7 +164,7 @@ def built_up(bench: Bench, pair: Pair, step: int) -> np.ndarray:
     return to_pixels(score, pair.truth.shape) > 0.5
 
 
-def ways(bench: Bench) -> dict[str, Callable[[Pair], np.ndarray]]:
+def ways(bench: Bench, peer: Insid3 | None) -> dict[str, Callable[[Pair], np.ndarray]]:
     """Name every way to make a mask, from the usual one to ours."""
     steps = ("10 nearest patches, temperature 0.1, nearest mask", "+ mask reduced by area",
              "+ up to 200 nearest, temperature 0.05", "+ place taken out of the tokens", "+ gate on likeness",
@@ -175,13 +176,15 @@ def ways(bench: Bench) -> dict[str, Callable[[Pair], np.ndarray]]:
         "+ edges (presence not asked)": lambda p: bench.prediction(p).mask(min_presence=0),
         "ours: + empty where absent": lambda p: bench.prediction(p).mask(),
     }
+    if peer is not None:
+        table["INSID3, its own code, no CRF"] = lambda p: peer.mask(p.ref_image, read_mask(p.ref_mask), p.target_image)
     return table
 
 
-def print_scores(bench: Bench) -> None:
+def print_scores(bench: Bench, peer: Insid3 | None) -> None:
     print("mean IoU in percent: tuned half / held-out half / all groups")
     print(f"{'':50}" + "".join(f"{name:>22}" for name in SETS))
-    for name, way in ways(bench).items():
+    for name, way in ways(bench, peer).items():
         result = group_mean(bench.pairs, [iou(way(pair), pair.truth) for pair in bench.pairs])
         cells = (" / ".join(f"{100 * result[s, half]:.1f}" for half in HALVES) for s in SETS)
         print(f"{name:50}" + "".join(f"{cell:>22}" for cell in cells), flush=True)
@@ -243,6 +246,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = ROOT.parent / "shared" / "data" / "segmentation"
     parser.add_argument("--data", type=Path, default=default, help="folder of the sets (default: %(default)s)")
+    parser.add_argument("--insid3", type=Path, help="a checkout of INSID3 to compare with, see _insid3.py")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     pairs = read_pairs(args.data)
@@ -253,7 +257,7 @@ def main() -> None:
         objects, classes = ([p for p in pairs if p.set == name] for name in (FOLDERS[0], FOLDERS[2]))
         pairs += paste_pairs(objects, classes, Path(folder), PASTED)
         bench = Bench(Engine(BACKBONE, device=args.device), pairs)
-        print_scores(bench)
+        print_scores(bench, Insid3(args.insid3, bench.engine, RESOLUTION) if args.insid3 else None)
         print_presence(bench)
         print_times(bench)
 

@@ -50,6 +50,7 @@ def paint_the_cup(page, box: dict) -> None:
         stroke(page, box, (left, y), (right, y))
     stroke(page, box, (0.38, 0.18), (0.58, 0.18), (0.60, 0.33), (0.36, 0.33))
     stroke(page, box, (0.20, 0.38), (0.21, 0.60))
+    stroke(page, box, (0.70, 0.42), (0.74, 0.56), (0.68, 0.74), (0.60, 0.84))
 
 
 def find(page, targets) -> None:
