@@ -15,6 +15,7 @@ from .painter import mask_painter, painter_value, read_mask_file
 from .segmentation_search import DEFAULT_NAME, MOST_TARGETS, Found, gather, read_reference, search
 from .segmentation_view import VIEWS, Look, Reference
 from .services import ENGINE_QUEUE, Services, made_with_name
+from .video_tab import build_video_tab
 
 EMPTY = "Paint the thing on a reference photo, drop photos to search, and press Find it."
 EXAMPLE = ASSETS / "segmentation"
@@ -35,6 +36,10 @@ class ReferenceParts:
     kept: gr.Gallery
     current: gr.State  # Photo on the painter
     references: gr.State  # tuple[Reference, ...]
+
+    def drawing(self) -> list:
+        """Return what `gather` is asked with."""
+        return [self.references, self.painter, self.current, self.name]
 
 
 @dataclass(frozen=True)
@@ -58,15 +63,17 @@ class ResultParts:
 
 
 def build_segmentation_tab(services: Services, header: Header, page: gr.Blocks) -> None:
-    """Build the two sub-tabs: find by reference, and train a head on what was painted or uploaded."""
+    """Build the sub-tabs: find by reference, follow through a video, and train a head on what was painted."""
     with gr.Tabs():
         with gr.Tab("Find by reference", id="seg-find-tab"):
             references = _build_find_tab(services, header, page)
+        with gr.Tab("In a video", id="seg-video-tab"):
+            build_video_tab(services, header, references.drawing())
         with gr.Tab("Train a head", id="seg-head-tab"):
-            build_head_tab(services, header, references)
+            build_head_tab(services, header, references.references)
 
 
-def _build_find_tab(services: Services, header: Header, page: gr.Blocks) -> gr.State:
+def _build_find_tab(services: Services, header: Header, page: gr.Blocks) -> ReferenceParts:
     with gr.Row(elem_classes="work"):
         with gr.Column(scale=1, min_width=320):
             example = gr.Button("Try the example: find this cup", size="sm", elem_id="seg-example")
@@ -77,7 +84,7 @@ def _build_find_tab(services: Services, header: Header, page: gr.Blocks) -> gr.S
     _wire_reference(reference, result, example)
     _wire_search(services, header, reference, result)
     _wire_results(result)
-    return reference.references
+    return reference
 
 
 def _reference_parts() -> ReferenceParts:
@@ -153,7 +160,7 @@ def _wire_reference(reference: ReferenceParts, result: ResultParts, example: gr.
     reference.photo.upload(on_photo, reference.photo, on_painter, **QUIET)
     reference.photo.clear(lambda: (painter_value(None), None), None, on_painter, **QUIET)
     reference.mask_file.upload(on_mask, [reference.mask_file, reference.current], reference.painter, **QUIET)
-    reference.add.click(keep, [reference.references, reference.painter, reference.current, reference.name],
+    reference.add.click(keep, reference.drawing(),
                         [reference.references, reference.kept, reference.photo, *on_painter], **QUIET)  # fmt: skip
     reference.clear.click(forget, None, [reference.references, reference.kept], **QUIET)
     example.click(load_example, None, [reference.photo, *on_painter, result.targets], **QUIET)
@@ -165,8 +172,7 @@ def _wire_search(services: Services, header: Header, reference: ReferenceParts, 
         wanted, others = gather(kept, value, photo, name)
         yield from search(services, wanted, others, paths or [], (backbone, resolution), Look(*look))
 
-    inputs = [reference.references, reference.painter, reference.current, reference.name, result.targets,
-              header.backbone, header.resolution, *result.look()]  # fmt: skip
+    inputs = [*reference.drawing(), result.targets, header.backbone, header.resolution, *result.look()]
     outputs = [result.found, result.gallery, result.status, result.stop]
     event = result.find.click(on_find, inputs, outputs, **ENGINE_QUEUE, api_visibility="private",
                               show_progress_on=[result.status])  # fmt: skip

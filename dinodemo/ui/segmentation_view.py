@@ -76,9 +76,12 @@ def draw_result(shown: Shown, side: int = DISPLAY_SIDE) -> np.ndarray:
     mask = _resize_mask(shown.mask, rgb.shape[:2])
     if look.view == "Cut-out":
         return blend(_checkerboard(rgb.shape[:2]), rgb, mask.astype(np.float32))
-    weight = mask * (look.opacity if look.view == "Overlay" else 0.0)
-    picture = _outline(blend(rgb, np.full_like(rgb, FILL), weight.astype(np.float32)), mask)
-    return _number(picture, shown)
+    return _number(paint_mask(rgb, mask, look.opacity if look.view == "Overlay" else 0.0), shown)
+
+
+def paint_mask(rgb: np.ndarray, mask: np.ndarray, opacity: float) -> np.ndarray:
+    """Lay a mask (H, W) bool over a picture of its size, with an outline: (H, W, 3) uint8."""
+    return _outline(blend(rgb, np.full_like(rgb, FILL), opacity * mask.astype(np.float32)), mask)
 
 
 def draw_thumbs(results: list[Result], look: Look) -> list[tuple[np.ndarray, str]]:
@@ -146,12 +149,11 @@ def run_lengths(mask: np.ndarray) -> dict:
 def _pictures(result: Result, mask: np.ndarray, look: Look) -> dict[str, np.ndarray]:
     full = load_image(result.path) if Path(result.path).is_file() else scale_to(result.photo.rgb, max(mask.shape))
     soft = cv2.resize(result.segmentation.score, mask.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    shown = _outline(blend(full, np.full_like(full, FILL), look.opacity * mask.astype(np.float32)), mask)
     return {
         "mask": mask.astype(np.uint8) * 255,
         "soft": (np.clip(soft, 0, 1) * 255).round().astype(np.uint8),
         "cutout": np.dstack([full, mask.astype(np.uint8) * 255]),
-        "overlay": shown,
+        "overlay": paint_mask(full, mask, look.opacity),
     }
 
 

@@ -1,7 +1,7 @@
 """Reference-mask segmentation: draw a mask once, find the same thing in other pictures; nothing is trained.
 
 `scores` spreads the reference's labels to a target's patches, `refine` takes them to pixels along the picture's edges,
-`instances` lists the pieces, `reference` is the estimator.
+`instances` lists the pieces, `reference` is the estimator, `video` carries masks through frames.
 
 What each step brings (`benchmarks/segmentation.py`; dinov2-small-offline at 518, mean IoU in percent over groups;
 settings were chosen on the first half of the groups, the second was held out):
@@ -29,6 +29,7 @@ a learned mixture of cosines, diffusion on the target's own patch graph, a secon
 
 from .instances import Instance, Instances, find_instances
 from .reference import DEFAULT_THRESHOLD, Prediction, ReferenceSegmenter, Segmentation
+from .video import propagate
 
 __all__ = [
     "DEFAULT_THRESHOLD",
@@ -38,4 +39,5 @@ __all__ = [
     "ReferenceSegmenter",
     "Segmentation",
     "find_instances",
+    "propagate",
 ]

@@ -1,0 +1,125 @@
+"""Reference masks through a short video: the references and the last frames vote on the next one."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...images import Photo, load_photo
+from .reference import MIN_PRESENCE, Prediction, Segmentation
+from .scores import Memory, PatchScore, foreground_labels, presence_of, score_patches, spread_labels, unit
+
+if TYPE_CHECKING:
+    from .reference import ReferenceSegmenter
+
+REMEMBERED = 3  # frames that vote beside the references: the last ones in which the thing was present
+NEIGHBOURS = 10  # patches of references and frames that vote on a patch
+TEMPERATURE = 0.05  # of their votes
+PEAK = 0.998  # quantile that stands for a map's maximum
+# frames of one video are more alike than photos, so the odds that the thing is there are divided by e to this
+DOUBT = 2.0
+
+
+def propagate(
+    segmenter: ReferenceSegmenter,
+    frames: Iterable[np.ndarray | Photo],
+    progress: Callable[[int, int | None], None] | None = None,
+    remembered: int = REMEMBERED,
+) -> Iterator[tuple[int, Segmentation]]:
+    """Yield (index, segmentation) for the frames of a video in order, with the segmenter's own settings.
+
+    segmenter: fitted; its references need not be of this video. frames: (H, W, 3) uint8 RGB or Photos, one at a time.
+    progress(done, total) is called after every frame, total is None when `frames` has no length. remembered: how
+    many frames vote. Stop iterating to cancel. See `Tracker` for the method.
+    Raises ValueError before the first frame when the segmenter is not fitted or `remembered` is below 1.
+    """
+    if not hasattr(segmenter, "memory_"):
+        raise ValueError("nothing is fitted yet; call fit with at least one reference first")
+    tracker = Tracker(segmenter.memory_, remembered)
+    return _follow(segmenter, tracker, frames, progress)
+
+
+def _follow(segmenter, tracker: Tracker, frames, progress) -> Iterator[tuple[int, Segmentation]]:
+    total = len(frames) if hasattr(frames, "__len__") else None
+    for i, frame in enumerate(frames):
+        photo = frame if isinstance(frame, Photo) else load_photo(frame, f"frame {i + 1}")
+        prediction = Prediction(tracker.score(segmenter.tokens(photo)), photo)
+        segmentation = prediction.segment(segmenter.threshold, segmenter.refine, segmenter.min_presence)
+        if progress:
+            progress(i + 1, total)
+        yield i, segmentation
+
+
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """Hold what is remembered of a frame of N patches."""
+
+    tokens: np.ndarray  # (N, D) float32, unit length
+    labels: np.ndarray  # (N,) float32, 0 to 1: its own score
+    foreground: np.ndarray  # (N,) bool
+
+
+class Tracker:
+    """Score the frames of a video one after the other; pure arithmetic on tokens.
+
+    As in DINO's video protocol (Caron et al. 2021, arXiv:2104.14294, sec. 4.2.2; Jabri et al. 2020), labels spread
+    from the nearest patches of the reference and of the last frames, whose labels are their own soft scores. Against
+    drift the references always vote, a frame is remembered only when the thing is present in it, and a patch that is
+    more like a "not this" than like the thing is never painted.
+
+    memory: what `ReferenceSegmenter.fit` learned. remembered: how many frames vote, at least 1, else ValueError.
+    """
+
+    def __init__(self, memory: Memory, remembered: int = REMEMBERED):
+        if remembered < 1:
+            raise ValueError(f"remembered must be at least 1 frame, got {remembered}; use predict to take none along")
+        self.memory = memory
+        self._frames: deque[_Frame] = deque(maxlen=remembered)
+
+    def score(self, tokens: np.ndarray) -> PatchScore:
+        """Score the next frame's patches (h, w, D), and remember them when the thing is present."""
+        alone = score_patches(tokens, self.memory)
+        flat = unit(tokens)
+        similarity = flat @ np.concatenate([self.memory.tokens, *(frame.tokens for frame in self._frames)]).T
+        known, new = np.split(similarity, [len(self.memory.labels)], axis=1)
+        # the first score comes from the references alone: it keeps out what they never showed, for later frames too
+        score = stretch(self._votes(similarity)) * self._allowed(known) if self._frames else alone.score.ravel()
+        presence = self._presence(new, alone.presence)
+        if presence >= MIN_PRESENCE:
+            self._frames.append(_Frame(flat, *foreground_labels(score)))
+        return PatchScore(score.reshape(tokens.shape[:2]), alone.likeness, presence)
+
+    def _votes(self, similarity: np.ndarray) -> np.ndarray:
+        """Return the mean label of the nearest patches of references and frames: (N, M) -> (N,), 0 to 1."""
+        labels = np.concatenate([self.memory.labels, *(frame.labels for frame in self._frames)])
+        return spread_labels(similarity, labels, NEIGHBOURS, TEMPERATURE)
+
+    def _allowed(self, similarity: np.ndarray) -> np.ndarray:
+        """Return which patches are not nearer to a "not this" than to the thing: (N, M) -> (N,) bool."""
+        negative = self.memory.negative
+        if not negative.any():
+            return np.ones(len(similarity), bool)
+        return similarity[:, self.memory.foreground].max(axis=1) >= similarity[:, negative].max(axis=1)
+
+    def _presence(self, similarity: np.ndarray, alone: float) -> float:
+        """Tell how likely the thing is there, 0 to 1: the references (alone) or the last frames recognise it."""
+        if not self._frames:
+            return alone
+        number = np.repeat(np.arange(len(self._frames)), [len(frame.labels) for frame in self._frames])
+        tokens, labels, foreground = (
+            np.concatenate([getattr(frame, name) for frame in self._frames])
+            for name in ("tokens", "labels", "foreground")
+        )
+        either = max(alone, presence_of(similarity, Memory(tokens, labels, number, foreground)))
+        return either / (either + (1 - either) * math.exp(DOUBT))
+
+
+def stretch(score: np.ndarray) -> np.ndarray:
+    """Stretch scores to 0 to 1 by their own range, float32: votes fade a little from frame to frame otherwise."""
+    low, high = float(score.min()), float(np.quantile(score, PEAK))
+    return np.clip((score - low) / max(high - low, 1e-3), 0, 1).astype(np.float32)
