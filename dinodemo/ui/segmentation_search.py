@@ -82,7 +82,7 @@ def search(
             continue
         thumb = gr.skip() if len(results) % max(1, len(results) // 8) else draw.draw_thumbs(results, look)
         yield Found(tuple(results), backbone), thumb, f"Photo {i} of {len(paths)}", gr.skip()
-    there = sum(bool(r.segmentation.at(look.threshold).any()) for r in results)
+    there = sum(bool(r.segmentation.at(look.threshold, look.min_presence).any()) for r in results)
     done = f"Found on {there} of {len(results)} photo(s) with **{services.pool.get(backbone).backbone.name}**."
     yield Found(tuple(results), backbone), draw.draw_thumbs(results, look), done, gr.update(visible=False)
 

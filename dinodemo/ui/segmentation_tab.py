@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from ..images import Photo, load_photo
-from ..tasks.segmentation import DEFAULT_THRESHOLD
+from ..tasks.segmentation import DEFAULT_THRESHOLD, MIN_PRESENCE
 from . import segmentation_view as draw
 from .components import ASSETS, download_button, photo_input, remember
 from .errors import friendly
@@ -56,10 +56,11 @@ class ResultParts:
     threshold: gr.Slider
     opacity: gr.Slider
     view: gr.Radio
+    presence: gr.Slider
     found: gr.State
 
     def look(self) -> list:
-        return [self.threshold, self.opacity, self.view]
+        return [self.threshold, self.opacity, self.view, self.presence]
 
 
 def build_segmentation_tab(services: Services, header: Header, page: gr.Blocks) -> None:
@@ -116,11 +117,13 @@ def _result_parts() -> ResultParts:
         threshold = gr.Slider(0.02, 0.98, value=DEFAULT_THRESHOLD, step=0.01, label="Threshold",
                               elem_id="seg-threshold", info="Lower: more of the picture", min_width=140)  # fmt: skip
         opacity = gr.Slider(0, 1, value=0.5, step=0.05, label="Opacity", elem_id="seg-opacity", min_width=140)
+    presence = gr.Slider(0, 1, value=MIN_PRESENCE, step=0.05, label="Least presence", elem_id="seg-presence",
+                         info="Photos below it stay empty; 0 always paints.")  # fmt: skip
     view = gr.Radio(VIEWS, value=VIEWS[0], label="Show as", elem_id="seg-view")
     found = gr.State(None, time_to_live=4 * 3600)
     gallery = gr.Gallery(label="All photos: click one to select it", columns=3, height="auto", allow_preview=False,
                          buttons=[], elem_id="seg-gallery", format="jpeg", object_fit="contain")  # fmt: skip
-    look = [threshold, opacity, view]
+    look = [threshold, opacity, view, presence]
     download_button("Download all: masks, cut-outs, COCO (.zip)", _zip_file, [found, *look], "seg-zip", size="md")
     return ResultParts(targets, find, stop, picture, gallery, status, instances, *look, found)
 
@@ -190,6 +193,7 @@ def _wire_results(result: ResultParts) -> None:
     result.threshold.input(show_one, inputs, selected, **LIVE)
     result.threshold.release(show_all, inputs, everything, **LIVE)
     result.opacity.change(show_one, inputs, selected, **LIVE)
+    result.presence.release(show_all, inputs, everything, **LIVE)
     result.view.change(show_all, inputs, everything, **LIVE)
     result.instances.input(on_toggle, [result.instances, *inputs], [result.found, result.picture], **LIVE).success(
         show_thumbs, inputs, result.gallery, **QUIET)  # fmt: skip

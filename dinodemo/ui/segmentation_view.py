@@ -11,7 +11,7 @@ import numpy as np
 
 from ..images import Photo, load_image, scale_to
 from ..render import blend, colourise, png_bytes
-from ..tasks.segmentation import Instances, Segmentation, find_instances
+from ..tasks.segmentation import MIN_PRESENCE, Instances, Segmentation, find_instances
 from .components import stem
 from .services import DISPLAY_SIDE
 
@@ -49,6 +49,7 @@ class Look:
     threshold: float
     opacity: float
     view: str
+    min_presence: float = MIN_PRESENCE
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Shown:
 
 def look_at(result: Result, look: Look) -> Shown:
     """Apply threshold and hidden instances to a result."""
-    instances = find_instances(result.segmentation.at(look.threshold))
+    instances = find_instances(result.segmentation.at(look.threshold, look.min_presence))
     ticked = [i.number for i in instances if i.number not in result.hidden]
     return Shown(result, look, instances, instances.mask(ticked))
 

@@ -23,8 +23,8 @@ class Fake:
         self.score[10:40, 10:30] = 0.9
         self.score[20:30, 50:70] = 0.6
 
-    def at(self, threshold):
-        return self.score > threshold
+    def at(self, threshold, min_presence):
+        return (self.score > threshold) & (self.presence >= min_presence)
 
 
 @pytest.fixture
@@ -34,6 +34,12 @@ def result() -> Result:
 
 
 LOOK = Look(0.5, 0.5, "Overlay")
+
+
+def test_a_higher_least_presence_empties_a_photo(result):
+    assert view.look_at(result, Look(0.5, 0.5, "Overlay", 0.9)).mask.any()
+    shown = view.look_at(result, Look(0.5, 0.5, "Overlay", 0.95))
+    assert not shown.mask.any() and "not here" in view.caption(shown)
 
 
 def slow_run_lengths(mask):

@@ -44,9 +44,12 @@ class Segmentation:
     refine: bool = True
     min_presence: float = MIN_PRESENCE
 
-    def at(self, threshold: float) -> np.ndarray:
-        """Return the mask (H, W) bool at another threshold (0 to 1, higher means smaller), all else unchanged."""
-        return self.prediction.mask(threshold, self.refine, self.min_presence)
+    def at(self, threshold: float, min_presence: float | None = None) -> np.ndarray:
+        """Return the mask (H, W) bool at another threshold (0 to 1, higher means smaller), all else unchanged.
+
+        min_presence: 0 to 1, another one than the segmenter's.
+        """
+        return self.prediction.mask(threshold, self.refine, self.min_presence if min_presence is None else min_presence)
 
     @property
     def found(self) -> bool:

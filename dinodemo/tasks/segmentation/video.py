@@ -1,4 +1,23 @@
-"""Reference masks through a short video: the references and the last frames vote on the next one."""
+"""Reference masks through a short video: the references and the last frames vote on the next one.
+
+Mean IoU in percent over the 20 videos of DAVIS 2016's validation set, the mask of the first frame given
+(dinov2-small-offline at 518; settings were chosen on every second video, the others were held out):
+
+                            every 3rd frame    every 6th       every 12th      8 frames a video
+                              (8 a second)   (4 a second)    (2 a second)       (10 videos)
+    each frame alone           68.4   67.8     66.8   67.7     64.8   66.5       83.3   67.3
+    the last frames vote too   76.0   74.6     74.0   74.3     70.8   73.3       83.6   70.3
+    alone, edges refined       70.3   68.7     69.1   69.1     66.9   67.6       85.4   63.9
+    both, edges refined        79.6   78.0     77.5   78.4     74.5   77.1       86.8   72.9
+
+The last column splits its own ten videos, so its second half is not blind to the choice of settings. Of frames cut
+to a part without the thing (its background, enlarged), 23 % (28 % held out) got a mask, and 37 % (41 %) alone.
+
+It gains where the thing changes its look or is small: soapbox 52 to 86, drift-chicane 50 to 77, drift-straight 34 to
+70 at 2 frames a second. It loses where others of its kind come near: car-roundabout 87 to 78, and bmx-trees, thin and
+hidden by leaves, 40 to 37. Tried without gain: votes of near patches only (fast things leave the neighbourhood), 7
+frames instead of 3, refined masks as the labels of frames, sharper labels, mixing with each frame's own score.
+"""
 
 from __future__ import annotations
 
