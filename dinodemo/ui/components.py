@@ -113,3 +113,12 @@ def stem(name: str) -> str:
     """Make a file name's stem safe to use in a download's name."""
     kept = "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(name).stem)
     return kept[:60] or "picture"
+
+
+def problem_list(problems: list[tuple[str, str]], most: int = 30) -> str:
+    """List files that were left out, and why."""
+    if not problems:
+        return ""
+    lines = "\n".join(f"- {name}: {reason}" for name, reason in problems[:most])
+    more = f"\n- and {len(problems) - most} more" if len(problems) > most else ""
+    return f"\n\nLeft out:\n{lines}{more}"

@@ -11,7 +11,7 @@ import numpy as np
 from ..images import Photo, fit_within
 from ..render import blend, distinct_colours, png_bytes
 from .background import Work
-from .components import download_button, photo_input, stem
+from .components import download_button, photo_input, problem_list, stem
 from .errors import friendly
 from .header import Header
 from .segmentation_view import Reference
@@ -105,10 +105,10 @@ def _wire_training(services: Services, header: Header, references: gr.State, par
         engine = services.pool.get(backbone)
         new = SegmentationHead(kind=chosen, epochs=int(n), resolution=int(resolution))
         job = Work(lambda progress: new.fit(engine, found, classes=classes, progress=progress))
-        yield gr.skip(), job, f"{len(found)} pairs", _problem_list(problems), gr.update(visible=True)
+        yield gr.skip(), job, f"{len(found)} pairs", problem_list(problems), gr.update(visible=True)
         for share, message in job.steps():
             yield gr.skip(), gr.skip(), f"{share:.0%} · {message}", gr.skip(), gr.skip()
-        yield new, None, _summary(new), _report(new) + _problem_list(problems), gr.update(visible=False)
+        yield new, None, _summary(new), _report(new) + problem_list(problems), gr.update(visible=False)
 
     def on_stop(job: Work | None):
         if job is not None:
@@ -206,14 +206,6 @@ def _report(head: "SegmentationHead") -> str:
         rows += f"| {name} | {' | '.join(figures)} |\n"
     header = " | ".join(f"as {name}" for name in head.classes_)
     return f"| class | IoU | {header} |\n|---|---|{'---|' * len(head.classes_)}\n{rows}"
-
-
-def _problem_list(problems: list[tuple[str, str]]) -> str:
-    if not problems:
-        return ""
-    lines = "\n".join(f"- {name}: {reason}" for name, reason in problems[:30])
-    more = f"\n- and {len(problems) - 30} more" if len(problems) > 30 else ""
-    return f"\n\nLeft out:\n{lines}{more}"
 
 
 def _legend(result: "SegmentationResult") -> str:

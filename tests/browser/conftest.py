@@ -20,7 +20,7 @@ CHROMIUM_ARGUMENTS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-HARMLESS = re.compile("Method not implemented|AbortError|Failed to load resource: .*manifest")
+HARMLESS = re.compile("Method not implemented|AbortError|Failed to load resource: .*manifest|BJS - .*WebGPU")
 
 
 def pytest_collection_modifyitems(items):

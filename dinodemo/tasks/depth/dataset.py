@@ -1,0 +1,112 @@
+"""Which pairs a probe learns from and which it is measured on; the range of depth that its bins cover."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...images import Photo
+from .depthmap import same_shape
+from .metrics import valid_pixels
+
+LEAST_PAIRS = 4  # that a held-out figure needs
+HELD_OUT_SHARE = 0.2
+GAP_SHARE = 0.04  # of the pairs, left out between both parts of a walk: neighbouring frames show the same
+LOWEST, HIGHEST = 1e-3, 1000.0
+NEAR_MARGIN, FAR_MARGIN = 0.7, 1.1  # the expectation over bins never reaches the ends of their range
+RELATIVE_RANGE = (0.07, 1.1)  # of the bins for maps that `without_scale` made
+
+
+def choose_held_out(count: int, groups: Sequence[str] | None = None) -> tuple[list[int], list[int]]:
+    """Choose which of `count` pairs to train on and which to hold out, as two lists of indices.
+
+    groups: a scene or a recording for each pair. With two or more of them whole groups are held out, about a fifth of
+    the pairs and never more than half. Else the pairs count as one walk in the order of time: its last fifth is held
+    out and a gap before it belongs to neither. Fewer than 4 pairs, or groups of which none is small enough, hold
+    nothing out.
+    """
+    if groups is not None and len(groups) != count:
+        raise ValueError(f"groups must name a scene for each of the {count} pairs, got {len(groups)}")
+    if count < LEAST_PAIRS:
+        return list(range(count)), []
+    if groups is not None and len(set(groups)) > 1:
+        held = _held_groups(groups)
+        return [i for i in range(count) if groups[i] not in held], [i for i in range(count) if groups[i] in held]
+    held_out = max(1, round(HELD_OUT_SHARE * count))
+    gap = max(1, round(GAP_SHARE * count))
+    return list(range(count - held_out - gap)), list(range(count - held_out, count))
+
+
+def _held_groups(groups: Sequence[str]) -> set[str]:
+    """Take groups from the last one on, until they hold a fifth of the pairs; none that would make it over a half."""
+    sizes = {name: sum(group == name for group in groups) for name in dict.fromkeys(groups)}
+    held: set[str] = set()
+    for name in reversed(sizes):
+        taken = sum(sizes[other] for other in held)
+        if taken < HELD_OUT_SHARE * len(groups) and taken + sizes[name] <= len(groups) / 2:
+            held.add(name)
+    return held
+
+
+def depth_range(depths: Sequence[np.ndarray], low: float | None, high: float | None) -> tuple[float, float]:
+    """Choose the range of the bins: what is given, else the readings' 0.1 % and 99.9 % quantiles with a margin.
+
+    Raises ValueError when low is not below high or no reading lies between them.
+    """
+    for name, value in (("min_depth", low), ("max_depth", high)):
+        if value is not None and not LOWEST <= value <= HIGHEST:
+            raise ValueError(f"{name} must be {LOWEST} to {HIGHEST:.0f}, got {value}")
+    if low is None or high is None:
+        readings = np.concatenate([_some_readings(depth) for depth in depths])
+        near, far = np.quantile(readings, (0.001, 0.999))
+        low = max(LOWEST, float(near) * NEAR_MARGIN) if low is None else low
+        high = min(HIGHEST, float(far) * FAR_MARGIN) if high is None else high
+    if not low < high:
+        raise ValueError(f"min_depth {low:g} must be below max_depth {high:g}; check both, and the unit of the depth")
+    return float(low), float(high)
+
+
+def without_scale(depth: np.ndarray) -> np.ndarray:
+    """Return a depth map (H, W) on a scale of its own: the inverse of its near 2 % is 10, of its far 2 % is 1.
+
+    Between them inverse depth keeps its proportions, so that maps that differ by a scale or a shift of the inverse
+    become the same. 0 stays 0. The values lie in [0.1, 1].
+    """
+    valid = valid_pixels(depth, LOWEST, HIGHEST)
+    inverse = 1 / np.where(valid, depth, 1)
+    far, near = np.quantile(inverse[valid], (0.02, 0.98))
+    place = np.clip((inverse - far) / max(near - far, 1e-9), 0, 1) if near > far else np.full(depth.shape, 0.5)
+    return np.where(valid, 1 / (1 + 9 * place), 0).astype(np.float32)
+
+
+def _some_readings(depth: np.ndarray, most: int = 20_000) -> np.ndarray:
+    readings = depth[valid_pixels(depth, high=HIGHEST)]
+    return readings[:: max(1, len(readings) // most)]
+
+
+def check_depths(depths: Sequence[np.ndarray], what: str = "pair") -> list[np.ndarray]:
+    """Return depth maps as (H, W) float32; raises ValueError that names the pair for those that cannot be used."""
+    return [_check_depth(np.asarray(depth), f"{what} {i + 1}") for i, depth in enumerate(depths)]
+
+
+def _check_depth(depth: np.ndarray, name: str) -> np.ndarray:
+    if depth.ndim != 2 or not depth.size or depth.dtype.kind not in "iuf":
+        raise ValueError(f"the depth of {name} must be numbers (H, W), got shape {depth.shape}, {depth.dtype}")
+    if depth.dtype.kind in "iu" and depth.max() > HIGHEST:
+        raise ValueError(
+            f"the depth of {name} goes to {depth.max()}, as millimetres do; give metres: multiply by 0.001"
+        )
+    depth = depth.astype(np.float32)
+    if not valid_pixels(depth, LOWEST, HIGHEST).any():
+        raise ValueError(
+            f"the depth of {name} holds no reading from {LOWEST} to {HIGHEST:.0f} m; leave it out or check its unit"
+        )
+    return depth
+
+
+def check_aspect(photo: Photo, depth: np.ndarray, i: int) -> None:
+    """Raise ValueError when a depth map does not have its photo's aspect."""
+    if not same_shape(depth.shape, photo.size):
+        raise ValueError(
+            f"pair {i + 1}: the depth map is {depth.shape[1]} x {depth.shape[0]} but {photo.name} is {photo.size[1]} x "
+            f"{photo.size[0]} (upright); both must show the same view: rotate or crop one"
+        )

@@ -1,0 +1,118 @@
+"""Read a depth channel out of an OpenEXR file: scan lines, stored plainly or with ZIP compression."""
+
+import struct
+import zlib
+
+import numpy as np
+
+from ...images import MAX_PIXELS
+from .files import BadFile, Entry
+
+MAGIC = 20000630
+TILED, DEEP, MULTIPART = 1 << 9, 1 << 11, 1 << 12  # flags of the version field
+LINES = {0: 1, 2: 1, 3: 16}  # compression (none, zips, zip) -> scan lines a chunk
+TYPES = {0: "<u4", 1: "<f2", 2: "<f4"}
+DEPTH_CHANNELS = ("Z", "Y", "depth", "Depth", "depth.Z", "R", "V")  # the first of these, else the only one
+ADVICE = "save it as one-channel scan lines with ZIP compression, or as npy"
+
+
+def read_exr(data: bytes, entry: Entry) -> np.ndarray:
+    """Read (H, W) depth of an EXR file's bytes as float32, in the file's unit; raises BadFile for other kinds.
+
+    Source: "OpenEXR File Layout", openexr.com.
+    """
+    try:
+        return _read(data, entry)
+    except (struct.error, zlib.error, ValueError, KeyError, IndexError, OverflowError) as error:
+        if isinstance(error, BadFile):
+            raise
+        raise BadFile(entry, f"is no EXR file that can be read ({error}); {ADVICE}") from error
+
+
+def _read(data: bytes, entry: Entry) -> np.ndarray:
+    magic, version = struct.unpack_from("<II", data)
+    if magic != MAGIC:
+        raise ValueError("it does not start as one")
+    if version & (TILED | DEEP | MULTIPART):
+        raise BadFile(entry, f"is a tiled, deep or multi-part EXR; {ADVICE}")
+    header, at = _header(data)
+    channels = _channels(header["channels"])
+    left, top, right, bottom = struct.unpack("<4i", header["dataWindow"])
+    height, width = bottom - top + 1, right - left + 1
+    if not (height > 0 and width > 0 and height * width <= MAX_PIXELS):
+        raise ValueError(f"its window is {width} x {height}")
+    if header["compression"][0] not in LINES:
+        raise BadFile(entry, f"uses a compression that is not read here; {ADVICE}")
+    name = next((n for n in DEPTH_CHANNELS if n in channels), None) or (
+        next(iter(channels)) if len(channels) == 1 else None
+    )
+    if name is None:
+        raise BadFile(entry, f"has channels {', '.join(channels)}, none of them called Z; {ADVICE}")
+    chunk_lines = LINES[header["compression"][0]]
+    offsets = struct.unpack_from(f"<{-(-height // chunk_lines)}Q", data, at)
+    depth = np.empty((height, width), np.float32)
+    for offset in offsets:
+        _read_chunk(data, offset, depth, top, channels, name, chunk_lines)
+    return depth
+
+
+def _header(data: bytes) -> tuple[dict[str, bytes], int]:
+    at, attributes = 8, {}
+    while data[at]:
+        name, at = _text(data, at)
+        _, at = _text(data, at)
+        (size,) = struct.unpack_from("<I", data, at)
+        attributes[name] = data[at + 4 : at + 4 + size]
+        at += 4 + size
+    return attributes, at + 1
+
+
+def _channels(content: bytes) -> dict[str, np.dtype]:
+    """Return name -> type in the file's order; raises ValueError for channels of lower resolution."""
+    at, found = 0, {}
+    while content[at]:
+        name, at = _text(content, at)
+        kind, _, across, down = struct.unpack_from("<iIii", content, at)
+        if (across, down) != (1, 1):
+            raise ValueError("it has subsampled channels")
+        found[name], at = np.dtype(TYPES[kind]), at + 16
+    return found
+
+
+def _read_chunk(data: bytes, offset: int, depth: np.ndarray, top: int, channels: dict, name: str, most: int) -> None:
+    """Decode one chunk of scan lines into depth: a line holds all its values of one channel, then those of the next."""
+    y, size = struct.unpack_from("<iI", data, offset)
+    first, width = y - top, depth.shape[1]
+    lines = min(most, len(depth) - first)
+    stride = sum(kind.itemsize for kind in channels.values()) * width
+    raw = data[offset + 8 : offset + 8 + size]
+    if first < 0 or lines < 1 or len(raw) != size:
+        raise ValueError("a chunk lies outside of the file or picture")
+    if size < stride * lines:  # chunks that would not get smaller are stored plainly
+        raw = _unzip(raw, stride * lines)
+    start = 0
+    for channel, kind in channels.items():
+        if channel == name:
+            break
+        start += kind.itemsize * width
+    for line in range(lines):
+        depth[first + line] = np.frombuffer(raw, channels[name], width, line * stride + start)
+
+
+def _unzip(raw: bytes, size: int) -> bytes:
+    """Undo zlib, then the differences, then the split into even and odd bytes."""
+    inflater = zlib.decompressobj()
+    plain = inflater.decompress(raw, size)
+    if len(plain) != size:
+        raise ValueError("a chunk is cut off")
+    differences = np.frombuffer(plain, np.uint8).astype(np.int64)
+    differences[1:] -= 128
+    summed = np.cumsum(differences).astype(np.uint8)
+    joined = np.empty(size, np.uint8)
+    joined[0::2], joined[1::2] = summed[: (size + 1) // 2], summed[(size + 1) // 2 :]
+    return joined.tobytes()
+
+
+def _text(data: bytes, at: int) -> tuple[str, int]:
+    end = data.index(0, at)
+    return data[at:end].decode("ascii", "replace"), end + 1
