@@ -1,6 +1,7 @@
 """The `dinodemo` command: serve the app, look after weights."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -12,7 +13,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status. User errors are one sentence on stderr."""
     args = _parser().parse_args(argv)
     try:
-        return args.run(args) or 0
+        status = args.run(args) or 0
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # who reads, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would flush into it once more
+        return 1
     except (ValueError, RuntimeError) as error:
         print(f"dinodemo: {error}", file=sys.stderr)
         return 1

@@ -1,5 +1,8 @@
 """The command line and the settings."""
 
+import subprocess
+import sys
+
 from dinodemo import cli, settings
 from dinodemo.backbones import BACKBONES
 
@@ -8,6 +11,13 @@ def test_list_names_every_backbone_with_licence(capsys):
     assert cli.main(["weights", "list"]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in BACKBONES) and "DINOv3 License" in printed
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = [sys.executable, "-m", "dinodemo.cli", "weights", "list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
 
 
 def test_user_errors_are_one_sentence(capsys):
