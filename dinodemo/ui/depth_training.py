@@ -55,7 +55,7 @@ class Parts:
 
 def build_training(services: Services, header: Header, own: gr.State) -> Callable:
     """Build the sub-tab; returns the event that tells of a new probe in `own`."""
-    with gr.Row(elem_classes="work"):
+    with gr.Row():
         with gr.Column(scale=2, min_width=320):
             gr.Markdown(HELP)
             pairs = gr.File(label="Photos and depth maps (.zip)", height=120, elem_id="depth-pairs")

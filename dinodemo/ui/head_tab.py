@@ -56,7 +56,7 @@ class LabelParts:
 
 def build_head_tab(services: Services, header: Header, references: gr.State) -> None:
     """Build the sub-tab's components and wire them. references: the kept `Reference`s of the neighbouring sub-tab."""
-    with gr.Row(elem_classes="work"):
+    with gr.Row():
         with gr.Column(scale=1, min_width=320):
             training = _training_parts()
         with gr.Column(scale=1, min_width=320):

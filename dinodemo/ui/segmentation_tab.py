@@ -75,7 +75,7 @@ def build_segmentation_tab(services: Services, header: Header, page: gr.Blocks) 
 
 
 def _build_find_tab(services: Services, header: Header, page: gr.Blocks) -> ReferenceParts:
-    with gr.Row(elem_classes="work"):
+    with gr.Row():
         with gr.Column(scale=1, min_width=320):
             example = gr.Button("Try the example: find this cup", size="sm", elem_id="seg-example")
             reference = _reference_parts()

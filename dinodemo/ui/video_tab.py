@@ -45,7 +45,7 @@ class Followed:
 def build_video_tab(services: Services, header: Header, drawing: list) -> None:
     """Build the sub-tab. drawing: the components that `gather` reads."""
     followed, work = gr.State(None, time_to_live=4 * 3600), gr.State(None)
-    with gr.Row(elem_classes="work"):
+    with gr.Row():
         with gr.Column(scale=1, min_width=320):
             gr.Markdown(HELP)
             file = gr.File(label="Video (MP4, MOV, WebM, GIF)", height=120, elem_id="video-file")

@@ -145,3 +145,12 @@ def test_bad_targets_and_masks_are_named(seg_page, tmp_path):
     find(seg_page, [tmp_path / "broken.jpg", FOLDER / "cup_and_dandelions.jpg"])
     seg_page.wait_for_selector(".toast-body >> text=broken.jpg")
     assert "Found on 1 of 1" in seg_page.inner_text("#seg-status")
+
+
+def test_the_steps_come_in_their_order_on_a_phone(seg_page, screenshot):
+    seg_page.set_viewport_size({"width": 390, "height": 844})
+    seg_page.wait_for_timeout(300)
+    steps = ["#seg-reference", "#seg-painter", "#seg-targets", "#seg-find", "#seg-picture"]
+    tops = [seg_page.locator(step).bounding_box()["y"] for step in steps]
+    assert tops == sorted(tops)
+    screenshot(seg_page, "segmentation-phone")
