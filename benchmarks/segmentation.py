@@ -31,6 +31,7 @@ from dinodemo.tasks.pca import otsu_threshold
 from dinodemo.tasks.segmentation import ReferenceSegmenter, scores
 from dinodemo.tasks.segmentation.reference import MIN_PRESENCE, Prediction
 from dinodemo.tasks.segmentation.refine import to_pixels
+from dinodemo.tokens import unit, without
 
 BACKBONE = "dinov2-small-offline"
 RESOLUTION = 518
@@ -130,8 +131,8 @@ def prototype_mask(bench: Bench, pair: Pair, threshold: float | None) -> np.ndar
     inside = cv2.resize(read_mask(pair.ref_mask).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
     if not inside.any():
         return np.zeros(pair.truth.shape, bool)
-    mean = scores.unit(scores.unit(reference)[inside.ravel() > 0].mean(axis=0)[None])[0]
-    cosine = (scores.unit(target) @ mean).reshape(target.shape[:2])
+    mean = unit(unit(reference)[inside.ravel() > 0].mean(axis=0)[None])[0]
+    cosine = (unit(target) @ mean).reshape(target.shape[:2])
     if threshold is None:
         low, high = cosine.min(), cosine.max()
         threshold = low + (high - low) * otsu_threshold((cosine - low) / (high - low))
@@ -144,16 +145,16 @@ def built_up(bench: Bench, pair: Pair, step: int) -> np.ndarray:
     (height, width), grid = reference.shape[:2], target.shape[:2]
     segmenter = bench.segmenter(pair)
     if step >= 3:
-        reference, target = (scores.without(t, segmenter.basis_) for t in (reference, target))
-    memory = replace(segmenter.memory_, tokens=scores.unit(reference))
+        reference, target = (without(t, segmenter.basis_) for t in (reference, target))
+    memory = replace(segmenter.memory_, tokens=unit(reference))
     labels = memory.labels
     if step == 0:
         mask = read_mask(pair.ref_mask).astype(np.float32)
         labels = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST).ravel()
-    similarity = scores.unit(target) @ memory.tokens.T
+    similarity = unit(target) @ memory.tokens.T
     neighbours, temperature = (memory.neighbours, scores.TEMPERATURE) if step >= 2 else (10, 0.1)
     score = scores.spread_labels(similarity, labels, neighbours, temperature)
-    likeness = scores.centred_likeness(scores.unit(target), memory)
+    likeness = scores.centred_likeness(unit(target), memory)
     if step >= 4:
         score = score * scores.likeness_gate(likeness)
     if step >= 5:

@@ -15,13 +15,11 @@ from dinodemo.tasks.segmentation.scores import (
     centred_likeness,
     fade_weak_groups,
     foreground_labels,
-    positional_basis,
     presence_of,
     reduce_by_area,
     spread_labels,
-    unit,
-    without,
 )
+from dinodemo.tokens import positional_basis, unit, without
 
 ASSETS = Path(__file__).parents[2] / "assets"
 RESOLUTION = 308  # a quarter of the default's work; things stay large enough

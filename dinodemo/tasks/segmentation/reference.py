@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...images import ImageSource, Photo, load_photo
+from ...tokens import place_of, unit, without
 from .instances import Instances, find_instances
 from .masks import as_mask, check_reference
 from .refine import follow_edges, to_pixels
@@ -17,11 +18,8 @@ from .scores import (
     Memory,
     PatchScore,
     foreground_labels,
-    positional_basis,
     reduce_by_area,
     score_patches,
-    unit,
-    without,
 )
 
 if TYPE_CHECKING:
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 Picture = ImageSource | Photo
 DEFAULT_THRESHOLD = 0.5
 MIN_PRESENCE = 0.5
-_BLANK = np.zeros((64, 64, 3), np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +111,7 @@ class ReferenceSegmenter:
     smaller masks. min_presence: a target whose presence is below it gets an empty mask; 0 always paints.
     refine: let masks follow the edges of the picture.
 
-    Learned: memory_ (the patches of all references and their labels), basis_ (see `positional_basis`), backbone_.
+    Learned: memory_ (the patches of all references and their labels), basis_ (see `tokens.place_of`), backbone_.
     """
 
     def __init__(
@@ -142,7 +139,7 @@ class ReferenceSegmenter:
         photos, masks = _unite(references)
         if not photos:
             raise ValueError("no reference given; draw a mask on at least one picture")
-        self.basis_ = positional_basis(self.engine.features(_BLANK, resolution=self.resolution).patches)
+        self.basis_ = place_of(self.engine, self.resolution)
         parts = []
         for i, (photo, mask) in enumerate(zip(photos, masks, strict=True)):
             check_reference(mask, photo)

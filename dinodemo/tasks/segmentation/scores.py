@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-POSITIONAL = 10  # directions that say where a patch lies rather than what it shows
+from ...tokens import unit
+
 NEIGHBOURS = (10, 200)  # least and most reference patches that vote on a target patch; between: as the thing has
 TEMPERATURE = 0.05  # of their votes
 CLOSEST = 10  # foreground patches whose mean cosine says how alike a target patch is
@@ -63,26 +64,6 @@ def _overlap(n: int, cells: int) -> np.ndarray:
     pixels = np.arange(n)
     covered = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
     return (np.clip(covered, 0, None) * cells / n).astype(np.float32)
-
-
-def unit(tokens: np.ndarray) -> np.ndarray:
-    """Scale (..., D) tokens to unit length and flatten them to (N, D) float32."""
-    flat = tokens.reshape(-1, tokens.shape[-1]).astype(np.float32, copy=False)
-    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
-
-
-def positional_basis(blank: np.ndarray) -> np.ndarray:
-    """Return the directions (D, k) along which the tokens (h, w, D) of a picture that shows nothing lie.
-
-    What such a picture's tokens differ in is their place (as in INSID3, arXiv:2603.28480).
-    """
-    return np.linalg.svd(unit(blank), full_matrices=False)[2][:POSITIONAL].T.copy()
-
-
-def without(tokens: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """Take the directions of a basis (D, k) out of tokens (h, w, D); returns unit tokens of the same shape."""
-    flat = unit(tokens)
-    return unit(flat - (flat @ basis) @ basis.T).reshape(tokens.shape)
 
 
 def foreground_labels(share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
