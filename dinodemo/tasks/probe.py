@@ -117,7 +117,7 @@ def _votes(
     k = min(int(k), len(train) - leave_one_out)
     if k < 1 or temperature <= 0:
         raise ValueError(
-            f"k-NN needs k of 1 or more, another picture and a temperature above 0; got k {k}, temperature {temperature}"
+            f"k-NN needs another picture, k of 1 or more and a temperature above 0; got k {k}, {temperature}"
         )
     votes = np.zeros((len(queries), n_classes), np.float32)
     for start in range(0, len(queries), CHUNK):
