@@ -43,19 +43,24 @@ def decode_upload(path: str | Path, name: str | None = None) -> Photo:
         raise as_message(error) from error
 
 
-def photo_input(label: str, elem_id: str, **options) -> gr.Image:
-    """Make an image input that hands a `Photo` (or None) to handlers, read by our own decoder.
+class PhotoInput(gr.Image):
+    """Take an image and hand a `Photo` (or None) to handlers, read by our own decoder.
 
-    Gradio's own reader fails without a message on damaged files and decodes before any size check.
+    Gradio's own reader fails without a message on damaged files and decodes before any size check. A class and not a
+    patched instance, because Gradio makes a new instance from the class whenever a handler updates a component.
     """
-    component = gr.Image(label=label, elem_id=elem_id, sources=["upload", "clipboard", "webcam"],
-                         buttons=["fullscreen"], **options)  # fmt: skip
 
-    def preprocess(payload) -> Photo | None:
+    is_template = True  # the browser's side is gr.Image's
+
+    def preprocess(self, payload) -> Photo | None:
+        """Decode an upload; raises gr.Error with the reason."""
         return decode_upload(payload.path, payload.orig_name) if payload else None
 
-    component.preprocess = preprocess
-    return component
+
+def photo_input(label: str, elem_id: str, **options) -> PhotoInput:
+    """Make a photo input in the app's look."""
+    return PhotoInput(label=label, elem_id=elem_id, sources=["upload", "clipboard", "webcam"],
+                      buttons=["fullscreen"], **options)  # fmt: skip
 
 
 def remember(page: gr.Blocks, name: str, components: Sequence) -> None:

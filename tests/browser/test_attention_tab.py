@@ -142,3 +142,11 @@ def test_screens_in_light_dark_and_phone_width(open_page, screenshot, scheme):
     page.wait_for_timeout(300)
     screenshot(page, f"attention-phone-{scheme}")
     assert page.evaluate("document.documentElement.scrollWidth") <= 391
+
+
+def test_a_second_photo_replaces_the_first(page):
+    for photo, name in ((CAT, "cat"), (DOGS, "dogs"), (CAT, "cat")):
+        shown = upload_photo(page, photo)
+        height, width = np.asarray(Image.open(photo)).shape[:2]
+        overlay = pixels(page, shown)
+        assert overlay.shape[1] / overlay.shape[0] == pytest.approx(width / height, abs=0.02), name
