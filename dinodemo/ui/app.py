@@ -8,6 +8,7 @@ import gradio as gr
 from ..pool import EnginePool
 from ..settings import Settings
 from .attention_tab import build_attention_tab
+from .compare_tab import build_compare_tab
 from .depth_tab import build_depth_tab
 from .header import build_header
 from .pca_tab import build_pca_tab
@@ -45,6 +46,8 @@ def build_app(services: Services) -> gr.Blocks:
                 build_segmentation_tab(services, header, demo)
             with gr.Tab("Depth", id="depth") as tab:
                 build_depth_tab(services, header, tab, demo)
+            with gr.Tab("Compare", id="compare") as tab:
+                build_compare_tab(services, header, tab, demo)
     return demo
 
 
