@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "pool": FOUNDATION | MACHINERY | {"engine"},
     "tasks": FOUNDATION | {"devices"},
     "render": FOUNDATION,
-    "jobs": FOUNDATION,
+    "jobs": FOUNDATION | {"processes"},
     "curation": FOUNDATION | {"devices"},
     "train": FOUNDATION | {"devices", "vit"},
     **dict.fromkeys(MACHINERY, FOUNDATION | MACHINERY),

@@ -1,0 +1,69 @@
+"""Ask the system about processes and locks: who lives, who holds what, how much memory is left."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Hold a file's lock, if nobody else does; yields whether it is held."""
+    if fcntl is None:
+        yield True
+        return
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = True
+        except OSError:
+            held = False
+        yield held
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether a process holds the lock of a run's folder."""
+    if not path.is_file():
+        return False
+    with locked(path) as free:
+        return not free
+
+
+def is_training(pid: int | None, path: Path) -> bool:
+    """Tell whether a process is the one that trains in a folder, and not a stranger with the same number."""
+    if not pid:
+        return False
+    try:
+        os.kill(pid, 0)
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except PermissionError:
+        return False
+    except FileNotFoundError:  # a system without /proc
+        return sys.platform != "linux"
+    except OSError:
+        return False
+    return str(path).encode() in command
+
+
+def last_line(path: Path) -> str:
+    """Return a text file's last line; an empty one when there is none."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1].removeprefix("dinodemo: ")[:300] if lines else ""
+
+
+def free_memory() -> int:
+    """Return the bytes of memory that can be had; very much where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 1 << 62
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), 1 << 62)
