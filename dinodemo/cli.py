@@ -1,11 +1,11 @@
-"""The `dinodemo` command: serve the app, look after weights."""
+"""The `dinodemo` command: serve the app, look after weights, index and search photos, train and measure backbones."""
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
 
-from . import settings
+from . import cli_retrieval, cli_training, settings
 from .backbones import BACKBONES, DEFAULT, default_backbone, fetch, find_local, resolve
 
 
@@ -30,6 +30,8 @@ def _parser() -> argparse.ArgumentParser:
     app = commands.add_parser("app", help="serve the web app")
     settings.add_arguments(app)
     app.set_defaults(run=_app)
+    cli_retrieval.add_commands(commands)
+    cli_training.add_commands(commands)
     weights = commands.add_parser("weights", help="list, fetch or verify backbones").add_subparsers(
         required=True, metavar="ACTION"
     )

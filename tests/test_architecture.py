@@ -12,7 +12,7 @@ FILES = sorted((ROOT / "dinodemo").rglob("*.py"))
 FOUNDATION = {"backbones", "features", "images", "tokens", "video", "weights"}  # weights.py builds backbones
 MACHINERY = {"cache", "devices", "scheduler", "vit"}  # what the engine is made of
 MIDDLE = {"tasks", "render", "jobs", "engine", "pool", "curation"}
-TOP = {"ui", "cli", "settings"}
+TOP = {"ui", "cli", "cli_retrieval", "cli_training", "settings"}
 
 # part of the package -> the parts it may import; a part that is not named here may import anything but what is above it
 MAY_IMPORT = {
@@ -32,7 +32,7 @@ MAY_IMPORT = {
     **dict.fromkeys(MACHINERY, FOUNDATION | MACHINERY),
     "settings": FOUNDATION,
     "ui": FOUNDATION | MACHINERY | MIDDLE | {"settings"},
-    "cli": FOUNDATION | MACHINERY | MIDDLE | TOP | {"train"},
+    **dict.fromkeys(("cli", "cli_retrieval", "cli_training"), FOUNDATION | MACHINERY | MIDDLE | TOP | {"train"}),
 }
 
 

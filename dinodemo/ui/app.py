@@ -12,6 +12,7 @@ from .compare_tab import build_compare_tab
 from .depth_tab import build_depth_tab
 from .header import build_header
 from .pca_tab import build_pca_tab
+from .retrieval_tab import build_retrieval_tab
 from .segmentation_tab import build_segmentation_tab
 from .services import Services
 
@@ -46,6 +47,8 @@ def build_app(services: Services) -> gr.Blocks:
                 build_segmentation_tab(services, header, demo)
             with gr.Tab("Depth", id="depth") as tab:
                 build_depth_tab(services, header, tab, demo)
+            with gr.Tab("Retrieval", id="retrieval") as tab:
+                build_retrieval_tab(services, header, tab, demo)
             with gr.Tab("Compare", id="compare") as tab:
                 build_compare_tab(services, header, tab, demo)
     return demo

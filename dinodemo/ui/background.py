@@ -23,6 +23,10 @@ class Work:
         """Ask the computation to stop at its next step."""
         self._stop.set()
 
+    def asked_to_stop(self) -> bool:
+        """Tell whether `stop` was called, for work that ends in its own way."""
+        return self._stop.is_set()
+
     def steps(self) -> Iterator[tuple[float, str]]:
         """Start, and yield (share done, message) until it ends; its result is then in `result`, its error is raised."""
         threading.Thread(target=self._run, daemon=True).start()

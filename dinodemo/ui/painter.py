@@ -19,6 +19,9 @@ from ..images import Photo, fit_within, load_image
 
 PAINT_SIDE = 1024  # pixels of the longer side while painting
 MAX_MASK_BYTES = 8_000_000
+HINT = "Drop a reference photo above, then paint the thing to find."
+REGION_HINT = "The query will be here: draw a box on it to search for that part alone."
+BOX_ONLY = "\n[data-tool], [data-action=save], .tools label { display: none !important; }\n"
 _FOLDER = Path(__file__).parent / "painter"
 _versions = itertools.count(1)
 
@@ -36,6 +39,16 @@ def mask_painter(elem_id: str) -> gr.HTML:
     return gr.HTML(
         value=painter_value(None), elem_id=elem_id, html_template=_read("html"), css_template=_read("css"),
         js_on_load=_read("js"), label="Mask painter",
+    )  # fmt: skip
+
+
+def region_painter(elem_id: str) -> gr.HTML:
+    """Make a painter that only draws boxes, to mark a part of a photo."""
+    html = _read("html").replace(HINT, REGION_HINT).replace("Clear mask", "Clear the box")
+    return gr.HTML(
+        value=painter_value(None), elem_id=elem_id, html_template=html,
+        css_template=_read("css") + BOX_ONLY, js_on_load=_read("js").replace("tool = 'brush'", "tool = 'box'"),
+        label="Region",
     )  # fmt: skip
 
 

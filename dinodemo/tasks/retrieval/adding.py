@@ -1,0 +1,159 @@
+"""Photos into rows: reading, decoding and shrinking on threads while the network runs, in bounded memory."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from ...images import DAMAGE, Photo, fit_within, load_image
+from .descriptor import describe, squash
+from .sources import ZIP_DAMAGE, Item, Problem
+from .store import Recipe, Row
+
+if TYPE_CHECKING:
+    from ...engine import Engine
+
+THUMBNAIL_SIDE = 192
+THUMBNAIL_QUALITY = 80
+THREADS = 2
+AHEAD = 32  # photos that may be decoded before the network takes them: small squares, so little memory
+DRAFT = 2  # JPEGs are decoded at this many times the network's side at least
+JPEG = b"\xff\xd8\xff"
+
+
+@dataclass
+class Known:
+    """Remember which photos an index holds: digests of their content, and (path, bytes, modification time)."""
+
+    digests: set[bytes] = field(default_factory=set)
+    files: set[tuple] = field(default_factory=set)
+
+    def has_file(self, item: Item) -> bool:
+        """Tell whether a file is the same as when it was added, by its path, size and time: it need not be read."""
+        return item.stamp is not None and (item.path, *item.stamp) in self.files
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Hold a photo that is read, decoded and made small."""
+
+    item: Item
+    digest: bytes  # sha256
+    nbytes: int
+    size: tuple[int, int]  # (H, W) upright
+    thumbnail: bytes
+    file: bytes | None
+    photo: Photo  # squashed for the network
+
+
+def rows(
+    engine: Engine,
+    items: Iterable[Item],
+    recipe: Recipe,
+    known: Known,
+    store: bool,
+    stopped: Callable[[], bool],
+    left_out: Callable[[Problem | None], None],
+) -> Iterator[Row]:
+    """Yield a row for each new photo, in order, until `stopped()`.
+
+    store: keep every photo's own bytes in its row, not only those that no path leads to. left_out is told of each
+    item that gives no row: (file, reason), or None when its content is known.
+    """
+    waiting: deque[Prepared] = deque()
+
+    def photos() -> Iterator[Photo]:
+        for outcome in _prepare_all(items, recipe.resolution, known, store, stopped):
+            if not isinstance(outcome, Prepared):
+                left_out(outcome)
+            elif outcome.digest in known.digests:  # a twin that was being read at the same time
+                left_out(None)
+            else:
+                known.digests.add(outcome.digest)
+                waiting.append(outcome)
+                yield outcome.photo
+
+    for vector in describe(engine, photos(), recipe.resolution, recipe.descriptor):
+        yield _row(waiting.popleft(), recipe, vector)
+        if stopped():  # what else the network has in hand is let go
+            return
+
+
+def _row(prepared: Prepared, recipe: Recipe, vector: np.ndarray) -> Row:
+    item = prepared.item
+    return Row(
+        sha256=prepared.digest.hex(), path=item.path, label=item.label, nbytes=prepared.nbytes,
+        mtime_ns=item.stamp[1] if item.stamp else None, height=prepared.size[0], width=prepared.size[1],
+        thumbnail=prepared.thumbnail, file=prepared.file, backbone=recipe.backbone, resolution=recipe.resolution,
+        vector=vector,
+    )  # fmt: skip
+
+
+def _prepare_all(
+    items: Iterable[Item], side: int, known: Known, store: bool, stopped: Callable[[], bool]
+) -> Iterator[Prepared | Problem | None]:
+    pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="read")
+    pending: deque = deque()
+    try:
+        for item in items:
+            if stopped():
+                return
+            pending.append(pool.submit(_prepare, item, side, known, store))
+            if len(pending) >= AHEAD:
+                yield pending.popleft().result()
+        while pending and not stopped():
+            yield pending.popleft().result()
+    finally:  # also when the caller stops early; waits, because the zip that threads read is closed next
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _prepare(item: Item, side: int, known: Known, store: bool) -> Prepared | Problem | None:
+    if known.has_file(item):
+        return None
+    try:
+        data = item.read()
+        digest = hashlib.sha256(data).digest()
+        if digest in known.digests:
+            return None
+        size, rgb = decode(data, side)
+    except ZIP_DAMAGE as error:  # what a file system raises is among it, and the ValueError of a bad picture
+        return item.path, str(error)
+    kept = data if store or item.only_here else None
+    return Prepared(item, digest, len(data), size, encode_thumbnail(rgb), kept, squash(rgb, side, item.name))
+
+
+def decode(data: bytes, side: int) -> tuple[tuple[int, int], np.ndarray]:
+    """Decode a photo that will be shrunk to `side`: its size (H, W) upright, and its pixels, of a JPEG perhaps fewer.
+
+    Raises ValueError, with what to do, for what is no picture.
+    """
+    if not data.startswith(JPEG):
+        rgb = load_image(data)
+        return rgb.shape[:2], rgb
+    try:
+        image = Image.open(io.BytesIO(data), formats=("JPEG",))
+    except (*DAMAGE, Image.DecompressionBombError):
+        rgb = load_image(data)  # says what is wrong, or finds another reader
+        return rgb.shape[:2], rgb
+    with image:
+        width, height = image.size
+        # detail that shrinking throws away is not decoded: 12 million pixels take a quarter of the time
+        image.draft(None, (DRAFT * side, DRAFT * side))
+        rgb = load_image(image)
+    turned = (width - height) * (rgb.shape[1] - rgb.shape[0]) < 0
+    return ((width, height) if turned else (height, width)), rgb
+
+
+def encode_thumbnail(rgb: np.ndarray) -> bytes:
+    """Shrink (H, W, 3) uint8 to at most 192 pixels a side and encode it as JPEG."""
+    stream = io.BytesIO()
+    Image.fromarray(fit_within(rgb, THUMBNAIL_SIDE)).save(stream, "JPEG", quality=THUMBNAIL_QUALITY)
+    return stream.getvalue()

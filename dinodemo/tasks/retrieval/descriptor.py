@@ -1,0 +1,87 @@
+"""One vector a photo: which tokens it is made of, and how the photo is laid before the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...images import Photo, resize
+
+if TYPE_CHECKING:
+    from ...backbones import Backbone
+    from ...engine import Engine
+
+GEM_POWER = 3.0
+DESCRIPTORS = ("cls", "cls11", "gem", "cls+gem", "cls+cls11")
+DEFAULT_DESCRIPTOR = "cls"
+
+
+def input_side(resolution: int, patch_size: int) -> int:
+    """Round a resolution to whole patches."""
+    if not 2 * patch_size <= resolution <= 4096:
+        raise ValueError(f"resolution must lie between {2 * patch_size} and 4096, got {resolution!r}")
+    return round(resolution / patch_size) * patch_size
+
+
+def squash(rgb: np.ndarray, side: int, name: str = "picture") -> Photo:
+    """Resize (H, W, 3) uint8 to side x side, whatever its shape: photos of one size run in one batch."""
+    small = np.array(resize(rgb, (side, side)))
+    small.flags.writeable = False
+    return Photo(small, name)
+
+
+def default_descriptor(backbone: Backbone) -> str:
+    """Return the descriptor that serves a backbone best, by its row of the registry."""
+    return getattr(backbone, "descriptor", None) or DEFAULT_DESCRIPTOR
+
+
+def descriptor_width(backbone: Backbone, descriptor: str) -> int:
+    """Return the length of a descriptor's vectors; raises ValueError for an unknown one."""
+    if descriptor not in DESCRIPTORS:
+        raise ValueError(f"descriptor must be one of {', '.join(DESCRIPTORS)}, got {descriptor!r}")
+    return backbone.width * (descriptor.count("+") + 1)
+
+
+def describe(
+    engine: Engine, photos: Iterable[Photo], resolution: int, descriptor: str = DEFAULT_DESCRIPTOR
+) -> Iterator[np.ndarray]:
+    """Yield a unit vector (D,) float32 for each squashed photo, in order.
+
+    "cls" and "cls11": the class token of the last layer and of the one before, after the final norm. "gem": the
+    patches' generalised mean. Joined by "+", parts of equal weight. What needs the last layer only runs in batches.
+    """
+    parts = descriptor.split("+")
+    if "cls11" not in parts:
+        for features in engine.features_batch(photos, resolution=resolution):
+            yield _join([features.cls if part == "cls" else gem(features.patches) for part in parts])
+        return
+    for photo in photos:
+        yield describe_one(engine, photo, resolution, descriptor)
+
+
+def describe_one(engine: Engine, photo: Photo, resolution: int, descriptor: str) -> np.ndarray:
+    """Return the vector of one squashed photo as `describe` does, from the engine's cache when it is there."""
+    parts = descriptor.split("+")
+    if "cls11" in parts:
+        (before, _), (cls, patches) = engine.layers(photo, (-2, -1), resolution=resolution)
+    else:
+        features = engine.features(photo, resolution=resolution)
+        before, cls, patches = None, features.cls, features.patches
+    return _join([before if part == "cls11" else cls if part == "cls" else gem(patches) for part in parts])
+
+
+def gem(patches: np.ndarray, power: float = GEM_POWER) -> np.ndarray:
+    """Pool (..., D) patches to (D,) by the generalised mean of their positive parts (Radenović et al. 2018, eq. 3)."""
+    positive = np.clip(patches.reshape(-1, patches.shape[-1]), 1e-6, None)
+    return (positive**power).mean(axis=0) ** (1 / power)
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Scale vectors (..., D) to length 1; zeros stay zeros."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+
+
+def _join(parts: list[np.ndarray]) -> np.ndarray:
+    return unit(np.concatenate([unit(part) for part in parts])).astype(np.float32)

@@ -1,0 +1,98 @@
+"""Where in a hit the query is: a likeness map over its patches, a box around the best place; and the re-ranking."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from ...features import Features
+from .descriptor import unit
+from .results import Box, Hit
+
+VOTES = 0.5  # weight of the patches' votes beside the likeness to the class token
+PLACE = 0.5  # how far down from peak to mean the outlined place reaches
+RERANK_FIRST, RERANK_WEIGHT = 50, 0.5
+
+FeaturesOf = Callable[[Hit], Features | None]  # None when the hit's photo is gone
+
+
+def rerank(query: Features, hits: list[Hit], features_of: FeaturesOf) -> list[Hit]:
+    """Order hits anew by their score and the likeness of mutually nearest patches; photos that are gone go last."""
+    scored = []
+    for hit in hits:
+        found = features_of(hit)
+        both = (hit.score + RERANK_WEIGHT * mutual_likeness(query, found)) / (1 + RERANK_WEIGHT) if found else -1.0
+        scored.append(replace(hit, score=both))
+    return sorted(scored, key=lambda hit: -hit.score)
+
+
+def outline(query: Features, token: np.ndarray, hits: list[Hit], features_of: FeaturesOf) -> list[Hit]:
+    """Give each hit the region that is most like the query (see `likeness`); None where the photo is gone."""
+    found = [(hit, features_of(hit)) for hit in hits]
+    return [replace(h, region=best_place(likeness(query, token, f), h.size)) if f else h for h, f in found]
+
+
+def crop(rgb: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
+    """Cut a box (x0, y0, x1, y1) out of (H, W, 3); raises ValueError unless it covers some pixels of the picture."""
+    height, width = rgb.shape[:2]
+    x0, x1 = (int(np.clip(round(x), 0, width)) for x in sorted((box[0], box[2])))
+    y0, y1 = (int(np.clip(round(y), 0, height)) for y in sorted((box[1], box[3])))
+    if x1 - x0 < 4 or y1 - y0 < 4:
+        raise ValueError(
+            f"the region {tuple(round(v) for v in box)} covers too little of the {width} x {height} picture; "
+            "draw a box of at least 4 pixels a side inside it"
+        )
+    return np.ascontiguousarray(rgb[y0:y1, x0:x1])
+
+
+def centred(patches: np.ndarray) -> np.ndarray:
+    """Take a photo's mean patch out and scale to length 1: (h, w, D) -> (h * w, D)."""
+    flat = patches.reshape(-1, patches.shape[-1])
+    return unit(flat - flat.mean(axis=0))
+
+
+def likeness(query: Features, token: np.ndarray, hit: Features) -> np.ndarray:
+    """Return how much each patch of a hit is like the query: (h, w), mean 0.
+
+    token (D,): the query's vector less the index's mean. Two maps are added, each with variance 1: the cosine with the
+    token, and the votes of the query's patches, each for the patch most like it.
+    """
+    here, asked = centred(hit.patches), centred(query.patches)
+    cosines = asked @ here.T
+    votes = np.bincount(cosines.argmax(axis=1), np.clip(cosines.max(axis=1), 0, None), minlength=len(here))
+    grid = hit.patches.shape[:2]
+    return _standard((here @ unit(token)).reshape(grid)) + VOTES * _standard(_smooth(votes.reshape(grid)))
+
+
+def best_place(likeness: np.ndarray, size: tuple[int, int]) -> Box:
+    """Box the patches around the peak of a likeness map (h, w) that are linked to it and more than half as high.
+
+    size: (H, W) of the photo, which the map covers.
+    """
+    import cv2
+
+    smooth = _smooth(likeness)
+    high = smooth >= smooth.max() - PLACE * (smooth.max() - smooth.mean())
+    _, parts = cv2.connectedComponents(high.astype(np.uint8), connectivity=4)
+    y, x = np.nonzero(parts == parts[np.unravel_index(smooth.argmax(), smooth.shape)])
+    down, right = size[0] / likeness.shape[0], size[1] / likeness.shape[1]
+    return (round(x.min() * right), round(y.min() * down), round((x.max() + 1) * right), round((y.max() + 1) * down))
+
+
+def mutual_likeness(query: Features, hit: Features) -> float:
+    """Return the mean cosine of the patches that are each other's nearest in two photos; 0 when there are none."""
+    cosines = centred(query.patches) @ centred(hit.patches).T
+    there, back = cosines.argmax(axis=1), cosines.argmax(axis=0)
+    mutual = back[there] == np.arange(len(there))
+    return float(cosines[mutual, there[mutual]].mean()) if mutual.any() else 0.0
+
+
+def _standard(values: np.ndarray) -> np.ndarray:
+    return (values - values.mean()) / max(values.std(), 1e-9)
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Average each patch with its eight neighbours; (h, w)."""
+    padded = np.pad(values, 1, mode="edge")
+    h, w = values.shape
+    return sum(padded[y : y + h, x : x + w] for y in range(3) for x in range(3)) / 9

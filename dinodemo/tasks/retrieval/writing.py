@@ -1,0 +1,170 @@
+"""Filling a table with rows, a batch at a time, and making a table anew for another backbone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .adding import Known, rows
+from .descriptor import default_descriptor, descriptor_width, input_side
+from .snapshot import Snapshot
+from .sources import Item, Problem, read_again
+from .store import REBUILD, Recipe, Row, Store, one_of, recipe_of
+
+if TYPE_CHECKING:
+    from ...engine import Engine
+
+COMMIT_ROWS = 512
+COMMIT_SECONDS = 4.0  # so much work a kill may cost
+Progress = Callable[[int, int], None]  # photos done, photos in all
+
+
+@dataclass
+class AddReport:
+    """Say what came of adding. added, skipped: photos; problems: (file, reason) of what was left out."""
+
+    added: int = 0
+    skipped: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    stopped: bool = False
+
+
+class Writer:
+    """Write rows into a table as they come, in whole batches, and tell how far it is."""
+
+    def __init__(self, store: Store, table, report: AddReport, total: int, progress: Progress | None):
+        self._store, self._table, self.report, self._total, self._progress = store, table, report, total, progress
+        self._left_out_before = len(report.problems)
+        self._batch: list[Row] = []
+        self._last = time.monotonic()
+
+    def write(self, row: Row) -> None:
+        """Take a row; it is written with its batch."""
+        self._batch.append(row)
+        if len(self._batch) >= COMMIT_ROWS or time.monotonic() - self._last >= COMMIT_SECONDS:
+            self.flush()
+
+    def leave_out(self, problem: Problem | None) -> None:
+        """Count a photo that gives no row: a problem, or None when it is known."""
+        if problem is None:
+            self.report.skipped += 1
+        else:
+            self.report.problems.append(problem)
+        if time.monotonic() - self._last >= COMMIT_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has gathered and tell the progress."""
+        if self._batch:
+            new = self._store.append(self._table, self._batch)
+            self.report.added += new
+            self.report.skipped += len(self._batch) - new  # another process was faster
+            self._batch = []
+        self._last = time.monotonic()
+        if self._progress:
+            left_out = len(self.report.problems) - self._left_out_before
+            self._progress(self.report.added + self.report.skipped + left_out, self._total)
+
+
+def new_recipe(engine: Engine, resolution: int, descriptor: str | None) -> Recipe:
+    """Say how an index made by an engine makes its vectors; raises ValueError for what it cannot."""
+    backbone = engine.backbone
+    descriptor = descriptor or default_descriptor(backbone)
+    side = input_side(resolution, backbone.patch_size)
+    return Recipe(backbone.name, side, descriptor, descriptor_width(backbone, descriptor))
+
+
+def fill(
+    writer: Writer,
+    engine: Engine,
+    recipe: Recipe,
+    items: Iterable[Item],
+    known: Known,
+    store: bool,
+    stopped: Callable[[], bool],
+) -> AddReport:
+    """Add items to a writer's table until `stopped()`; what was computed is written in any case."""
+    try:
+        for row in rows(engine, items, recipe, known, store, stopped, writer.leave_out):
+            writer.write(row)
+    finally:  # also when the network fails in the middle: these photos are done
+        writer.flush()
+    writer.report.stopped = stopped()
+    return writer.report
+
+
+def known_of(table) -> Known:
+    """Read which photos a table holds."""
+    columns = table.search().select(["sha256", "path", "nbytes", "mtime_ns"]).limit(None).to_arrow().to_pydict()
+    files = zip(columns["path"], columns["nbytes"], columns["mtime_ns"], strict=True)
+    return Known({bytes.fromhex(digest) for digest in columns["sha256"]}, {f for f in files if f[2] is not None})
+
+
+def rebuild(
+    store: Store, engine: Engine, recipe: Recipe, progress: Progress | None, stopped: Callable[[], bool]
+) -> AddReport:
+    """Compute every photo's vector anew into a second table, which then takes the first one's place at one stroke.
+
+    Until then the first one serves. Where an earlier rebuild of the same recipe stopped, this one goes on. Photos
+    that cannot be read any more are left out; raises RuntimeError, and changes nothing, when that would be all.
+    """
+    table = _scratch(store, recipe)
+    report = AddReport()
+    while True:  # again, while others add photos to the first table
+        snapshot = Snapshot(store, store.open().version, exact_rows=0)
+        there = set(snapshot.read(["sha256"])["sha256"])
+        known = known_of(table)
+        gone = {digest.hex() for digest in known.digests} - there
+        if gone:
+            store.delete(table, one_of("sha256", gone))
+        failed = {name for name, _ in report.problems}
+        items = [item for digest, item in items_of(snapshot) if bytes.fromhex(digest) not in known.digests]
+        items = [item for item in items if item.path not in failed]
+        if not items:
+            break
+        # what the file's stamp says does not matter here: these photos are not in the new table
+        writer = Writer(store, table, report, len(items) + len(failed), progress)
+        fill(writer, engine, recipe, items, Known(known.digests), False, stopped)
+        if report.stopped:
+            return report
+    if table.count_rows() == 0 and snapshot.count:
+        store.drop(REBUILD)
+        raise RuntimeError(
+            f"none of the {snapshot.count} photos can be read any more ({report.problems[0][0]}: "
+            f"{report.problems[0][1]}); the index is left as it was"
+        )
+    store.replace(REBUILD, recipe)
+    return report
+
+
+def items_of(snapshot: Snapshot) -> list[tuple[str, Item]]:
+    """Return (sha256, item) for each row, to be read again from where it lies."""
+    columns = {name: name for name in ("sha256", "path", "label", "nbytes", "mtime_ns")} | {"kept": "file IS NOT NULL"}
+    found = snapshot.table.search().with_row_id(True).select(columns).limit(None).to_arrow().to_pylist()
+    return [
+        (
+            row["sha256"],
+            Item(
+                row["path"],
+                lambda row=row: read_row(snapshot, row["_rowid"]) if row["kept"] else read_again(row["path"]),
+                row["label"],
+                None if row["mtime_ns"] is None else (row["nbytes"], row["mtime_ns"]),
+                only_here=row["kept"],
+            ),
+        )
+        for row in found
+    ]
+
+
+def read_row(snapshot: Snapshot, row_id: int) -> bytes:
+    """Read the file that a row keeps."""
+    return snapshot.rows([row_id], ["file"])[row_id]["file"]
+
+
+def _scratch(store: Store, recipe: Recipe):
+    table = store.open(REBUILD)
+    if table is not None and recipe_of(table) != recipe:
+        store.drop(REBUILD)
+    return store.open_or_create(recipe, REBUILD)

@@ -1,0 +1,85 @@
+"""Multi-crop: several random views of every photo of a batch, made together on the device of the photos."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..images import IMAGENET_MEAN, IMAGENET_STD
+from .colour import ColourParams, change_bytes, change_floats, draw_colours
+from .crops import draw_boxes, resample
+
+# chances (blur, solarise) of the first and the other global views and of local ones: DINOv2's and BYOL's
+FIRST, SECOND, LOCAL = (1.0, 0.0), (0.1, 0.2), (0.5, 0.0)
+
+
+@dataclass(frozen=True)
+class View:
+    """Hold what was drawn for one view of each of B photos."""
+
+    size: int
+    boxes: Tensor  # (B, 4) top, left, height, width
+    mirrored: Tensor  # indices of the photos
+    colours: ColourParams
+
+
+class MultiCrop:
+    """Make n_global views of most and n_local views of a small part of every photo (Caron et al. 2020; DINOv2).
+
+    sizes in pixels, scales as shares of the photo's area. mean, std: what the network expects, for values from 0 to 1.
+    flip: mirror half of the crops. colour: 0 to 1, how strongly colours change; blur: whether to blur at all.
+    All random numbers come from the generator, on the CPU: the same crops on every device.
+    """
+
+    def __init__(
+        self, n_global: int = 2, global_size: int = 224, global_scale: tuple[float, float] = (0.32, 1.0),
+        n_local: int = 8, local_size: int = 98, local_scale: tuple[float, float] = (0.05, 0.32),
+        mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD, flip: bool = True,
+        colour: float = 1.0, blur: bool = True,
+    ):  # fmt: skip
+        for name, (low, high) in (("global_scale", global_scale), ("local_scale", local_scale)):
+            if not 0 < low <= high <= 1:
+                raise ValueError(f"{name} must be shares of the area, 0 < low <= high <= 1, got ({low}, {high})")
+        if not 0 <= colour <= 1:
+            raise ValueError(f"colour must lie between 0 and 1, got {colour}")
+        self.n_global, self.global_size, self.global_scale = n_global, global_size, global_scale
+        self.n_local, self.local_size, self.local_scale = n_local, local_size, local_scale
+        self.flip, self.colour, self.blur = flip, colour, blur
+        self._mean, self._std = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
+
+    def __call__(self, images: list[Tensor], generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Return global crops (n_global, B, 3, g, g) and local crops (n_local, B, 3, l, l), float32, normalised.
+
+        images: B tensors (3, H, W) uint8 of any sizes, all on one device.
+        """
+        kinds = [(self.global_size, self.global_scale, FIRST if i == 0 else SECOND) for i in range(self.n_global)]
+        kinds += [(self.local_size, self.local_scale, LOCAL)] * self.n_local
+        drawn = [self._draw(images, *kind, generator) for kind in kinds]
+        if images[0].device.type == "cpu":
+            with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+                views = list(threads.map(lambda one: self._make(images, one), drawn))
+        else:
+            views = [self._make(images, one) for one in drawn]
+        empty = torch.empty(0, len(images), 3, self.global_size, self.global_size, device=images[0].device)
+        parts = views[: self.n_global], views[self.n_global :]
+        return tuple(torch.stack(part) if part else empty for part in parts)
+
+    def _draw(
+        self, images: list[Tensor], size: int, scale: tuple[float, float], chances: tuple[float, float],
+        generator: torch.Generator | None,
+    ) -> View:  # fmt: skip
+        """Draw where a view is cut from each photo and how its colours change."""
+        n, (blur, solarise) = len(images), chances
+        boxes = draw_boxes([tuple(image.shape[1:]) for image in images], scale, generator)
+        mirrored = (torch.rand(n, generator=generator) < 0.5 * self.flip).nonzero()[:, 0]
+        colours = draw_colours(n, self.colour, blur * self.blur, solarise, generator)
+        return View(size, boxes, mirrored, colours)
+
+    def _make(self, images: list[Tensor], view: View) -> Tensor:
+        """Make a view of each photo: (B, 3, size, size) float32, normalised."""
+        crops = resample(images, view.boxes, view.size)
+        crops[view.mirrored] = crops[view.mirrored].flip(-1)
+        change = change_bytes if crops.device.type == "cpu" else change_floats
+        return change(crops, view.colours).sub_(self._mean.to(crops.device)).div_(self._std.to(crops.device))

@@ -1,0 +1,190 @@
+"""A folder of photos, decoded once into a bounded cache."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..images import load_image
+from .sampler import Sampler
+
+__all__ = ["LEAST_PHOTOS", "PhotoCache", "PhotoSet", "Sampler", "scan"]
+
+PHOTO_TYPES = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic",
+               ".heif", ".avif", ".jp2", ".ppm", ".pgm"}  # fmt: skip
+LEAST_PHOTOS = 8
+LONGEST = 3  # times the short side is kept of a panorama, from its middle
+READERS = 4  # threads that decode; the decoders let go of Python's lock
+
+
+@dataclass(frozen=True)
+class PhotoSet:
+    """Hold what a folder contains."""
+
+    paths: list[Path]
+    labels: list[int] | None  # index into class_names for each photo; None where there are no class folders
+    class_names: list[str]
+    problems: list[tuple[str, str]]  # (file, reason) of what was left out
+
+
+def scan(folder: str | Path) -> PhotoSet:
+    """List the photos of a folder of any depth, sorted; hidden files and links that lead out of it are passed over.
+
+    Labels are the first folders' names, where every photo lies in one of two or more. Raises ValueError for a folder
+    that does not exist or holds fewer than 8 photos.
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise ValueError(f"{folder} is no folder; name a folder of photos")
+    root = root.resolve()
+    paths, problems = [], []
+    for current, folders, files in os.walk(root):  # does not follow links to folders
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        for name in sorted(files):
+            path = Path(current, name)
+            reason = _reason_against(path, root)
+            if reason:
+                problems.append((path.relative_to(root).as_posix(), reason))
+            elif reason is None:
+                paths.append(path)
+    if len(paths) < LEAST_PHOTOS:
+        raise ValueError(f"{folder} holds {len(paths)} photos; training needs {LEAST_PHOTOS} or more, better hundreds")
+    labels, names = _labels(root, paths)
+    return PhotoSet(paths, labels, names, problems)
+
+
+def _reason_against(path: Path, root: Path) -> str | None:
+    """Tell why a file is left out; None when it is taken, an empty text when nobody needs to know."""
+    if path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini"):
+        return ""
+    if path.suffix.lower() not in PHOTO_TYPES:
+        return f"is no photo that can be read ({path.suffix or 'no suffix'})"
+    if path.is_symlink() and not path.resolve().is_relative_to(root):
+        return "is a link that leads out of the folder"
+    if not path.is_file():
+        return "is no regular file"
+    return None if path.stat().st_size else "is empty"
+
+
+def _labels(root: Path, paths: list[Path]) -> tuple[list[int] | None, list[str]]:
+    parts = [path.relative_to(root).parts for path in paths]
+    names = sorted({part[0] for part in parts if len(part) > 1})
+    if len(names) < 2 or any(len(part) == 1 for part in parts):
+        return None, []
+    return [names.index(part[0]) for part in parts], names
+
+
+class PhotoCache:
+    """Decode each photo once and keep it as bytes, its short side scaled down to `short_side` pixels.
+
+    Up to max_bytes stay in memory, the rest goes to an unnamed file in `folder` (the system's temporary one by
+    default). A photo that cannot be read is noted in `problems`, and the next one that can takes its place. Use as a
+    context manager; safe to use from one thread.
+    """
+
+    def __init__(
+        self, paths: Sequence[str | Path], short_side: int = 256, max_bytes: int = 4 << 30,
+        folder: str | Path | None = None,
+    ):  # fmt: skip
+        self.paths, self.short_side, self.max_bytes = [Path(path) for path in paths], short_side, max_bytes
+        self.folder = None if folder is None else Path(folder)
+        self.problems: list[tuple[str, str]] = []
+        self._memory: dict[int, np.ndarray] = {}
+        self._on_disk: dict[int, tuple[int, tuple[int, ...]]] = {}  # position in the file, shape
+        self._broken: set[int] = set()
+        self._held = 0  # bytes in memory
+        self._file = None
+        self._readers = ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="decoder")
+
+    def batch(self, indices: Sequence[int]) -> list[Tensor]:
+        """Return photos as (3, H, W) uint8 tensors, in order; raises RuntimeError when none can be read."""
+        missing = [i for i in dict.fromkeys(indices) if not self._known(i)]
+        for i, rgb in zip(missing, self._readers.map(self._decode, missing), strict=True):
+            self._keep(i, rgb)
+        return [self._photo(i) for i in indices]
+
+    def close(self) -> None:
+        """Stop the threads and let go of the file."""
+        self._readers.shutdown(wait=True, cancel_futures=True)
+        if self._file is not None:
+            self._file.close()
+
+    def __enter__(self) -> "PhotoCache":
+        return self
+
+    def __exit__(self, *_error) -> None:
+        self.close()
+
+    def _known(self, i: int) -> bool:
+        return i in self._memory or i in self._on_disk or i in self._broken
+
+    def _decode(self, i: int) -> np.ndarray | ValueError:
+        try:
+            return shrink(load_image(self.paths[i]), self.short_side)
+        except ValueError as error:
+            return error
+
+    def _keep(self, i: int, rgb: np.ndarray | ValueError) -> None:
+        if isinstance(rgb, ValueError):
+            self._broken.add(i)
+            self.problems.append((str(self.paths[i]), str(rgb)))
+        elif self._held + rgb.nbytes <= self.max_bytes:
+            self._memory[i] = rgb
+            self._held += rgb.nbytes
+        else:
+            self._on_disk[i] = (self._append(rgb), rgb.shape)
+
+    def _append(self, rgb: np.ndarray) -> int:
+        if self._file is None:
+            if self.folder is not None:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            self._file = tempfile.TemporaryFile(dir=self.folder, prefix="photos-")  # noqa: SIM115 (`close` does)
+        try:
+            position = self._file.seek(0, os.SEEK_END)
+            self._file.write(rgb.tobytes())
+            self._file.flush()
+        except OSError as error:
+            raise RuntimeError(
+                f"the decoded photos do not fit on the disk ({error.strerror}); free some space, or raise cache_bytes "
+                "to keep more in memory"
+            ) from error
+        return position
+
+    def _photo(self, i: int) -> Tensor:
+        for shift in range(len(self.paths)):
+            j = (i + shift) % len(self.paths)
+            if not self._known(j):
+                self._keep(j, self._decode(j))
+            if j not in self._broken:
+                return _as_tensor(self._memory[j] if j in self._memory else self._from_disk(j))
+        raise RuntimeError(f"none of the {len(self.paths)} photos can be read; the first: {self.problems[0][1]}")
+
+    def _from_disk(self, i: int) -> np.ndarray:
+        position, shape = self._on_disk[i]
+        data = os.pread(self._file.fileno(), int(np.prod(shape)), position)
+        return np.frombuffer(bytearray(data), np.uint8).reshape(shape)
+
+
+def shrink(rgb: np.ndarray, short_side: int) -> np.ndarray:
+    """Scale (H, W, 3) down to a short side in pixels, never up; of a panorama the middle is kept."""
+    h, w = rgb.shape[:2]
+    longest = LONGEST * min(h, w)
+    top, left = max(0, (h - longest) // 2), max(0, (w - longest) // 2)
+    rgb = rgb[top : top + min(h, longest), left : left + min(w, longest)]
+    scale = short_side / min(h, w)
+    if scale >= 1:
+        return np.ascontiguousarray(rgb)
+    size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))
+    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+
+
+def _as_tensor(rgb: np.ndarray) -> Tensor:
+    """View (H, W, 3) as (3, H, W); memory stays pixel by pixel, which the resampling likes."""
+    return torch.from_numpy(np.require(rgb, requirements="W")).permute(2, 0, 1)

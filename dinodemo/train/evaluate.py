@@ -1,0 +1,147 @@
+"""Measure a backbone on fixed photos of the folder: the teacher of a run, or any backbone on any folder."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from . import distributed
+from .augment import MultiCrop
+from .config import FinetuneConfig
+from .data import PhotoCache, PhotoSet
+from .metrics import effective_rank, entropies, knn_hits, mean_cosine, patch_drift, recall_hits
+from .network import autocast, tokens
+
+DRIFT_PHOTOS = 32  # whose patch similarities are compared with the start
+LEAST_HELD_OUT = 8  # with fewer, the photos of the training are measured instead
+BATCH = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Hold indices of photos: what is trained on, and what the verdict is about."""
+
+    training: list[int]
+    queries: list[int]  # measured
+    held_out: bool  # whether queries are kept out of the training
+    labels: Tensor | None  # (n,) int64 of all photos
+
+    @property
+    def where(self) -> str:
+        """Name the measured photos for people."""
+        return f"{len(self.queries)} {'held-out' if self.held_out else 'of the training'} photos"
+
+
+def split(photos: PhotoSet, config: FinetuneConfig) -> Split:
+    """Hold out a share of the photos, of every class alike, drawn from the seed; at most eval_images of them."""
+    n = len(photos.paths)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(config.seed)).tolist()
+    labels = None if photos.labels is None else torch.as_tensor(photos.labels)
+    share = min(config.holdout, config.eval_images / n)
+    classes = [0] * n if labels is None else labels.tolist()
+    queries, seen, taken = [], dict.fromkeys(classes, 0), dict.fromkeys(classes, 0)
+    for i in order:  # of each class the first, then as many as keep its share
+        seen[classes[i]] += 1
+        if taken[classes[i]] + 0.5 < share * seen[classes[i]]:
+            taken[classes[i]] += 1
+            queries.append(i)
+    if len(queries) < LEAST_HELD_OUT:
+        return Split(list(range(n)), sorted(order[: config.eval_images]), False, labels)
+    return Split(sorted(set(order) - set(queries)), sorted(queries), True, labels)
+
+
+class Evaluator:
+    """Measure a teacher on the same photos every time. On several ranks, each one looks at its share of them."""
+
+    def __init__(
+        self, cache: PhotoCache, parts: Split, config: FinetuneConfig, mean: tuple, std: tuple, device: torch.device
+    ):
+        self.cache, self.split, self.config, self.device = cache, parts, config, device
+        labelled = parts.labels is not None
+        self.measure = ("knn" if labelled else "crop_recall") if config.measure == "auto" else config.measure
+        if self.measure == "knn" and not labelled:
+            raise ValueError('measure is "knn", but not every photo lies in one of two or more class folders')
+        step = max(1, len(parts.training) // (4 * config.eval_images))
+        self.gallery = parts.training[::step]  # bounds the time of an evaluation
+        self._mean, self._std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (mean, std))
+        self._crop = MultiCrop(n_global=0, n_local=1, local_size=config.local_size, local_scale=config.local_scale,
+                               mean=mean, std=std, flip=False, colour=0.0, blur=False)  # fmt: skip
+        self._start_patches: Tensor | None = None
+
+    @torch.inference_mode()
+    def remember_start(self, backbone: nn.Module) -> None:
+        """Keep the starting backbone's patches, from which drift is measured."""
+        self._start_patches = self._patches(backbone.eval())
+
+    @torch.inference_mode()
+    def __call__(
+        self, backbone: nn.Module, head: nn.Module, beat: Callable[[], None] = lambda: None
+    ) -> tuple[dict[str, float], Tensor]:
+        """Return the figures of a teacher and the deciding measure's hits, one bool a query. beat: called now and then.
+
+        Figures: knn and crop_recall (0 to 1), rank (effective), entropy and mean_entropy (shares of log K),
+        centre_norm (of the mean logits), mean_cosine (between different photos), drift (of patch similarities).
+        """
+        cls = self._features(backbone, self.split.queries, beat)
+        crops = self._features(backbone, self.split.queries, beat, cropped=True)
+        hits = {"crop_recall": recall_hits(cls, crops)}
+        if self.split.labels is not None:
+            hits["knn"] = self._knn(backbone, cls, beat)
+        logits = head(cls.to(self.device)).float().cpu()
+        entropy, mean_entropy = entropies(logits, self.config.teacher_temp)
+        figures = {name: float(values.double().mean()) for name, values in hits.items()}
+        figures |= {
+            "rank": effective_rank(cls), "entropy": entropy, "mean_entropy": mean_entropy,
+            "centre_norm": float(logits.mean(dim=0).norm()), "mean_cosine": mean_cosine(cls),
+            "drift": patch_drift(self._patches(backbone), self._start_patches),
+        }  # fmt: skip
+        return figures, hits[self.measure]
+
+    def _knn(self, backbone: nn.Module, cls: Tensor, beat: Callable[[], None]) -> Tensor:
+        """Classify queries by the training photos; where nothing is held out, each by all the others."""
+        labels = self.split.labels
+        if self.split.held_out:
+            gallery = self._features(backbone, self.gallery, beat)
+            return knn_hits(gallery, labels[self.gallery], cls, labels[self.split.queries])
+        mine = labels[self.split.queries]
+        return knn_hits(cls, mine, cls, mine, leave_one_out=True)
+
+    def _features(
+        self, backbone: nn.Module, indices: list[int], beat: Callable[[], None], cropped: bool = False
+    ) -> Tensor:
+        """Return the CLS tokens (n, D) float32 on the CPU of photos' centres, or of one small crop of each."""
+        mine = [indices[i] for i in distributed.share(len(indices))]
+        rows = []
+        for pixels in self._pixels(mine, cropped):
+            with autocast(self.device, self.config.precision):
+                rows.append(tokens(backbone, pixels)[0].float())
+            beat()
+        width = backbone.config.hidden_size
+        own = torch.cat(rows) if rows else torch.zeros(0, width, device=self.device)
+        return distributed.join_shares(own, len(indices)).cpu()
+
+    def _pixels(self, indices: list[int], cropped: bool) -> Iterator[Tensor]:
+        for start in range(0, len(indices), BATCH):
+            images = self.cache.batch(indices[start : start + BATCH])
+            if cropped:
+                generator = torch.Generator().manual_seed(self.config.seed + indices[start])
+                yield self._crop([image.to(self.device) for image in images], generator)[1][0]
+            else:
+                pixels = torch.stack([centre(image.to(self.device), self.config.eval_size) for image in images])
+                yield (pixels - self._mean) / self._std
+
+    def _patches(self, backbone: nn.Module) -> Tensor:
+        (pixels,) = list(self._pixels(self.split.queries[:DRIFT_PHOTOS], cropped=False))
+        with autocast(self.device, self.config.precision):
+            return tokens(backbone, pixels)[1].float().cpu()
+
+
+def centre(image: Tensor, size: int) -> Tensor:
+    """Scale a (3, H, W) uint8 picture to a short side of 8/7 size and cut out the centre: (3, size, size), 0 to 1."""
+    scale = size * 8 / 7 / min(image.shape[1:])
+    target = [max(size, round(side * scale)) for side in image.shape[1:]]
+    scaled = interpolate(image[None].float(), size=target, mode="bicubic", antialias=True)[0]
+    top, left = (target[0] - size) // 2, (target[1] - size) // 2
+    return scaled[:, top : top + size, left : left + size].clamp(0, 255) / 255

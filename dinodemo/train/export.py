@@ -1,0 +1,120 @@
+"""Write a backbone into a folder that transformers and the Engine open, with a card that says where it is from."""
+
+import copy
+import json
+import os
+import shutil
+from pathlib import Path
+
+from torch import Tensor, nn
+from transformers.utils import logging as transformers_logging
+
+from .checkpoint import DiskFull, load_newest
+from .network import Start, open_folder
+
+
+def write_model(folder: Path, module: nn.Module, start: Start, card: str, size: int = 224) -> Path:
+    """Write a model folder in the place of `folder`, which stays as it was until the new one is complete.
+
+    module: the backbone. size: pixels of the classification crop that the preprocessor describes. Raises DiskFull.
+    """
+    scratch, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+    try:
+        for leftover in (scratch, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        _fill(scratch, module, start, card, size)
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(scratch, folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except (OSError, RuntimeError) as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        restore(folder)
+        raise DiskFull(f"{folder} could not be written ({error}); free some space and resume the run") from error
+    return folder
+
+
+def restore(folder: Path) -> None:
+    """Bring back the former folder where a killed process left none."""
+    old = folder.with_name(f".{folder.name}.old")
+    if old.is_dir() and not folder.exists():
+        os.replace(old, folder)
+
+
+def export_run(run: Path, out: Path, which: str = "best") -> Path:
+    """Write one of a run's backbones to another folder, which must not exist.
+
+    which: "best" (what export/ holds: never worse than the start), "last" (the newest teacher) or "start".
+    """
+    sources = {"best": run / "export", "start": run / "checkpoints" / "start", "last": run / "export"}
+    if which not in sources:
+        raise ValueError(f'which must be "best", "last" or "start", got {which!r}')
+    if out.exists():
+        raise ValueError(f"{out} exists already; choose another folder")
+    if not (sources[which] / "config.json").is_file():
+        raise ValueError(f"{run} holds no {sources[which].relative_to(run)}; is it the folder of a run that has begun?")
+    if which != "last":
+        return Path(shutil.copytree(sources[which], out))
+    start, state = open_folder(sources["start"]), load_newest(run / "checkpoints")
+    if state is None:
+        raise ValueError(f"{run} holds no checkpoint; there is no teacher but the start yet")
+    start.module.load_state_dict(teacher_backbone(state["ssl"]))
+    card = (sources["last"] / "README.md").read_text(encoding="utf-8")
+    return write_model(out, start.module, start, f"{card}\nThis is the last teacher, of step {state['step']}.\n")
+
+
+def teacher_backbone(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Pick the teacher's backbone out of the "ssl" entry of a checkpoint."""
+    prefix = "teacher.backbone."
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+
+
+def model_card(backbone: str, licence: str, sentence: str, settings: str) -> str:
+    """Write the README of an exported model."""
+    return f"""---
+library_name: transformers
+base_model: {backbone}
+tags: [self-supervised, dino, ibot]
+---
+# {backbone}, continued on photos of one's own
+
+{sentence}
+
+Trained without labels (DINO, iBOT, KoLeo and a moving-average teacher; this is the teacher's backbone) from
+`{backbone}` (licence: {licence}) by dinodemo.
+
+```python
+from transformers import AutoModel
+model = AutoModel.from_pretrained("path/to/this/folder")
+```
+
+<details><summary>Settings</summary>
+
+```json
+{settings.strip()}
+```
+</details>
+"""
+
+
+def _fill(folder: Path, module: nn.Module, start: Start, card: str, size: int) -> None:
+    config = copy.deepcopy(module.config)
+    config.drop_path_rate = 0.0
+    state = {name: value.detach().float().cpu().contiguous() for name, value in module.state_dict().items()}
+    transformers_logging.disable_progress_bar()
+    original, module.config = module.config, config
+    try:
+        module.save_pretrained(folder, state_dict=state)
+    finally:
+        module.config = original
+    processor = {
+        "image_processor_type": "BitImageProcessor", "do_resize": True, "size": {"shortest_edge": size * 8 // 7},
+        "do_center_crop": True, "crop_size": {"height": size, "width": size}, "resample": 3, "do_rescale": True,
+        "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": list(start.mean),
+        "image_std": list(start.std), "do_convert_rgb": True,
+    }  # fmt: skip
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())

@@ -1,0 +1,147 @@
+"""Watch the teacher: tell collapse, a falling measure and real progress apart, and give the verdict."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .config import FinetuneConfig
+from .metrics import Change, paired_change
+
+NAMES = {"knn": "k-NN accuracy", "crop_recall": "recall of a photo by a small crop of it"}
+SAME_COSINE = 0.99  # all pictures look alike above this mean cosine, where the start's was lower
+SAME_ANSWER = 0.002  # the heads tell pictures apart by less than this share of log K
+LEAST_PROTOTYPES = 2.0  # in use by all pictures together
+MOST_ROLLBACKS = 2
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Say what follows from an evaluation: "continue", "best", "rollback", "stop" or "collapsed", and why."""
+
+    action: str
+    reason: str = ""
+
+
+class Guard:
+    """Judge evaluations of the teacher against the first one, which is of the start.
+
+    Collapse: effective rank below rank_floor times the best so far; all pictures together use fewer than two
+    prototypes (exp of the mean answer's entropy); or, once the warm-ups are over, mean cosine between pictures above
+    0.99 when the start's was below, or the same answer for every picture (the entropy of the mean answer exceeds the
+    mean entropy by less than 0.002 log K). A measure more than fall_tolerance and twice its standard error below the
+    start in `patience` evaluations in a row has fallen.
+    """
+
+    def __init__(self, config: FinetuneConfig, measure: str, settled: int):
+        self.config, self.measure = config, measure
+        self.settled = settled  # step from which the heads must tell pictures apart
+        self.history: list[dict[str, Any]] = []
+        self.start_hits = self.best_hits = torch.zeros(0, dtype=torch.bool)
+        self.best_step = self.fallen = self.rollbacks = 0
+
+    def judge(self, step: int, figures: dict[str, float], hits: Tensor) -> Decision:
+        """Take in the figures (with "rank", "mean_cosine", "entropy", "mean_entropy") and hits (Q,) of one step."""
+        self.history.append({"step": step, **figures})
+        if len(self.history) == 1:
+            self.start_hits = self.best_hits = hits
+            return Decision("continue")
+        collapse = self._collapse(step, figures)
+        if collapse:
+            return Decision("continue" if self.config.on_fall == "continue" else "collapsed", collapse)
+        change = paired_change(self.start_hits, hits)
+        allowed = max(self.config.fall_tolerance, 2 * change.error)
+        self.fallen = self.fallen + 1 if -change.difference > allowed else 0
+        if self.fallen >= self.config.patience:
+            return self._fall(change)
+        if self._is_best(figures, hits):
+            self.best_step, self.best_hits = step, hits
+            return Decision("best", f"{NAMES[self.measure]} {hits.double().mean():.1%}")
+        return Decision("continue")
+
+    def setback(self, reason: str) -> Decision:
+        """Decide after numbers that are not finite: back to the best, or stop when that did not help before."""
+        if self.config.on_fall != "rollback" or self.rollbacks >= MOST_ROLLBACKS:
+            return Decision("stop", reason)
+        self.rollbacks += 1
+        self.fallen = 0
+        return Decision("rollback", reason)
+
+    @property
+    def change(self) -> Change:
+        """Compare the best teacher with the start on the same pictures."""
+        return paired_change(self.start_hits, self.best_hits)
+
+    @property
+    def better(self) -> bool:
+        """Tell whether the best teacher beats the start by more than one standard error of the difference."""
+        return self.best_step > 0 and self.change.difference > self.change.error
+
+    def verdict(self, where: str) -> dict[str, Any]:
+        """Return the content of report.json. where: the pictures that were measured, such as "157 held-out photos"."""
+        if not self.history:
+            return {"better": False, "sentence": "Nothing has been measured yet; export/ holds the start."}
+        start = self.history[0]
+        best = next(entry for entry in self.history if entry["step"] == (self.best_step if self.better else 0))
+        return {"better": self.better, "sentence": self._sentence(where), "measure": self.measure, "before": start,
+                "after": best, "best_step": best["step"], "standard_error": self.change.error,
+                "evaluations": len(self.history), "rollbacks": self.rollbacks}  # fmt: skip
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a resumed run needs to go on judging."""
+        return {"history": self.history, "start_hits": self.start_hits, "best_hits": self.best_hits,
+                "best_step": self.best_step, "fallen": self.fallen, "rollbacks": self.rollbacks}  # fmt: skip
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        for name, value in state.items():
+            setattr(self, name, value)
+
+    def _collapse(self, step: int, figures: dict[str, float]) -> str:
+        wrong = [name for name, value in figures.items() if not math.isfinite(value)]
+        if wrong:
+            return f"{', '.join(wrong)} of the teacher is not a finite number"
+        most = max(entry["rank"] for entry in self.history[:-1])
+        if figures["rank"] < self.config.rank_floor * most:
+            return f"the effective rank of the features fell from {most:.1f} to {figures['rank']:.1f}"
+        used = self.config.prototypes ** figures["mean_entropy"]
+        if used < LEAST_PROTOTYPES:
+            return f"the teacher sends nearly all pictures to one prototype ({used:.1f} in use)"
+        if step < self.settled:
+            return ""
+        if figures["mean_cosine"] > SAME_COSINE > self.history[0]["mean_cosine"]:
+            return f"all pictures look alike to the teacher (mean cosine {figures['mean_cosine']:.3f})"
+        if figures["mean_entropy"] - figures["entropy"] < SAME_ANSWER:
+            return f"the teacher gives every picture the same answer (entropy {figures['entropy']:.3f} of log K)"
+        return ""
+
+    def _fall(self, change: Change) -> Decision:
+        reason = f"{NAMES[self.measure]} fell from {change.before:.1%} to {change.after:.1%}"
+        return Decision("continue", reason) if self.config.on_fall == "continue" else self.setback(reason)
+
+    def _is_best(self, figures: dict[str, float], hits: Tensor) -> bool:
+        """Want a better measure; where it is only an indirect one, also features as rich as at the start, nearly."""
+        rich = self.measure == "knn" or figures["rank"] > 0.9 * self.history[0]["rank"]
+        return rich and hits.double().mean() > self.best_hits.double().mean()
+
+    def _sentence(self, where: str) -> str:
+        name, change, n = NAMES[self.measure], self.change, len(self.history) - 1
+        if not self.better:
+            best = f"the best of {n} evaluations reached {change.after:.1%}" if n else "nothing was evaluated after it"
+            return (
+                f"Not better: {name} on {where} was {change.before:.1%} at the start and {best} (standard error "
+                f"{change.error:.1%}), so the start is kept unchanged."
+            )
+        hint = "" if self.measure == "knn" else " This evidence is indirect: the folder has no class folders."
+        sure = "Better" if change.difference > 2 * change.error else "Probably better"
+        return (
+            f"{sure}: {name} on {where} rose from {change.before:.1%} to {change.after:.1%} (+{change.difference:.1%}, "
+            f"standard error {change.error:.1%}), with the teacher of step {self.best_step}, the best of {n} "
+            f"evaluations; effective rank {self.history[0]['rank']:.0f} before, {self._best['rank']:.0f} after.{hint}"
+        )
+
+    @property
+    def _best(self) -> dict[str, Any]:
+        return next(entry for entry in self.history if entry["step"] == self.best_step)

@@ -1,0 +1,109 @@
+"""Figures that tell whether a representation is any good: k-NN accuracy, effective rank, entropies, drift."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+CHUNK = 1024  # rows compared at a time
+
+
+def knn_hits(
+    gallery: Tensor, gallery_labels: Tensor, queries: Tensor, query_labels: Tensor, k: int = 10,
+    temperature: float = 0.07, leave_one_out: bool = False,
+) -> Tensor:  # fmt: skip
+    """Tell for each query whether weighted k-NN finds its class: (Q,) bool.
+
+    gallery (G, D), queries (Q, D), labels int64. The k nearest by cosine vote with exp(cosine / temperature)
+    (Caron et al. 2021, arXiv:2104.14294, sec. 4.1). leave_one_out: queries are the gallery, and no row sees itself.
+    Raises ValueError when there is nothing to compare with.
+    """
+    if len(gallery) <= leave_one_out:
+        raise ValueError("k-NN needs pictures to compare with; the gallery is empty")
+    gallery, queries = normalize(gallery.float(), dim=-1), normalize(queries.float(), dim=-1)
+    classes = int(max(gallery_labels.max(), query_labels.max())) + 1
+    hits = []
+    for i, (rows, truth) in enumerate(zip(queries.split(CHUNK), query_labels.split(CHUNK), strict=True)):
+        cosines = rows @ gallery.T
+        if leave_one_out:
+            cosines.diagonal(offset=i * CHUNK).fill_(-torch.inf)
+        cosine, nearest = cosines.topk(min(k, len(gallery) - leave_one_out), dim=1)
+        votes = torch.zeros(len(rows), classes, device=rows.device)
+        votes.scatter_add_(1, gallery_labels[nearest], ((cosine - 1) / temperature).exp())
+        hits.append(votes.argmax(dim=1) == truth)
+    return torch.cat(hits)
+
+
+def recall_hits(gallery: Tensor, queries: Tensor) -> Tensor:
+    """Tell for each query (Q, D) whether its nearest of gallery (Q, D) by cosine is the row of the same number."""
+    nearest = (normalize(queries.float(), dim=-1) @ normalize(gallery.float(), dim=-1).T).argmax(dim=1)
+    return nearest == torch.arange(len(queries), device=nearest.device)
+
+
+def effective_rank(features: Tensor) -> float:
+    """Return the exponential of the entropy of the singular values of (n, D) rows: 1 to min(n, D).
+
+    RankMe (Garrido et al. 2023, arXiv:2210.02885, eq. 1) on centred rows, so that a common offset does not count.
+    """
+    rows = features.double()
+    values = torch.linalg.svdvals(rows - rows.mean(dim=0))
+    total = values.sum()
+    if total <= 1e-12 * rows.norm():
+        return 1.0  # all rows are the same
+    shares = values / total
+    return float(torch.exp(-(shares * torch.log(shares + 1e-12)).sum()))
+
+
+def mean_cosine(features: Tensor) -> float:
+    """Return the mean cosine between different rows of (n, D); 1 means that all look alike."""
+    unit = normalize(features.double(), dim=-1)
+    n = len(unit)
+    return float((unit.sum(dim=0).square().sum() - n) / max(n * (n - 1), 1))
+
+
+def entropies(logits: Tensor, temperature: float) -> tuple[float, float]:
+    """Return the mean entropy of the rows' softmax and the entropy of their mean, as shares of log K (0 to 1).
+
+    Both near each other: every picture gets the same answer. Both at 1: that answer is uniform, both at 0: one
+    prototype takes all.
+    """
+    probs = (logits.double() / temperature).softmax(dim=-1)
+    each, mean = _entropy(probs).mean(), _entropy(probs.mean(dim=0))
+    most = math.log(logits.shape[-1])
+    return float(each / most), float(mean / most)
+
+
+def patch_drift(patches: Tensor, start: Tensor) -> float:
+    """Return the mean absolute change of the cosines between an image's patches since the start: (n, N, D) both."""
+    total = 0.0
+    for now, before in zip(patches, start, strict=True):
+        now, before = normalize(now.float(), dim=-1), normalize(before.float(), dim=-1)
+        total += float((now @ now.T - before @ before.T).abs().mean())
+    return total / max(len(patches), 1)
+
+
+@dataclass(frozen=True)
+class Change:
+    """Hold a paired comparison of two rates over the same queries, as shares (0 to 1)."""
+
+    before: float
+    after: float
+    error: float  # standard error of the difference
+
+    @property
+    def difference(self) -> float:
+        """Return after - before."""
+        return self.after - self.before
+
+
+def paired_change(before: Tensor, after: Tensor) -> Change:
+    """Compare hits (Q,) bool of the same queries before and after; the error is that of the paired difference."""
+    gain = after.double() - before.double()
+    error = float(gain.std(correction=0)) / math.sqrt(len(gain))
+    return Change(float(before.double().mean()), float(after.double().mean()), error)
+
+
+def _entropy(probs: Tensor) -> Tensor:
+    return -(probs * torch.log(probs.clamp_min(1e-30))).sum(dim=-1)

@@ -1,0 +1,97 @@
+"""Settings for a folder of one's own: what to choose for how many photos, which backbone and which device."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..backbones import BACKBONES, Backbone, describe, find_local
+from ..devices import choose_device
+from .config import SCRATCH, FinetuneConfig, check_lengths
+
+_BATCH = {384: 64, 768: 48, 1024: 32, 1536: 8}  # photos a step that fit a 24 GB card, by the backbone's width
+
+
+def choose(n_images: int, backbone: str, device: str, explicit: Mapping[str, Any]) -> dict[str, Any]:
+    """Choose the settings of a run; `explicit` ones are respected where others depend on them.
+
+    - crops: 224 and 8 of 98 on a GPU as in DINOv2. A CPU takes 8 x 8 patches and two small crops: a tenth of the work,
+      and what tells photos of one folder apart is mostly visible at that size.
+    - batch_size: what fits a 24 GB card, on a CPU 16; at most a quarter of the photos, since KoLeo and Sinkhorn compare
+      the photos of a batch and a batch of nearly everything is always the same.
+    - steps, not epochs: 2,000 on a GPU, 300 on a CPU (from scratch ten and four times that), but at most 100 passes.
+      Longer runs on few photos only teach the heads to name each photo.
+    - prototypes: about two for each photo, a power of two from 256 to 65,536: more would never be anybody's nearest.
+      The heads are narrower (1,024 instead of 2,048) below 10,000 photos and on a CPU: they are thrown away anyway.
+    - teacher_temp 0.05 below 10,000 photos and on a CPU: with few prototypes the published 0.07 lets the targets go
+      flat, a collapse in which every prototype is right for everybody. 0.07 above.
+    - lr: 5e-5 at batch 64, growing with the square root of the batch. The published 1e-3 is what wrecks a trained
+      backbone when its heads start from random weights. head_lr 1e-3: the heads must keep up.
+    - head_warmup 0.15: until the heads say something, their gradients carry no knowledge into the backbone.
+    - max_blocks: a third of the blocks below 1,000 photos, half below 10,000: early layers are general already, and
+      few photos cannot improve them. thaw 0.25: from the top, so that every block starts below a settled one.
+    - momentum: the teacher averages over about a tenth of the run; with the published 0.994 of 125,000 steps a teacher
+      of 300 steps would still be the start.
+    - gram_weight 1: patch similarities stay those of the start while the rest adapts.
+    - drop_path 0.1 from scratch, where one network has to do all the regularising; none on a trained backbone, whose
+      features it would disturb for the few steps there are.
+
+    Raises ValueError for contradictory lengths.
+    """
+    check_lengths(explicit)
+    on_cpu = choose_device(device).type == "cpu"
+    row = _row(backbone, explicit)
+    scratch = backbone == SCRATCH
+    batch = explicit.get("batch_size") or _batch(n_images, row.width, on_cpu)
+    small = n_images < 10_000 or on_cpu
+    length = _length(n_images, batch * explicit.get("accumulate", 1), on_cpu, scratch, explicit)
+    steps = length["steps"] or max(1, round(explicit.get("epochs", 1) * n_images / batch))
+    chosen = {
+        **length, **_crops(row.patch_size, on_cpu),
+        "batch_size": batch,
+        "prototypes": min(max(256, 1 << (2 * n_images - 1).bit_length()), 4096 if on_cpu else 65_536),
+        "head_hidden": 1024 if small else 2048,
+        "teacher_temp": 0.05 if small else 0.07,
+        "momentum_start": min(max(1 - 10 / steps, 0.9), 0.9995),
+    }  # fmt: skip
+    return chosen | (_from_scratch(batch) if scratch else _continued(n_images, batch, row.depth))
+
+
+def _continued(n_images: int, batch: int, depth: int) -> dict[str, Any]:
+    blocks = depth // 3 if n_images < 1_000 else depth // 2 if n_images < 10_000 else 0
+    return {"lr": 5e-5 * (batch / 64) ** 0.5, "gram_weight": 1.0, "max_blocks": blocks}
+
+
+def _from_scratch(batch: int) -> dict[str, Any]:
+    return {"lr": 1e-3 * (batch / 64) ** 0.5, "head_lr": 1e-3 * (batch / 64) ** 0.5, "head_warmup": 0.0, "thaw": 0.0,
+            "layer_decay": 1.0, "patch_embed_scale": 1.0, "drop_path": 0.1, "weight_decay_end": 0.4}  # fmt: skip
+
+
+def _row(backbone: str, explicit: Mapping[str, Any]) -> Backbone:
+    """Return the backbone's shape without fetching anything; one that is not here yet counts as a ViT-S/14."""
+    if backbone == SCRATCH:
+        defaults = {name: FinetuneConfig.__dataclass_fields__[name].default for name in
+                    ("scratch_width", "scratch_depth", "scratch_heads", "scratch_patch")}  # fmt: skip
+        width, depth, heads, patch = ({**defaults, **explicit}[name] for name in defaults)
+        return Backbone(SCRATCH, None, width, depth, heads, patch, 0, "", 0)
+    if backbone in BACKBONES:
+        return BACKBONES[backbone]
+    folder = find_local(backbone)
+    return describe(backbone, folder) if folder else BACKBONES["dinov2-small"]
+
+
+def _batch(n_images: int, width: int, on_cpu: bool) -> int:
+    most = 16 if on_cpu else next((b for w, b in sorted(_BATCH.items()) if width <= w), 8)
+    return max(2, min(most, n_images // 4))
+
+
+def _length(n_images: int, per_step: int, on_cpu: bool, scratch: bool, explicit: Mapping[str, Any]) -> dict[str, Any]:
+    if explicit.get("epochs") or explicit.get("steps"):
+        return {"steps": explicit.get("steps", 0)}
+    wanted = (300 if on_cpu else 2000) * ((4 if on_cpu else 10) if scratch else 1)
+    return {"steps": max(10, min(wanted, 100 * n_images // per_step))}
+
+
+def _crops(patch: int, on_cpu: bool) -> dict[str, Any]:
+    if on_cpu:
+        return {"global_size": 8 * patch, "local_size": 4 * patch, "n_local": 2, "eval_size": 16 * patch}
+    return {"global_size": round(224 / patch) * patch, "local_size": round(97 / patch) * patch, "n_local": 8,
+            "eval_size": round(224 / patch) * patch}  # fmt: skip

@@ -1,0 +1,120 @@
+"""Which indexes a person can use: one's own, private to one's browser, and those the server shares with everybody."""
+
+import re
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .services import Services
+
+if TYPE_CHECKING:
+    from ..tasks.retrieval import ImageIndex
+
+KEPT_OPEN = 8  # indexes whose vectors stay in memory
+PRIVATE_AGE = 48 * 3600  # seconds after the last use until a private index is removed
+MOST_PRIVATE = 20  # of one person
+UPLOADS = ".photos"  # beside the indexes: the files that were uploaded for them
+_OWNER = re.compile(r"[A-Za-z0-9_-]{22,64}")
+_NAME = re.compile(r"[\w][\w .()-]{0,59}")
+
+
+def new_owner() -> str:
+    """Make the secret by which a browser finds its indexes again."""
+    return secrets.token_urlsafe(24)
+
+
+class IndexShelf:
+    """Open, make and delete indexes. A key is "mine:NAME" or "shared:NAME"."""
+
+    def __init__(self, services: Services, root: Path | None = None):
+        self.services = services
+        self.shared = Path(services.settings.indexes).expanduser() if services.settings.indexes else None
+        self._root = root or Path(tempfile.gettempdir()) / "dinodemo-indexes"
+        self._open: OrderedDict[str, ImageIndex] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def choices(self, owner: str | None) -> list[tuple[str, str]]:
+        """List (label, key) of what a person can use, one's own first."""
+        rows = [(name, f"mine:{name}") for name in _names(self._private(owner))] if owner else []
+        return rows + [(f"{name} · shared", f"shared:{name}") for name in _names(self.shared)]
+
+    def new_key(self, owner: str, name: str) -> str:
+        """Return the key of a new index; on a server with a shared folder it is for everybody.
+
+        Raises ValueError for a name that is taken or cannot be one.
+        """
+        name = " ".join(name.split())
+        if not _NAME.fullmatch(name):
+            raise ValueError("an index needs a name of letters, digits, spaces, dots or dashes, at most 60 of them")
+        key = f"{'shared' if self.shared else 'mine'}:{name}"
+        if key in [known for _, known in self.choices(owner)]:
+            raise ValueError(f"there is an index called {name} already; choose it from the list, or another name")
+        if not self.shared and len(self.choices(owner)) >= MOST_PRIVATE:
+            raise ValueError(f"{MOST_PRIVATE} indexes are the most that are kept; delete one first")
+        return key
+
+    def path(self, owner: str, key: str) -> Path:
+        """Return where an index of a key lies; raises ValueError for a key that is not this person's."""
+        kind, _, name = (key or "").partition(":")
+        root = {"mine": self._private(owner), "shared": self.shared}.get(kind)
+        if root is None or not _NAME.fullmatch(name):
+            raise ValueError("no index is chosen; choose one from the list, or make a new one in the tab Build")
+        return root / name
+
+    def uploads(self, owner: str, key: str) -> Path:
+        """Return the folder that keeps the files uploaded for an index."""
+        path = self.path(owner, key)
+        return path.parent / UPLOADS / path.name
+
+    def open(self, owner: str, key: str, backbone: str | None = None) -> "ImageIndex":
+        """Open an index with the backbone that made it; a new one with the given backbone."""
+        from ..tasks.retrieval import ImageIndex  # not above: it brings the database
+
+        path = self.path(owner, key)
+        with self._lock:
+            index = self._open.pop(str(path), None) or ImageIndex(path)
+            self._open[str(path)] = index
+            while len(self._open) > KEPT_OPEN:
+                self._open.popitem(last=False)
+        recipe = index.recipe
+        name = recipe.backbone if recipe else backbone
+        if name is None:
+            raise ValueError(f"{path.name} is empty; add photos in the tab Build")
+        index.engine = self.services.pool.get(name)
+        _touch(path.parent)
+        return index
+
+    def delete(self, owner: str, key: str) -> None:
+        """Delete an index and the files that were uploaded for it."""
+        path = self.path(owner, key)
+        with self._lock:
+            self._open.pop(str(path), None)
+        for folder in (path, self.uploads(owner, key)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Remove private indexes that nobody has used for long."""
+        for folder in self._root.iterdir() if self._root.is_dir() else ():
+            if time.time() - folder.stat().st_mtime > PRIVATE_AGE:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _private(self, owner: str) -> Path:
+        if not isinstance(owner, str) or not _OWNER.fullmatch(owner):
+            raise ValueError("this page has lost its key to your indexes; reload it")
+        return self._root / owner
+
+
+def _names(folder: Path | None) -> list[str]:
+    if folder is None or not folder.is_dir():
+        return []
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and _NAME.fullmatch(p.name))
+
+
+def _touch(folder: Path) -> None:
+    if folder.is_dir():
+        folder.touch()
