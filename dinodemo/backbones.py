@@ -39,6 +39,7 @@ class Backbone:
     gated: bool = False
     revision: str | None = None  # a hub commit, where the safetensors are not on the main branch
     notice: str = ""  # shown wherever the backbone is in use
+    descriptor: str = "cls"  # the tokens that serve retrieval best, see tasks/retrieval/descriptor.py
 
     @property
     def label(self) -> str:
@@ -71,7 +72,7 @@ _ROWS = [
         _row(f"dinov3-{s}", f"facebook/dinov3-{s}-pretrain-lvd1689m", shape, 16, 4, DINOV3_LICENCE, mb, gated=True)
         for s, shape, mb in (("vits16", _S, 86), ("vits16plus", _S, 115), ("vitb16", _B, 343), ("vitl16", _L, 1212))
     ),
-    _row(SALIENCY, None, _S, 14, 0, "Apache-2.0, MIT (wheel)", 90, notice=SALIENCY_NOTICE),
+    _row(SALIENCY, None, _S, 14, 0, "Apache-2.0, MIT (wheel)", 90, notice=SALIENCY_NOTICE, descriptor="cls11"),
 ]  # fmt: skip
 BACKBONES = {row.name: row for row in _ROWS}
 

@@ -34,7 +34,7 @@ def squash(rgb: np.ndarray, side: int, name: str = "picture") -> Photo:
 
 def default_descriptor(backbone: Backbone) -> str:
     """Return the descriptor that serves a backbone best, by its row of the registry."""
-    return getattr(backbone, "descriptor", None) or DEFAULT_DESCRIPTOR
+    return backbone.descriptor
 
 
 def descriptor_width(backbone: Backbone, descriptor: str) -> int:
