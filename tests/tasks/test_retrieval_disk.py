@@ -30,7 +30,7 @@ from dinodemo.tasks.retrieval import ImageIndex, writing
 writing.COMMIT_ROWS = 4
 
 class Engine:
-    backbone = SimpleNamespace(name="fake", width=48, patch_size=14)
+    backbone = SimpleNamespace(name="fake", width=48, patch_size=14, descriptor="cls")
 
     def features_batch(self, photos, resolution):
         for photo in photos:
