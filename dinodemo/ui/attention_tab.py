@@ -16,10 +16,10 @@ from .components import (
     example_gallery,
     example_photos,
     photo_input,
-    remember,
 )
 from .errors import friendly
 from .header import Header
+from .memory import remember
 from .services import DISPLAY_SIDE, ENGINE_QUEUE, Services
 
 EMPTY = "Drop a photo, or take an example, to see where the network looks."

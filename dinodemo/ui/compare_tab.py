@@ -8,9 +8,10 @@ from ..images import Photo
 from ..tokens import place_of
 from . import compare_view as draw
 from .compare_view import EVERY, MODELS, Look, Pair
-from .components import ASSETS, browser_copy, decode_upload, download_button, photo_input, remember
+from .components import ASSETS, browser_copy, decode_upload, download_button, photo_input
 from .errors import friendly
 from .header import Header
+from .memory import remember
 from .services import ENGINE_QUEUE, Services
 
 EMPTY = "Drop two photos, or take the example."

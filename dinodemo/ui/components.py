@@ -63,21 +63,6 @@ def photo_input(label: str, elem_id: str, **options) -> PhotoInput:
                       buttons=["fullscreen"], **options)  # fmt: skip
 
 
-def remember(page: gr.Blocks, name: str, components: Sequence) -> None:
-    """Keep the components' values in the person's browser, and restore them when the page is opened again."""
-    # a fixed secret: a random one would forget everything when the server restarts; nothing here is secret
-    stored = gr.BrowserState(None, storage_key=f"dinodemo-{name}", secret="dinodemo-settings")
-    quiet = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
-
-    def restore(values: list | None):
-        known = values if isinstance(values, list) and len(values) == len(components) else [gr.skip()] * len(components)
-        return known if len(known) > 1 else known[0]
-
-    page.load(restore, stored, list(components), **quiet)
-    gr.on([c.change for c in components], lambda *values: list(values), list(components), stored,
-          trigger_mode="always_last", **quiet)  # fmt: skip
-
-
 def colour_map_picker() -> gr.Dropdown:
     """Make the picker of colour maps."""
     return gr.Dropdown(list(COLOUR_MAPS), value="inferno", label="Colour map", min_width=120)

@@ -15,7 +15,6 @@ from .components import (
     example_gallery,
     example_photos,
     photo_input,
-    remember,
     write_download,
 )
 from .depth_batch import build_batch
@@ -24,6 +23,7 @@ from .depth_training import build_training
 from .depth_view import Look, View
 from .errors import friendly
 from .header import Header
+from .memory import remember
 from .services import ENGINE_QUEUE, Services, made_with_name
 
 EMPTY = "Drop a photo, or take an example."

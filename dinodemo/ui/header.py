@@ -6,18 +6,23 @@ import gradio as gr
 
 from ..backbones import BACKBONES
 from ..images import grid_size
-from .components import remember
 from .errors import friendly
+from .memory import browser_key, remember
 from .services import ENGINE_QUEUE, Services, backbone_choices
 
 
 @dataclass(frozen=True)
 class Header:
-    """Hold the shared controls. `ready` changes when a backbone has been loaded or the resolution has changed."""
+    """Hold the shared controls.
+
+    ready: changes when a backbone has been loaded or the resolution has changed.
+    owner: the key that names this browser's indexes and runs.
+    """
 
     backbone: gr.Dropdown
     resolution: gr.Slider
     ready: gr.State
+    owner: gr.Textbox
 
 
 def build_header(services: Services, page: gr.Blocks) -> Header:
@@ -66,7 +71,7 @@ def build_header(services: Services, page: gr.Blocks) -> Header:
     page.load(greet, [backbone, resolution], [notice, cost], **{**ENGINE_QUEUE, "show_progress": "hidden"},
               api_visibility="private")  # fmt: skip
     remember(page, "header", [resolution])
-    return Header(backbone, resolution, ready)
+    return Header(backbone, resolution, ready, browser_key(page))
 
 
 def notice_of(name: str) -> str:

@@ -1,7 +1,6 @@
 """Which indexes a person can use: one's own, private to one's browser, and those the server shares with everybody."""
 
 import re
-import secrets
 import shutil
 import tempfile
 import threading
@@ -21,11 +20,6 @@ MOST_PRIVATE = 20  # of one person
 UPLOADS = ".photos"  # beside the indexes: the files that were uploaded for them
 _OWNER = re.compile(r"[A-Za-z0-9_-]{22,64}")
 _NAME = re.compile(r"[\w][\w .()-]{0,59}")
-
-
-def new_owner() -> str:
-    """Make the secret by which a browser finds its indexes again."""
-    return secrets.token_urlsafe(24)
 
 
 class IndexShelf:

@@ -9,9 +9,10 @@ import gradio as gr
 from ..images import Photo, load_photo
 from ..tasks.pca import PatchPCA
 from . import pca_view as draw
-from .components import ASSETS, download_button, remember
+from .components import ASSETS, download_button
 from .errors import friendly
 from .header import Header
+from .memory import remember
 from .pca_view import KEPT_COMPONENTS, Look, View
 from .services import ENGINE_QUEUE, Services, shrink, status_line
 

@@ -40,13 +40,11 @@ class Parts:
     work: gr.State
 
 
-def build_building(
-    shelf: IndexShelf, header: Header, owner: gr.BrowserState, index: gr.Dropdown, services: Services
-) -> gr.State:
+def build_building(shelf: IndexShelf, header: Header, index: gr.Dropdown, services: Services) -> gr.State:
     """Build the sub-tab; returns a state that changes whenever an index has changed."""
     parts = _parts(services)
-    _wire_adding(shelf, header, owner, index, parts)
-    _wire_changing(shelf, owner, index, parts)
+    _wire_adding(shelf, header, header.owner, index, parts)
+    _wire_changing(shelf, header.owner, index, parts)
     return parts.changed
 
 

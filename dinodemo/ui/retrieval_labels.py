@@ -18,7 +18,7 @@ HELP = (
 )
 
 
-def build_labels(shelf: IndexShelf, owner: gr.BrowserState, index: gr.Dropdown) -> None:
+def build_labels(shelf: IndexShelf, owner: gr.Textbox, index: gr.Dropdown) -> None:
     """Build the sub-tab."""
     evaluated = gr.State(None, time_to_live=4 * 3600)
     with gr.Row():

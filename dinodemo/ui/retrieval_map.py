@@ -23,7 +23,7 @@ class Drawn:
     places: np.ndarray  # (n, 2) from 0 to 1
 
 
-def build_map(shelf: IndexShelf, owner: gr.BrowserState, index: gr.Dropdown) -> None:
+def build_map(shelf: IndexShelf, owner: gr.Textbox, index: gr.Dropdown) -> None:
     """Build the sub-tab."""
     drawn, groups = gr.State(None, time_to_live=4 * 3600), gr.State(None, time_to_live=4 * 3600)
     with gr.Row():

@@ -11,7 +11,8 @@ from . import retrieval_view as draw
 from .components import browser_copy, decode_upload, download_button, example_gallery, example_photos, photo_input
 from .errors import friendly
 from .header import Header
-from .index_shelf import IndexShelf, new_owner
+from .index_shelf import IndexShelf
+from .memory import WITH_KEY
 from .painter import painter_value, read_drawing, region_painter
 from .retrieval_build import build_building
 from .retrieval_labels import build_labels
@@ -28,7 +29,7 @@ LIVE = {**QUIET, "trigger_mode": "always_last"}
 class Asked:
     """Hold the components of a question, and the person's state."""
 
-    owner: gr.BrowserState
+    owner: gr.Textbox
     index: gr.Dropdown
     query: gr.State
     painter: gr.HTML
@@ -55,25 +56,24 @@ class Found:
 def build_retrieval_tab(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> None:
     """Build the picker of indexes and the four sub-tabs."""
     shelf = IndexShelf(services)
-    owner = gr.BrowserState(None, storage_key="dinodemo-indexes", secret="dinodemo-settings")
     with gr.Row(equal_height=True):
         index = gr.Dropdown([], value=None, label="Index", elem_id="index", scale=1,
                             info="Your own are kept for two days after their last use.")  # fmt: skip
         about = gr.Markdown(EMPTY, elem_id="index-about")
     with gr.Tabs():
         with gr.Tab("Search", id="retrieval-search"):
-            photo, examples, asked, found = _search_parts(owner, index)
+            photo, examples, asked, found = _search_parts(header.owner, index)
         with gr.Tab("Build", id="retrieval-build"):
-            changed = build_building(shelf, header, owner, index, services)
+            changed = build_building(shelf, header, index, services)
         with gr.Tab("Classify", id="retrieval-labels"):
-            build_labels(shelf, owner, index)
+            build_labels(shelf, header.owner, index)
         with gr.Tab("Map and duplicates", id="retrieval-map"):
-            build_map(shelf, owner, index)
+            build_map(shelf, header.owner, index)
     _wire_index(shelf, tab, page, asked, about, changed)
     _wire_search(shelf, photo, examples, asked, found)
 
 
-def _search_parts(owner: gr.BrowserState, index: gr.Dropdown) -> tuple:
+def _search_parts(owner: gr.Textbox, index: gr.Dropdown) -> tuple:
     query, search = gr.State(None, time_to_live=4 * 3600), gr.State(None, time_to_live=4 * 3600)
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
@@ -102,12 +102,12 @@ def _search_parts(owner: gr.BrowserState, index: gr.Dropdown) -> tuple:
 
 
 def _wire_index(shelf: IndexShelf, tab: gr.Tab, page: gr.Blocks, asked: Asked, about: gr.Markdown, changed) -> None:
-    def offer(owner: str | None, chosen: str | None):
-        owner = owner or new_owner()
+    @friendly
+    def offer(owner: str, chosen: str | None):
         shelf.sweep()
         rows = shelf.choices(owner)
         keys = [key for _, key in rows]
-        return owner, gr.update(choices=rows, value=chosen if chosen in keys else (keys[0] if keys else None))
+        return gr.update(choices=rows, value=chosen if chosen in keys else (keys[0] if keys else None))
 
     @friendly
     def describe(owner: str, key: str | None):
@@ -116,8 +116,8 @@ def _wire_index(shelf: IndexShelf, tab: gr.Tab, page: gr.Blocks, asked: Asked, a
         found = shelf.open(owner, key, shelf.services.settings.backbone).statistics()
         return draw.statistics(found), gr.update(choices=list(found.labels), value=[])
 
-    page.load(offer, [asked.owner, asked.index], [asked.owner, asked.index], **QUIET)
-    tab.select(offer, [asked.owner, asked.index], [asked.owner, asked.index], **QUIET)
+    page.load(offer, [asked.owner, asked.index], asked.index, js=WITH_KEY, **QUIET)
+    tab.select(offer, [asked.owner, asked.index], asked.index, **QUIET)
     for trigger in (asked.index.change, changed.change):
         trigger(describe, [asked.owner, asked.index], [about, asked.labels], **LIVE)
 

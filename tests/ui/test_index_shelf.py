@@ -6,7 +6,8 @@ import time
 import pytest
 
 from dinodemo.settings import Settings
-from dinodemo.ui.index_shelf import MOST_PRIVATE, PRIVATE_AGE, IndexShelf, new_owner
+from dinodemo.ui.index_shelf import MOST_PRIVATE, PRIVATE_AGE, IndexShelf
+from dinodemo.ui.memory import new_owner
 from dinodemo.ui.services import Services
 
 
