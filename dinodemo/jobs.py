@@ -86,22 +86,27 @@ class Runs:
         request = {"name": " ".join(name.split())[:60] or "run", "folder": str(Path(folder).resolve()),
                    "backbone": backbone, "settings": dict(settings), "device": device, "queued": time.time(),
                    "launched": None, "pid": None, "wanted": "run"}  # fmt: skip
-        path = self._owner(owner) / run_id
+        path = self.owner_folder(owner) / run_id
         path.mkdir(parents=True)
         _write(path / "request.json", request)
         return run_id
 
     def path(self, owner: str, run_id: str) -> Path:
         """Return a run's folder; raises ValueError for one that is not this person's."""
-        path = self._owner(owner) / run_id if isinstance(run_id, str) and _ID.fullmatch(run_id) else None
+        path = self.owner_folder(owner) / run_id if isinstance(run_id, str) and _ID.fullmatch(run_id) else None
         if path is None or not (path / "request.json").is_file():
             raise ValueError("there is no such run; choose one from the list")
         return path
 
     def runs_of(self, owner: str) -> list[RunInfo]:
         """Return a person's runs, the newest first."""
-        paths = sorted((p for p in self._owner(owner).glob("*") if _is_run(p)), reverse=True)
+        paths = sorted((p for p in self.owner_folder(owner).glob("*") if _is_run(p)), reverse=True)
         return [self._info(path) for path in paths]
+
+    def folders_of(self, owner: str) -> list[Path]:
+        """Return the folders of photos that a person's runs learn from."""
+        requests = (_read(p / "request.json") for p in self.owner_folder(owner).glob("*") if _is_run(p))
+        return [Path(request["folder"]) for request in requests if "folder" in request]
 
     def info(self, owner: str, run_id: str) -> RunInfo:
         """Return what is known of one run."""
@@ -259,7 +264,8 @@ class Runs:
         if free < limits.free_disk:
             raise RuntimeError(f"the server's disk has {free / 1e9:.1f} GB left, too little for a run; delete old runs")
 
-    def _owner(self, owner: str) -> Path:
+    def owner_folder(self, owner: str) -> Path:
+        """Return where a person's runs lie; raises ValueError for what is no owner."""
         if not isinstance(owner, str) or not _OWNER.fullmatch(owner):
             raise ValueError("this page has lost its key to your runs; reload it")
         return self.root / owner

@@ -13,6 +13,7 @@ class Settings:
     """Hold a server's settings. host and port None: Gradio's own defaults (127.0.0.1, the first free from 7860).
 
     indexes: folder of retrieval indexes that all visitors share; without one each visitor's are private.
+    runs: folder of trainings (by default in the user's cache folder).
     photos: folder of the server whose photos visitors may index by name; without one they can only upload.
     """
 
@@ -23,6 +24,7 @@ class Settings:
     device: str = "auto"
     indexes: str | None = None
     photos: str | None = None
+    runs: str | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str] = os.environ) -> None:
@@ -35,12 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
     parser.add_argument("--device", default=environment.get("DEVICE", "auto"), help="auto, cpu, cuda or mps")
     parser.add_argument("--indexes", default=environment.get("INDEXES"), help="folder of indexes for all visitors")
     parser.add_argument("--photos", default=environment.get("PHOTOS"), help="folder of photos that visitors may index")
+    parser.add_argument("--runs", default=environment.get("RUNS"), help="folder of trainings")
 
 
 def from_arguments(args: argparse.Namespace) -> Settings:
     """Turn parsed options into settings; without a backbone, the default that is on this machine."""
     backbone = args.backbone or default_backbone()
-    return Settings(args.host, args.port, args.share, backbone, args.device, args.indexes, args.photos)
+    return Settings(args.host, args.port, args.share, backbone, args.device, args.indexes, args.photos, args.runs)
 
 
 def parse(argv: Sequence[str] | None = None) -> Settings:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "dinodemo").rglob("*.py"))
 FOUNDATION = {"backbones", "features", "images", "tokens", "video", "weights"}  # weights.py builds backbones
 MACHINERY = {"cache", "devices", "scheduler", "vit"}  # what the engine is made of
-MIDDLE = {"tasks", "render", "jobs", "engine", "pool", "curation"}
+MIDDLE = {"tasks", "render", "jobs", "run_settings", "engine", "pool", "curation"}
 TOP = {"ui", "cli", "cli_retrieval", "cli_training", "settings"}
 
 # part of the package -> the parts it may import; a part that is not named here may import anything but what is above it
@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "tasks": FOUNDATION | {"devices"},
     "render": FOUNDATION,
     "jobs": FOUNDATION | {"processes"},
+    "run_settings": FOUNDATION | {"train"},
     "curation": FOUNDATION | {"devices"},
     "train": FOUNDATION | {"devices", "vit"},
     **dict.fromkeys(MACHINERY, FOUNDATION | MACHINERY),

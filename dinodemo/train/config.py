@@ -2,8 +2,10 @@
 
 import dataclasses
 import difflib
+import inspect
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -36,22 +38,21 @@ class FinetuneConfig:
     # where it starts
     backbone: str = DEFAULT  # a name, a model folder, a finished run, a hub id, or "scratch"
     scratch_width: int = 192  # the shape of a network from scratch
-    scratch_depth: int = 12
-    scratch_heads: int = 3
-    scratch_patch: int = 14
-    seed: int = 0
-
+    scratch_depth: int = 12  # blocks of a network from scratch
+    scratch_heads: int = 3  # attention heads of a network from scratch
+    scratch_patch: int = 14  # pixels of a patch of a network from scratch
+    seed: int = 0  # everything random follows from it
     # crops
     global_size: int = 224  # pixels, two global crops
     global_scale: tuple[float, float] = (0.32, 1.0)  # share of the photo's area
-    n_local: int = 8
-    local_size: int = 98
-    local_scale: tuple[float, float] = (0.05, 0.32)
+    n_local: int = 8  # small crops of each photo
+    local_size: int = 98  # pixels of a small crop
+    local_scale: tuple[float, float] = (0.05, 0.32)  # share of the photo's area that a small crop shows
     flip: bool = True  # off where left and right mean something
     colour: float = 1.0  # strength of colour jitter, 0 to 1; 0 also switches greying and solarising off
 
     # length and batches
-    epochs: float = 10.0
+    epochs: float = 10.0  # times every photo is seen
     steps: int = 0  # above 0: this many steps, whatever epochs says
     batch_size: int = 32  # photos of one step on one rank, before accumulation
     accumulate: int = 1  # batches whose gradients are added up to one step
@@ -59,15 +60,14 @@ class FinetuneConfig:
     # optimiser: AdamW
     lr: float = 1e-4  # peak of the backbone's last block
     head_lr: float = 1e-3  # peak of the heads, which start from random weights
-    min_lr: float = 1e-6
-    warmup: float = 0.1
+    min_lr: float = 1e-6  # learning rate at the end of the run
+    warmup: float = 0.1  # the learning rates rise over this share
     layer_decay: float = 0.9  # learning rate per block, from the top down
-    patch_embed_scale: float = 0.2
-    weight_decay_start: float = 0.04
-    weight_decay_end: float = 0.2
+    patch_embed_scale: float = 0.2  # factor on the learning rate of the patch embedding
+    weight_decay_start: float = 0.04  # pull of the weights towards zero, at first
+    weight_decay_end: float = 0.2  # and at the end
     clip: float = 3.0  # gradient norm of backbone and of each head; 0: off
-    drop_path: float = 0.0
-
+    drop_path: float = 0.0  # chance that a block is left out for a photo
     # continuing a trained backbone
     head_warmup: float = 0.15  # the heads alone learn, on the frozen backbone
     thaw: float = 0.25  # after that, blocks thaw one by one from the top over this share
@@ -75,28 +75,27 @@ class FinetuneConfig:
 
     # teacher
     momentum_start: float = 0.994  # of the moving average; 1: the teacher never learns, 0: it copies the student
-    momentum_end: float = 1.0
-    teacher_temp_start: float = 0.04
-    teacher_temp: float = 0.07
-    teacher_temp_warmup: float = 0.3
-    student_temp: float = 0.1
+    momentum_end: float = 1.0  # and at the end of the run
+    teacher_temp_start: float = 0.04  # sharpness of the teacher at first; lower is sharper
+    teacher_temp: float = 0.07  # and after its warmup
+    teacher_temp_warmup: float = 0.3  # the temperature rises over this share
+    student_temp: float = 0.1  # sharpness of the student
     centering: str = "sinkhorn"  # "softmax": the moving centre of DINO; "off": nothing keeps it from collapse
-    centre_momentum: float = 0.9
-
+    centre_momentum: float = 0.9  # of the moving centre
     # losses
-    dino_weight: float = 1.0
-    ibot_weight: float = 1.0
-    koleo_weight: float = 0.1
+    dino_weight: float = 1.0  # crops of a photo shall agree on it
+    ibot_weight: float = 1.0  # masked patches shall be guessed; 0: off
+    koleo_weight: float = 0.1  # photos of a batch shall spread out; 0: off
     gram_weight: float = 0.0  # anchors patch similarities to those of the starting backbone
     mask_probability: float = 0.5  # share of global crops with masked patches
     mask_ratio: tuple[float, float] = (0.1, 0.5)  # share of a masked crop's patches
 
     # heads
     shared_head: bool = False  # one head for CLS and patches
-    prototypes: int = 4096
-    head_hidden: int = 2048
-    head_bottleneck: int = 256
-    head_layers: int = 3
+    prototypes: int = 4096  # outputs of the heads
+    head_hidden: int = 2048  # width of the heads' hidden layers
+    head_bottleneck: int = 256  # width before the prototypes
+    head_layers: int = 3  # layers of the heads
     freeze_last_layer: float = 0.02  # share of the run in which the heads' last layers do not learn
 
     # guard
@@ -108,14 +107,13 @@ class FinetuneConfig:
     fall_tolerance: float = 0.03  # the measure may fall this far below the start, or twice its noise
     rank_floor: float = 0.3  # below this share of the start's effective rank it counts as collapse
     patience: int = 2  # evaluations in a row with a fallen measure before something is done
-    on_fall: str = "rollback"
-
+    on_fall: str = "rollback"  # what follows when the measure falls, or numbers are not finite
     # the machine
-    precision: str = "auto"
-    compile: bool = False
+    precision: str = "auto"  # of the forward pass; auto: bfloat16 where the GPU has it
+    compile: bool = False  # torch.compile: slower start, faster steps
     checkpoint_every: int = 0  # steps; 0: with every evaluation
-    keep_last: int = 2
-    log_every: int = 1
+    keep_last: int = 2  # checkpoints besides the best
+    log_every: int = 1  # steps
     cache_bytes: int = 2 << 30  # decoded photos in memory; more than that go to a file in the run's folder
 
     def __post_init__(self) -> None:
@@ -160,6 +158,12 @@ class FinetuneConfig:
             if size % patch_size and not (name == "local_size" and not self.n_local):
                 fits = max(patch_size, round(size / patch_size) * patch_size)
                 raise ValueError(f"{name} {size} is not a multiple of the patch size {patch_size}; use {fits}")
+
+
+def explanations() -> dict[str, str]:
+    """Return the comment that follows each field in this file, by the field's name."""
+    fields_of = re.compile(r"^    (\w+): [^=#]+=[^#\n]*(?:#\s*(.*))?$", re.MULTILINE)
+    return {name: text or "" for name, text in fields_of.findall(inspect.getsource(FinetuneConfig))}
 
 
 def parse_set(pairs: Iterable[str]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from .data import PhotoCache, PhotoSet
 from .metrics import effective_rank, entropies, knn_hits, mean_cosine, patch_drift, recall_hits
 from .network import autocast, tokens
 
+FILM_PHOTOS = 3
 DRIFT_PHOTOS = 32  # whose patch similarities are compared with the start
 LEAST_HELD_OUT = 8  # with fewer, the photos of the training are measured instead
 BATCH = 32
@@ -69,6 +70,7 @@ class Evaluator:
         self._crop = MultiCrop(n_global=0, n_local=1, local_size=config.local_size, local_scale=config.local_scale,
                                mean=mean, std=std, flip=False, colour=0.0, blur=False)  # fmt: skip
         self._start_patches: Tensor | None = None
+        self.film: Tensor | None = None  # (photos, h, w, D) patches of the first photos at the last evaluation
 
     @torch.inference_mode()
     def remember_start(self, backbone: nn.Module) -> None:
@@ -91,11 +93,14 @@ class Evaluator:
             hits["knn"] = self._knn(backbone, cls, beat)
         logits = head(cls.to(self.device)).float().cpu()
         entropy, mean_entropy = entropies(logits, self.config.teacher_temp)
+        patches = self._patches(backbone)
+        grid = self.config.eval_size // round(self.config.eval_size / patches.shape[1] ** 0.5)
+        self.film = patches[:FILM_PHOTOS].unflatten(1, (grid, grid))
         figures = {name: float(values.double().mean()) for name, values in hits.items()}
         figures |= {
             "rank": effective_rank(cls), "entropy": entropy, "mean_entropy": mean_entropy,
             "centre_norm": float(logits.mean(dim=0).norm()), "mean_cosine": mean_cosine(cls),
-            "drift": patch_drift(self._patches(backbone), self._start_patches),
+            "drift": patch_drift(patches, self._start_patches),
         }  # fmt: skip
         return figures, hits[self.measure]
 

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
 from .checkpoint import write_atomically
 
 HEARTBEAT_SECONDS = 2.0
@@ -61,6 +64,11 @@ class RunFolder:
             numbers = {k: v for k, v in line.items() if isinstance(v, int | float) and k != "step"}
             for name, value in numbers.items():
                 self._tensorboard.add_scalar(f"{line['kind']}/{name}", value, line["step"])
+
+    def add_film(self, step: int, patches: Tensor) -> None:
+        """Keep the teacher's patch tokens (photos, h, w, D) of a few photos at an evaluation, in film/step-N.npz."""
+        path = self.path / "film" / f"step-{step:08d}.npz"
+        write_atomically(path, lambda file: np.savez_compressed(file, patches=patches.half().numpy()))
 
     def forget_metrics_after(self, step: int) -> None:
         """Drop the lines of steps that a resumed run will do again, and a half-written last line."""

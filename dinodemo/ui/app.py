@@ -5,6 +5,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from ..jobs import Runs
 from ..pool import EnginePool
 from ..settings import Settings
 from .attention_tab import build_attention_tab
@@ -15,6 +16,7 @@ from .pca_tab import build_pca_tab
 from .retrieval_tab import build_retrieval_tab
 from .segmentation_tab import build_segmentation_tab
 from .services import Services
+from .tune_tab import build_tune_tab, make_runs
 
 TITLE = "dinodemo"
 SUBTITLE = "See, use and adapt what self-supervised vision features know about your own pictures."
@@ -33,7 +35,7 @@ KEYBOARD_RELEASE = """() => {
 FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # none from the network
 
 
-def build_app(services: Services) -> gr.Blocks:
+def build_app(services: Services, runs: Runs) -> gr.Blocks:
     """Lay out the whole page; loads no backbone."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CACHE_SWEEP) as demo:
         gr.Markdown(f"# {TITLE}\n{SUBTITLE}", elem_id="title")
@@ -51,13 +53,17 @@ def build_app(services: Services) -> gr.Blocks:
                 build_retrieval_tab(services, header, tab, demo)
             with gr.Tab("Compare", id="compare") as tab:
                 build_compare_tab(services, header, tab, demo)
+            with gr.Tab("Fine-tune", id="tune"):
+                build_tune_tab(services, header, demo, runs)
     return demo
 
 
 def launch(settings: Settings, block: bool = True) -> gr.Blocks:
     """Build and serve the app; the backbone loads in the background once the page can be opened."""
     services = Services(settings, EnginePool(settings.device))
-    demo = build_app(services)
+    runs = make_runs(services)
+    demo = build_app(services, runs)
+    runs.watch()
     demo.queue(default_concurrency_limit=8, max_size=200)
     demo.launch(
         server_name=settings.host, server_port=settings.port, share=settings.share, prevent_thread_lock=True,

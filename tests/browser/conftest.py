@@ -36,7 +36,7 @@ def app_url(tmp_path_factory):
         pytest.skip(f"{OFFLINE_DEFAULT} is not in weights/; run `dinodemo weights fetch`")
     log = tmp_path_factory.mktemp("app") / "log.txt"
     environment = {**os.environ, "BACKBONE": OFFLINE_DEFAULT, "GRADIO_TEMP_DIR": str(log.parent / "uploads"),
-                   "PYTHONUNBUFFERED": "1"}  # fmt: skip
+                   "PYTHONUNBUFFERED": "1", "RUNS": str(log.parent / "runs")}  # fmt: skip
     environment.pop("PORT", None)
     with log.open("w") as stream:
         server = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=stream, stderr=stream)

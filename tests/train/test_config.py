@@ -6,7 +6,7 @@ import json
 import pytest
 
 from dinodemo.train import FinetuneConfig
-from dinodemo.train.config import parse_set
+from dinodemo.train.config import explanations, parse_set
 
 
 def test_it_survives_json():
@@ -115,3 +115,9 @@ def test_every_field_is_checked_or_a_plain_switch():
     checked = {*module._SHARES, *module._POSITIVE, *module._NOT_NEGATIVE, *module._CHOICES}
     pairs, switches = {"global_scale", "local_scale", "mask_ratio"}, {"flip", "shared_head", "compile", "backbone"}
     assert {field.name for field in dataclasses.fields(FinetuneConfig)} == checked | pairs | switches
+
+
+def test_every_setting_is_explained():
+    told = explanations()
+    assert list(told) == [field.name for field in dataclasses.fields(FinetuneConfig)]
+    assert all(told.values())

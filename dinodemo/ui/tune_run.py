@@ -1,0 +1,240 @@
+"""Fine-tuning's second step: watch a run, pause, stop, resume it; then its verdict and what to do with the result."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import gradio as gr
+import pandas as pd
+
+from ..images import Photo
+from ..jobs import RunInfo, Runs
+from ..render import overlay, pca_picture
+from ..tasks.attention import attention_map
+from ..tasks.pca import PatchPCA
+from . import tune_view as draw
+from .components import download_button, photo_input, stem
+from .errors import friendly
+from .header import Header
+from .memory import WITH_KEY
+from .services import ENGINE_QUEUE, Services, backbone_choices
+
+QUIET = {"show_progress": "hidden", "api_visibility": "private"}
+TICK = 2.0  # seconds between two looks at the run's files
+NO_RUN = "No run yet: choose photos and press Start in the first step."
+EMPTY = pd.DataFrame({"step": pd.Series(dtype=int), "curve": pd.Series(dtype=str), "value": pd.Series(dtype=float)})
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Hold the components that show a run."""
+
+    run: gr.Dropdown
+    status: gr.Markdown
+    curves: tuple[gr.LinePlot, ...]  # losses, measure, health, learning rates
+    log: gr.Textbox
+    film: gr.Gallery
+    verdict: gr.Markdown
+
+    def shown(self) -> list:
+        return [self.status, *self.curves, self.log, self.film, self.verdict]
+
+
+def build_run(services: Services, header: Header, runs: Runs, page: gr.Blocks) -> Callable:
+    """Build the sub-tab; returns a function that wires "a run was started" to showing it."""
+    seen = gr.State(None)  # what is on the page: run, state, sizes of its files
+    with gr.Row(equal_height=True):
+        run = gr.Dropdown([], label="Run", elem_id="run-choice", scale=1)
+        status = gr.Markdown(NO_RUN, elem_id="run-status")
+    owner = header.owner
+    buttons = _buttons(runs, owner, run)
+    with gr.Row():
+        losses, measure = _plot("Losses", "run-losses"), _plot("Is it better?", "run-measure")
+    with gr.Row():
+        health = _plot("Health: rank and entropy as shares of the start's", "run-health")
+        rates = _plot("Learning rates", "run-rates")
+    film = gr.Gallery(label="What is being learnt: patches of three photos, coloured by one PCA each", columns=11,
+                      height="auto", buttons=[], format="jpeg", object_fit="contain", elem_id="run-film")  # fmt: skip
+    with gr.Accordion("Log", open=False):
+        log = gr.Textbox(lines=draw.LOG_LINES, show_label=False, interactive=False, elem_id="run-log")
+    verdict = gr.Markdown(elem_id="run-verdict")
+    parts = Parts(run, status, (losses, measure, health, rates), log, film, verdict)
+    _result(services, header, runs, run)
+
+    @friendly
+    def offer(owner: str, chosen: str | None):
+        infos = runs.runs_of(owner)
+        ids = [info.id for info in infos]
+        value = chosen if chosen in ids else (ids[0] if ids else None)
+        return gr.update(choices=[(_label(info), info.id) for info in infos], value=value)
+
+    def newest(owner: str):
+        return offer(owner, None)
+
+    @friendly
+    def look(owner: str, chosen: str | None, before: tuple | None):
+        if not owner or not chosen:
+            return (NO_RUN, *[EMPTY] * 4, "", [], "", None) if before else (gr.skip(),) * 9
+        return watch(runs.info(owner, chosen), before)
+
+    asked, outputs = [owner, run, seen], [*parts.shown(), seen]
+    page.load(offer, [owner, run], run, js=WITH_KEY, **QUIET)
+    run.change(look, asked, outputs, **QUIET, trigger_mode="always_last")
+    gr.Timer(TICK).tick(look, asked, outputs, **QUIET)
+    for button in buttons:
+        button.success(offer, [owner, run], run, **QUIET).success(look, asked, outputs, **QUIET)
+    return lambda event: event(newest, owner, run, **QUIET)
+
+
+def watch(info: RunInfo, before: tuple | None) -> tuple:
+    """Return what is new of a run since `before`: status, four curves, log, film, verdict, and the new `before`."""
+    folder = info.path
+    sizes = tuple(_size(folder / name) for name in ("metrics.jsonl", "log.txt", "report.json"))
+    films = len(list((folder / "film").glob("*.npz")))
+    now = (info.id, (info.state, info.step, info.total, info.place, info.message), sizes, films)
+    if now == before:
+        return (gr.skip(),) * 9
+    old = before if before and before[0] == info.id else (None, None, (None,) * 3, None)
+    lines = draw.read_metrics(folder)
+    curves = [gr.skip()] * 4
+    if sizes[0] != old[2][0]:
+        curves = [make(lines) for make in (draw.loss_curves, draw.measure_curves, draw.health_curves, draw.rate_curves)]
+    film = draw.film(folder) if films != old[3] else gr.skip()
+    return (draw.status(info, lines), *curves, draw.log_tail(folder), film,
+            draw.verdict(folder) if info.over else "", now)  # fmt: skip
+
+
+def _plot(title: str, elem_id: str) -> gr.LinePlot:
+    return gr.LinePlot(EMPTY, x="step", y="value", color="curve", title=title, height=260, elem_id=elem_id)
+
+
+def _buttons(runs: Runs, owner: gr.Textbox, run: gr.Dropdown) -> list:
+    with gr.Row():
+        pause = gr.Button("Pause", size="sm", elem_id="run-pause", min_width=80)
+        go_on = gr.Button("Go on", size="sm", elem_id="run-go-on", min_width=80)
+        cancel = gr.Button("Stop and keep", size="sm", variant="stop", elem_id="run-cancel", min_width=80)
+        sure = gr.Checkbox(False, label="Yes, delete it", elem_id="run-sure", min_width=100)
+        delete = gr.Button("Delete", size="sm", variant="stop", elem_id="run-delete", min_width=80)
+
+    def doing(action: Callable):
+        @friendly
+        def act(owner: str, chosen: str | None):
+            action(owner, chosen)
+
+        return act
+
+    @friendly
+    def remove(owner: str, chosen: str | None, certain: bool):
+        if not certain:
+            raise ValueError("tick the box first: a deleted run cannot be brought back")
+        runs.delete(owner, chosen)
+        return False
+
+    asked = [owner, run]
+    return [
+        pause.click(doing(runs.pause), asked, None, **QUIET), go_on.click(doing(runs.go_on), asked, None, **QUIET),
+        cancel.click(doing(runs.cancel), asked, None, **QUIET),
+        delete.click(remove, [*asked, sure], sure, **QUIET),
+    ]  # fmt: skip
+
+
+def _result(services: Services, header: Header, runs: Runs, run: gr.Dropdown) -> None:
+    with gr.Row():
+        use = gr.Button("Use the result in all tabs", variant="primary", elem_id="run-use")
+        download_button("Download the model (.zip)", lambda *which: _zip(runs, *which), [header.owner, run],
+                        "run-zip", size="md")  # fmt: skip
+    with gr.Accordion("See the difference on a photo", open=False), gr.Row():
+        photo = photo_input("Photo", "run-photo", height=240)
+        compared = gr.Gallery(label="Start, then result: attention and patch colours", columns=2, height="auto",
+                              buttons=[], format="jpeg", object_fit="contain", elem_id="run-compared")  # fmt: skip
+    with gr.Accordion("Publish on the Hugging Face hub", open=False), gr.Row():
+        repository = gr.Textbox(label="Repository", placeholder="me/my-backbone", elem_id="run-repository")
+        token = gr.Textbox(label="Token with write access (used once, not kept)", type="password", elem_id="run-token")
+        publish = gr.Button("Publish", elem_id="run-publish")
+        published = gr.Markdown()
+
+    @friendly
+    def on_use(owner: str, chosen: str | None):
+        info = runs.info(owner, chosen)
+        path = str(result_folder(info))
+        return gr.update(choices=[(f"{info.name} · tuned", path), *backbone_choices()], value=path)
+
+    @friendly
+    def on_photo(owner: str, chosen: str | None, given: Photo | None, resolution: float):
+        if given is None:
+            raise ValueError("drop a photo first")
+        info = runs.info(owner, chosen)
+        names = str(info.path / "checkpoints" / "start"), str(result_folder(info))
+        return before_and_after(services, given, names, int(resolution))
+
+    @friendly
+    def on_publish(owner: str, chosen: str | None, name: str, secret: str):
+        address = publish_folder(result_folder(runs.info(owner, chosen)), name, secret)
+        return f"Published: [{name}]({address})", ""
+
+    use.click(on_use, [header.owner, run], header.backbone, **QUIET)
+    photo.upload(on_photo, [header.owner, run, photo, header.resolution], compared, **ENGINE_QUEUE,
+                 api_visibility="private")  # fmt: skip
+    publish.click(on_publish, [header.owner, run, repository, token], [published, token], **QUIET)
+
+
+def before_and_after(services: Services, photo: Photo, names: tuple[str, str], resolution: int) -> list[tuple]:
+    """Draw attention and patch colours of two backbones on one photo."""
+    pictures = []
+    for name, title in zip(names, ("start", "result"), strict=True):
+        found = services.run(photo, name, resolution, attention=True).features
+        colours = PatchPCA(foreground=None).fit([found]).transform(found)
+        pictures += [(overlay(photo.rgb, attention_map(found)), f"{title}: attention"),
+                     (pca_picture(colours, photo.size), f"{title}: patch colours")]  # fmt: skip
+    return [pictures[i] for i in (0, 2, 1, 3)]
+
+
+def result_folder(info: RunInfo):
+    """Return a folder with the run's result that later steps of the run will not change; raises ValueError if none."""
+    export = info.path / "export"
+    if not (export / "config.json").is_file():
+        raise ValueError("this run has no result yet; wait for its first evaluation")
+    step = draw.read_json(info.path / "report.json").get("best_step", 0) if info.over else info.step
+    kept = info.path / "results" / f"{stem(info.name)}-{info.id[-4:]}-step-{step}"
+    if not kept.is_dir():
+        shutil.copytree(export, kept)
+    return kept
+
+
+def publish_folder(folder, name: str, token: str) -> str:
+    """Upload a model folder to the hub with a person's token, which is neither kept nor logged; returns its address.
+
+    Raises ValueError for missing input, RuntimeError when the hub refuses.
+    """
+    if not name.strip() or not token.strip():
+        raise ValueError("name the repository (me/my-backbone) and give a token with write access")
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        api = HfApi(token=token.strip())
+        address = api.create_repo(name.strip(), exist_ok=True)
+        api.upload_folder(repo_id=name.strip(), folder_path=folder, commit_message="Add a backbone tuned with dinodemo")
+    except HFValidationError as error:
+        raise ValueError(f"{name!r} is no repository name; write it as me/my-backbone") from error
+    except (HfHubHTTPError, OSError) as error:  # its text may name the request, never the token
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        reason = f"status {status}" if status else "it cannot be reached"
+        raise RuntimeError(f"the hub did not take it ({reason}); check the token's rights and the name") from None
+    return str(address)
+
+
+def _zip(runs: Runs, owner: str, chosen: str | None) -> tuple[str, bytes]:
+    info = runs.info(owner, chosen)
+    return f"{stem(info.name)}-model.zip", draw.export_zip(info.path)
+
+
+def _label(info: RunInfo) -> str:
+    return f"{info.name} · {info.id[4:6]}-{info.id[6:8]} {info.id[9:11]}:{info.id[11:13]}"
+
+
+def _size(path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

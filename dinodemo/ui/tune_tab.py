@@ -1,0 +1,206 @@
+"""Fine-tune tab: photos in, settings, a run in the background that outlives the page, its result in every tab."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from ..jobs import Limits, Runs
+from ..run_settings import choose_settings, explain_settings, parse_settings
+from . import tune_view as draw
+from .components import problem_list
+from .errors import friendly
+from .folder_picker import folder_picker, read_upload
+from .header import Header
+from .memory import WITH_KEY
+from .services import Services
+from .tune_run import build_run
+from .tune_store import PhotoStore
+
+QUIET = {"show_progress": "hidden", "api_visibility": "private"}
+GENTLE, STANDARD, SCRATCH = "Gentle", "Standard", "From scratch"
+PRESETS = {
+    GENTLE: {"max_blocks": 2, "gram_weight": 2.0},
+    STANDARD: {},
+    SCRATCH: {"backbone": "scratch"},
+}  # fmt: skip
+PRESET_HELP = (
+    "**Gentle** changes the last two blocks only and holds on to what the patches mean: for a hundred photos. "
+    "**Standard** chooses by the number of photos. **From scratch** forgets the backbone and learns from your photos "
+    "alone: thousands of photos and patience, or to see how it begins."
+)
+SWITCHES = {
+    "No centring": {"centering": "off", "koleo_weight": 0.0},
+    "No moving average: the teacher copies the student": {"momentum_start": 0.0, "momentum_end": 0.0},
+    "No masked patches (iBOT)": {"ibot_weight": 0.0},
+}
+SWITCH_HELP = (
+    "Self-distillation has a way out: if teacher and student give the same answer to every photo, the loss is perfect "
+    "and nothing is learnt. Centring (or Sinkhorn) forbids the same answer for all, the moving average keeps the "
+    "teacher ahead of its student, masked patches keep patches from following CLS blindly. Switch one off, run a few "
+    "hundred steps, and watch *cosine between photos* rise to 1 and *effective rank* fall to 1: collapse. The guard "
+    "ends the run then, and hands back the start."
+)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Hold the components of the first two steps."""
+
+    picker: gr.HTML
+    photos: gr.State  # token of the uploaded ones
+    about: gr.Markdown
+    thumbs: gr.Gallery
+    forget: gr.Button
+    name: gr.Textbox
+    preset: gr.Radio
+    steps: gr.Number
+    switches: gr.CheckboxGroup
+    table: gr.Dataframe
+    shown: gr.State  # the table as it was filled, to tell what a person has changed in it
+    command: gr.Code
+    start: gr.Button
+
+
+def make_runs(services: Services) -> Runs:
+    """Return the runs of the server's folder."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Runs(Path(services.settings.runs or cache / "dinodemo" / "runs").expanduser(), Limits())
+
+
+def build_tune_tab(services: Services, header: Header, page: gr.Blocks, runs: Runs) -> None:
+    """Build the tab: photos and settings, then the run and its result."""
+    store = PhotoStore(runs)
+    with gr.Tabs() as steps:
+        with gr.Tab("1. Photos and settings", id="tune-prepare"):
+            parts = _parts(services)
+        with gr.Tab("2. Run and result", id="tune-run"):
+            started = build_run(services, header, runs, page)
+    _wire(services, header, page, runs, store, parts, (steps, started))
+
+
+def _parts(services: Services) -> Parts:
+    with gr.Row():
+        with gr.Column(scale=1, min_width=320):
+            picker = folder_picker("tune-picker")
+            about = gr.Markdown("No photos yet.", elem_id="tune-about")
+            thumbs = gr.Gallery(label="Some of them", columns=5, height="auto", buttons=[], allow_preview=False,
+                                format="jpeg", object_fit="cover", elem_id="tune-thumbs",
+                                elem_classes="examples")  # fmt: skip
+            forget = gr.Button("Forget these photos", size="sm", elem_id="tune-forget")
+        with gr.Column(scale=1, min_width=320):
+            name = gr.Textbox(label="Name of the run", value="my photos", max_length=60, elem_id="tune-name")
+            preset = gr.Radio(list(PRESETS), value=STANDARD, label="How far to go", elem_id="tune-preset")
+            gr.Markdown(PRESET_HELP)
+            steps = gr.Number(0, label="Steps", precision=0, minimum=0, elem_id="tune-steps",
+                              info="0: as many as suit the number of photos and this device.")  # fmt: skip
+            start = gr.Button("Start", variant="primary", elem_id="tune-start")
+            with gr.Accordion("Watch it collapse", open=False):
+                switches = gr.CheckboxGroup(list(SWITCHES), label="Switch off", elem_id="tune-switches")
+                gr.Markdown(SWITCH_HELP)
+    with gr.Accordion("Every setting", open=False):
+        table = gr.Dataframe(headers=["setting", "value", "what it is"], datatype="str", type="array", wrap=True,
+                             interactive=True, column_widths=["20%", "20%", "60%"], max_height=420,
+                             elem_id="tune-table")  # fmt: skip
+    command = gr.Code(label="The same on the command line", language="shell", interactive=False, elem_id="tune-command",
+                      max_lines=6)  # fmt: skip
+    photos, shown = gr.State(None), gr.State([])
+    return Parts(picker, photos, about, thumbs, forget, name, preset, steps, switches, table, shown, command, start)
+
+
+def _wire(services: Services, header: Header, page: gr.Blocks, runs: Runs, store: PhotoStore, parts: Parts,
+          after: tuple) -> None:  # fmt: skip
+    tabs, shown_run = after
+    chosen = [header.owner, parts.photos, parts.preset, parts.steps, parts.switches, header.backbone]
+    settings = [parts.table, parts.shown, parts.command]
+
+    @friendly
+    def on_load(owner: str, _: None):
+        token = store.current(owner)
+        return token, *_shown(store, owner, token)
+
+    @friendly
+    def on_upload(owner: str, token: str | None, value: dict | None):
+        uploaded = read_upload(value)
+        token = token or store.new()
+        problems = store.add(owner, token, uploaded)
+        about, thumbs = _shown(store, owner, token)
+        return token, about + problem_list(problems), thumbs
+
+    @friendly
+    def on_forget(owner: str, token: str | None):
+        if token:
+            store.put_away(owner, token)
+        return None, *_shown(store, owner, None)
+
+    @friendly
+    def on_settings(owner: str, token: str | None, preset: str, steps: float, switches: list[str], backbone: str):
+        count = len(store.describe(owner, token).paths) if token else 100
+        backbone, explicit = _explicit(preset, steps, switches, backbone)
+        values = choose_settings(count, backbone, services.settings.device, explicit)
+        told = explain_settings()
+        rows = [[name, _text(values[name]), told[name]] for name in told if name != "backbone"]
+        return rows, rows, _command_line(backbone, explicit)
+
+    @friendly
+    def on_start(owner: str, token: str | None, preset: str, steps: float, switches: list[str], backbone: str,
+                 name: str, rows: list, shown: list):  # fmt: skip
+        photos = store.describe(owner, token)
+        backbone, explicit = _explicit(preset, steps, switches, backbone)
+        explicit |= _edited(rows, shown)
+        choose_settings(len(photos.paths), backbone, services.settings.device, explicit)  # says what is wrong with it
+        runs.submit(owner, name, photos.folder, backbone, explicit, services.settings.device)
+        runs.tick()
+        return gr.update(selected="tune-run")
+
+    photos = [parts.photos, parts.about, parts.thumbs]
+    changes = [
+        page.load(on_load, [header.owner, parts.photos], photos, js=WITH_KEY, **QUIET),
+        parts.picker.submit(on_upload, [header.owner, parts.photos, parts.picker], photos, **QUIET),
+        parts.forget.click(on_forget, [header.owner, parts.photos], photos, **QUIET),
+    ]
+    for event in changes:
+        event.success(on_settings, chosen, settings, **QUIET)
+    for control in (parts.preset, parts.steps, parts.switches, header.backbone):
+        control.change(on_settings, chosen, settings, **QUIET, trigger_mode="always_last")
+    begun = parts.start.click(on_start, [*chosen, parts.name, parts.table, parts.shown], tabs, **QUIET)
+    shown_run(begun.success)
+
+
+def _shown(store: PhotoStore, owner: str, token: str | None) -> tuple[str, list]:
+    if not token:
+        return "No photos yet.", []
+    photos = store.describe(owner, token)
+    classes = f", {len(photos.classes)} class folders: k-NN will judge the result" if photos.classes else (
+        ", no class folders: the result is judged by whether a crop of a photo finds its photo")  # fmt: skip
+    return f"**{len(photos.paths)} photos**, {photos.size / 1e6:.1f} MB{classes}.", draw.thumbnails(list(photos.paths))
+
+
+def _explicit(preset: str, steps: float, switches: list[str], backbone: str) -> tuple[str, dict]:
+    """Return the backbone and the settings that presets and switches ask for."""
+    explicit = dict(PRESETS[preset])
+    backbone = explicit.pop("backbone", backbone)
+    if backbone == "scratch":
+        explicit.pop("gram_weight", None)
+    if steps:
+        explicit["steps"] = int(steps)
+        explicit["eval_every"] = max(int(steps) // 10, min(10, int(steps)))  # measuring costs more than a few steps
+    for switch in switches or []:
+        explicit |= SWITCHES[switch]
+    return backbone, explicit
+
+
+def _edited(rows: list, shown: list) -> dict:
+    """Return the settings that a person has changed in the table; raises ValueError for a wrong value."""
+    before = {name: value for name, value, _ in shown}
+    return parse_settings(f"{name}={value}" for name, value, *_ in rows or [] if before.get(name) != str(value).strip())
+
+
+def _text(value) -> str:
+    return ",".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
+
+
+def _command_line(backbone: str, explicit: dict) -> str:
+    settings = "".join(f" --set {name}={_text(value)}" for name, value in explicit.items())
+    return f"dinodemo train PHOTOS --out RUN --backbone {backbone}{settings}"

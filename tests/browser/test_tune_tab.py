@@ -1,0 +1,78 @@
+"""Fine-tuning as a person does it: photos, a short run that outlives the page, stop, resume, use the result."""
+
+import io
+import zipfile
+
+import pytest
+from PIL import Image
+
+from .helpers import ASSETS, download, upload_photo
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two class folders of twenty crops each."""
+    root = tmp_path_factory.mktemp("photos") / "tune"
+    for name in ("coffee_cup", "cat_chelsea"):
+        (root / name).mkdir(parents=True)
+        with Image.open(ASSETS / f"{name}.jpg") as photo:
+            photo.thumbnail((200, 200))
+            for i in range(20):
+                photo.crop((i, i, photo.width - 20 + i, photo.height - 20 + i)).save(root / name / f"{i}.jpg")
+    return root
+
+
+def open_tab(page, step: str = "1. Photos and settings"):
+    page.get_by_role("tab", name="Fine-tune", exact=True).click()
+    page.get_by_role("tab", name=step, exact=True).click()
+
+
+def wait_for_state(page, text: str, seconds: int = 180) -> None:
+    page.wait_for_selector(f"#run-status >> text={text}", timeout=1000 * seconds)
+
+
+def test_a_run_survives_a_reload_is_stopped_resumed_finished_and_used(page, folder, tmp_path, screenshot):
+    open_tab(page)
+    page.set_input_files("#tune-picker input.folder", str(folder))
+    page.wait_for_selector("#tune-about >> text=40 photos", timeout=60_000)
+    assert "2 class folders" in page.inner_text("#tune-about")
+    page.locator("#tune-steps input").fill("20")
+    page.locator("#tune-steps input").press("Enter")
+    page.wait_for_selector("#tune-command >> text=steps=20")
+    screenshot(page, "tune")
+    page.click("#tune-start")
+    wait_for_state(page, "of 20")
+    page.reload()
+    open_tab(page, "2. Run and result")
+    wait_for_state(page, "of 20")
+    page.wait_for_function(
+        "() => /step [1-9]/.test(document.querySelector('#run-status').innerText)", timeout=120_000
+    )
+    page.click("#run-cancel")
+    wait_for_state(page, "was stopped")
+    page.click("#run-go-on")
+    wait_for_state(page, "is finished")
+    page.wait_for_selector("#run-verdict >> text=the start")
+    assert page.locator("#run-film img").count() >= 6
+    screenshot(page, "tune-run")
+
+    name, content = download(page, "#run-zip")
+    assert name == "my_photos-model.zip"
+    zipfile.ZipFile(io.BytesIO(content)).extractall(tmp_path / "model")
+    transformers = pytest.importorskip("transformers")
+    assert transformers.AutoModel.from_pretrained(tmp_path / "model").config.hidden_size == 384
+
+    page.click("#run-use")
+    page.wait_for_function("() => /tuned/.test(document.querySelector('#backbone input').value)")
+    page.get_by_role("tab", name="Attention", exact=True).click()
+    upload_photo(page, ASSETS / "coffee_cup.jpg")
+    assert "my_photos" in page.inner_text("#attention-status")
+
+
+def test_another_browser_sees_no_runs_and_bad_requests_are_told(open_page, folder):
+    page = open_page()
+    open_tab(page, "2. Run and result")
+    assert "No run yet" in page.inner_text("#run-status")
+    open_tab(page)
+    page.click("#tune-start")
+    page.get_by_text("There are no photos yet").first.wait_for()
