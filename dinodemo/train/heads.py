@@ -14,9 +14,7 @@ class DINOHead(nn.Module):
     linear layer whose rows are kept at length 1. Its state has the published names (mlp.*, last_layer.weight_g, _v).
     """
 
-    def __init__(
-        self, in_dim: int, out_dim: int, hidden_dim: int = 2048, bottleneck_dim: int = 256, nlayers: int = 3
-    ):
+    def __init__(self, in_dim: int, out_dim: int, hidden_dim: int = 2048, bottleneck_dim: int = 256, nlayers: int = 3):
         super().__init__()
         if nlayers < 1:
             raise ValueError(f"a head needs 1 layer or more, got nlayers={nlayers}")

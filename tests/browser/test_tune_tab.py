@@ -45,9 +45,7 @@ def test_a_run_survives_a_reload_is_stopped_resumed_finished_and_used(page, fold
     page.reload()
     open_tab(page, "2. Run and result")
     wait_for_state(page, "of 20")
-    page.wait_for_function(
-        "() => /step [1-9]/.test(document.querySelector('#run-status').innerText)", timeout=120_000
-    )
+    page.wait_for_function("() => /step [1-9]/.test(document.querySelector('#run-status').innerText)", timeout=120_000)
     page.click("#run-cancel")
     wait_for_state(page, "was stopped")
     page.click("#run-go-on")
