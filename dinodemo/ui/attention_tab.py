@@ -20,6 +20,7 @@ from .components import (
 from .errors import friendly
 from .header import Header
 from .memory import remember
+from .second import attention_beside, second_image
 from .services import DISPLAY_SIDE, ENGINE_QUEUE, Services
 
 EMPTY = "Drop a photo, or take an example, to see where the network looks."
@@ -47,6 +48,7 @@ class Outputs:
     """Hold the components that show results."""
 
     overlay: gr.Image
+    second: gr.Image
     point_attention: gr.Image
     point_cosine: gr.Image
     heads: gr.Gallery
@@ -72,6 +74,7 @@ def build_attention_tab(services: Services, header: Header, tab: gr.Tab, page: g
             point_x, point_y, ask = _point_controls()
         with gr.Column(scale=3, min_width=320):
             outputs = _outputs(view, controls)
+            attention_beside(services, header, (outputs.overlay, outputs.second), view, controls.all())
     remember(page, "attention", [controls.opacity, controls.colour_map, controls.smooth])
     _wire_photo(services, header, tab, view, photo, examples, controls, outputs)
     _wire_controls(view, controls, outputs)
@@ -100,8 +103,10 @@ def _point_controls() -> tuple[gr.Slider, gr.Slider, gr.Button]:
 
 def _outputs(view: gr.State, controls: Controls) -> Outputs:
     image = {"format": "jpeg", "interactive": False, "buttons": ["fullscreen"]}
-    overlay = gr.Image(label="Attention: click a point to ask that patch", height=480, elem_id="attention-overlay",
-                       **image)  # fmt: skip
+    with gr.Row():
+        overlay = gr.Image(label="Attention: click a point to ask that patch", height=480, elem_id="attention-overlay",
+                           **image)  # fmt: skip
+        second = second_image("attention-second", 480)
     status = gr.Markdown(EMPTY, elem_id="attention-status")
     note = gr.Markdown(elem_id="attention-note")
     with gr.Row():
@@ -116,7 +121,7 @@ def _outputs(view: gr.State, controls: Controls) -> Outputs:
     with gr.Accordion("Token norms", open=False):
         norms = gr.Image(label="Norms of the last layer's tokens: sinks stand out", elem_id="attention-norms",
                          height=240, **image)  # fmt: skip
-    return Outputs(overlay, point_attention, point_cosine, heads, norms, note, status)
+    return Outputs(overlay, second, point_attention, point_cosine, heads, norms, note, status)
 
 
 def _wire_photo(services, header, tab, view, photo, examples, controls, outputs) -> None:

@@ -12,6 +12,7 @@ from .components import ASSETS, browser_copy, decode_upload, download_button, ph
 from .errors import friendly
 from .header import Header
 from .memory import remember
+from .second import compare_beside, second_image
 from .services import ENGINE_QUEUE, Services
 
 EMPTY = "Drop two photos, or take the example."
@@ -51,6 +52,8 @@ def build_compare_tab(services: Services, header: Header, tab: gr.Tab, page: gr.
     status = gr.Markdown(EMPTY, elem_id="compare-status")
     image = {"format": "jpeg", "interactive": False, "buttons": ["fullscreen"]}
     lines = gr.Image(label="Parts that agree", elem_id="compare-lines", **image)
+    second = second_image("compare-second")
+    compare_beside(services, header, (lines, second), pair, placeless, [count, least, model])
     told = gr.Markdown(draw.told_of_point(None), elem_id="compare-told")
     with gr.Row():
         sides = tuple(gr.Image(label=f"{n} photo: click a point", elem_id=f"compare-side-{n.lower()}", height=420,

@@ -24,6 +24,7 @@ from .depth_view import Look, View
 from .errors import friendly
 from .header import Header
 from .memory import remember
+from .second import depth_beside, second_image
 from .services import ENGINE_QUEUE, Services, made_with_name
 
 EMPTY = "Drop a photo, or take an example."
@@ -58,6 +59,7 @@ class Outputs:
     """Hold the components of the right side."""
 
     picture: gr.Image
+    second: gr.Image
     bar: gr.HTML
     reading: gr.Markdown
     status: gr.Markdown
@@ -91,6 +93,7 @@ def build_depth_tab(services: Services, header: Header, tab: gr.Tab, page: gr.Bl
                 inputs = _inputs(shelf.ready(services.settings.backbone))
             with gr.Column(scale=3, min_width=320):
                 outputs = _outputs(memory, inputs)
+                depth_beside(shelf, header, outputs, memory, inputs)
         with gr.Tab("Many photos", id="depth-many-tab"):
             build_batch(shelf, header, memory.own, inputs.probe, inputs.colour_map)
         with gr.Tab("Train a probe", id="depth-train-tab"):
@@ -128,7 +131,9 @@ def _outputs(memory: Memory, inputs: Inputs) -> Outputs:
     status = gr.Markdown(EMPTY, elem_id="depth-status")
     with gr.Tabs():
         with gr.Tab("Depth"):
-            picture = gr.Image(label="Depth: click to read a point", height=460, elem_id="depth-picture", **image)
+            with gr.Row():
+                picture = gr.Image(label="Depth: click to read a point", height=460, elem_id="depth-picture", **image)
+                second = second_image("depth-second", 460)
             bar = gr.HTML(elem_id="depth-bar")
             reading = gr.Markdown(elem_id="depth-reading")
             compared = gr.Image(label="The other probe", height=360, elem_id="depth-compared", visible=False, **image)
@@ -151,7 +156,7 @@ def _outputs(memory: Memory, inputs: Inputs) -> Outputs:
         download_button("Millimetres (16-bit .png)", lambda view: draw.millimetre_file(_need(view)), [memory.view],
                         "depth-mm")  # fmt: skip
         download_button("Numbers (.npy)", lambda view: draw.array_file(_need(view)), [memory.view], "depth-npy")
-    return Outputs(picture, bar, reading, status, slider, model, fov, space, compared, differ)
+    return Outputs(picture, second, bar, reading, status, slider, model, fov, space, compared, differ)
 
 
 def _wire_probes(shelf: ProbeShelf, header: Header, page: gr.Blocks, memory: Memory, inputs: Inputs, trained) -> list:
@@ -203,10 +208,8 @@ def _wire_photo(shelf: ProbeShelf, header: Header, tab: gr.Tab, memory: Memory, 
 
     @friendly
     def on_example(key, other, own, backbone, resolution, flip, guided, event: gr.SelectData):
-        path = example_photos()[event.index]
-        return *estimate(
-            shelf, decode_upload(path), None, None, key, other, own, backbone, resolution, flip, guided
-        ), path
+        chosen, path = (key, other, own, backbone, resolution, flip, guided), example_photos()[event.index]
+        return *estimate(shelf, decode_upload(path), None, None, *chosen), path
 
     @friendly
     def refresh(view: View | None, second: View | None, *chosen):
@@ -221,9 +224,7 @@ def _wire_photo(shelf: ProbeShelf, header: Header, tab: gr.Tab, memory: Memory, 
         events.append(trigger(refresh, [memory.view, memory.second, *settings], after, **run))
     for event in events:
         event.success(show, [memory.view, memory.second, *inputs.look()], outputs.drawn(), **QUIET)
-    cleared = inputs.photo.clear(
-        lambda: (None, None, EMPTY), None, [memory.view, memory.second, outputs.status], **QUIET
-    )
+    cleared = inputs.photo.clear(lambda: (None, None, EMPTY), None, after[:2] + after[-1:], **QUIET)
     cleared.success(show, [memory.view, memory.second, *inputs.look()], outputs.drawn(), **QUIET)
 
 
@@ -251,7 +252,7 @@ def estimate(shelf: ProbeShelf, photo: Photo, view: View | None, second: View | 
     near, far = draw.natural_range(first.depth)
     most = max(far * 1.5, 0.1)
     status = f"**{first.probe}** on **{backbone}**: {near:.2f} to {far:.2f} {'m' if first.unit == 'metres' else ''}"
-    return (first, compared, gr.update(maximum=most, value=near), gr.update(maximum=most, value=far), card, status)
+    return first, compared, gr.update(maximum=most, value=near), gr.update(maximum=most, value=far), card, status
 
 
 def _view(shelf: ProbeShelf, photo: Photo, before: View | None, key: str, own: Own, settings: tuple) -> tuple:

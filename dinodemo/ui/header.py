@@ -15,11 +15,13 @@ from .services import ENGINE_QUEUE, Services, backbone_choices
 class Header:
     """Hold the shared controls.
 
+    second: another backbone with which every tab draws its result again; empty for none.
     ready: changes when a backbone has been loaded or the resolution has changed.
     owner: the key that names this browser's indexes and runs.
     """
 
     backbone: gr.Dropdown
+    second: gr.Dropdown
     resolution: gr.Slider
     ready: gr.State
     owner: gr.Textbox
@@ -32,6 +34,10 @@ def build_header(services: Services, page: gr.Blocks) -> Header:
         backbone = gr.Dropdown(
             backbone_choices(), value=default, label="Backbone", allow_custom_value=True, elem_id="backbone",
             info="The network that makes the features; also a folder, a training run or a hub id.", scale=2,
+        )  # fmt: skip
+        second = gr.Dropdown(
+            [("Nothing", ""), *backbone_choices()], value="", label="Beside it", allow_custom_value=True,
+            elem_id="second-backbone", info="Draws every result again.", scale=2,
         )  # fmt: skip
         with gr.Column(scale=2):
             resolution = gr.Slider(
@@ -71,7 +77,7 @@ def build_header(services: Services, page: gr.Blocks) -> Header:
     page.load(greet, [backbone, resolution], [notice, cost], **{**ENGINE_QUEUE, "show_progress": "hidden"},
               api_visibility="private")  # fmt: skip
     remember(page, "header", [resolution])
-    return Header(backbone, resolution, ready, browser_key(page))
+    return Header(backbone, second, resolution, ready, browser_key(page))
 
 
 def notice_of(name: str) -> str:

@@ -14,6 +14,7 @@ from .errors import friendly
 from .header import Header
 from .memory import remember
 from .pca_view import KEPT_COMPONENTS, Look, View
+from .second import pca_beside
 from .services import ENGINE_QUEUE, Services, shrink, status_line
 
 MOST_PHOTOS = 8
@@ -50,8 +51,11 @@ def build_pca_tab(services: Services, header: Header, tab: gr.Tab, page: gr.Bloc
             stop = gr.Button("Stop", size="sm", variant="stop", visible=False, elem_id="pca-stop")
             controls = _controls()
         with gr.Column(scale=3, min_width=320):
-            pictures = gr.Gallery(label="Same colour, same meaning", columns=2, height="auto", object_fit="contain",
-                                  elem_id="pca-pictures", buttons=["fullscreen"], format="jpeg")  # fmt: skip
+            gallery = {"columns": 2, "height": "auto", "object_fit": "contain", "format": "jpeg"}
+            pictures = gr.Gallery(label="Same colour, same meaning", elem_id="pca-pictures", buttons=["fullscreen"],
+                                  **gallery)  # fmt: skip
+            second = gr.Gallery(elem_id="pca-second", visible=False, buttons=["fullscreen"], **gallery)
+            pca_beside(services, header, (pictures, second), view, controls)
             outputs = Outputs(pictures, gr.Markdown(elem_id="pca-explained"), gr.Markdown(EMPTY, elem_id="pca-status"))
             with gr.Row():
                 inputs = [view, basis, *controls]

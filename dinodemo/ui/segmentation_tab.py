@@ -13,6 +13,7 @@ from .head_tab import build_head_tab
 from .header import Header
 from .memory import remember
 from .painter import mask_painter, painter_value, read_mask_file
+from .second import second_image, segmentation_beside
 from .segmentation_search import DEFAULT_NAME, MOST_TARGETS, Found, gather, read_reference, search
 from .segmentation_view import VIEWS, Look, Reference
 from .services import ENGINE_QUEUE, Services, made_with_name
@@ -51,6 +52,7 @@ class ResultParts:
     find: gr.Button
     stop: gr.Button
     picture: gr.Image
+    second: gr.Image
     gallery: gr.Gallery
     status: gr.Markdown
     instances: gr.CheckboxGroup
@@ -82,6 +84,8 @@ def _build_find_tab(services: Services, header: Header, page: gr.Blocks) -> Refe
             reference = _reference_parts()
         with gr.Column(scale=1, min_width=320):
             result = _result_parts()
+            pictures = (result.picture, result.second)
+            segmentation_beside(services, header, pictures, result.found, reference.drawing(), result.look())
     remember(page, "segmentation", [result.opacity, result.view])
     _wire_reference(reference, result, example)
     _wire_search(services, header, reference, result)
@@ -111,8 +115,10 @@ def _result_parts() -> ResultParts:
         find = gr.Button("3. Find it", variant="primary", elem_id="seg-find")
         stop = gr.Button("Stop", variant="stop", elem_id="seg-stop", visible=False)
     status = gr.Markdown(EMPTY, elem_id="seg-status")
-    picture = gr.Image(label="Selected photo", format="jpeg", interactive=False, height=420, elem_id="seg-picture",
-                       buttons=["fullscreen"])  # fmt: skip
+    with gr.Row():
+        picture = gr.Image(label="Selected photo", format="jpeg", interactive=False, height=420, elem_id="seg-picture",
+                           buttons=["fullscreen"])  # fmt: skip
+        second = second_image("seg-second", 420)
     instances = gr.CheckboxGroup([], label="Parts found (untick what is wrong)", elem_id="seg-instances", visible=False)
     with gr.Row():
         threshold = gr.Slider(0.02, 0.98, value=DEFAULT_THRESHOLD, step=0.01, label="Threshold",
@@ -126,7 +132,7 @@ def _result_parts() -> ResultParts:
                          buttons=[], elem_id="seg-gallery", format="jpeg", object_fit="contain")  # fmt: skip
     look = [threshold, opacity, view, presence]
     download_button("Download all: masks, cut-outs, COCO (.zip)", _zip_file, [found, *look], "seg-zip", size="md")
-    return ResultParts(targets, find, stop, picture, gallery, status, instances, *look, found)
+    return ResultParts(targets, find, stop, picture, second, gallery, status, instances, *look, found)
 
 
 def _wire_reference(reference: ReferenceParts, result: ResultParts, example: gr.Button) -> None:

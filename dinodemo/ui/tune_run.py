@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import gradio as gr
 import pandas as pd
 
+from ..backbones import BACKBONES
 from ..images import Photo
 from ..jobs import RunInfo, Runs
 from ..render import overlay, pca_picture
@@ -157,7 +158,11 @@ def _result(services: Services, header: Header, runs: Runs, run: gr.Dropdown) ->
     def on_use(owner: str, chosen: str | None):
         info = runs.info(owner, chosen)
         path = str(result_folder(info))
-        return gr.update(choices=[(f"{info.name} · tuned", path), *backbone_choices()], value=path)
+        choices = [(f"{info.name} · tuned", path), *backbone_choices()]
+        start = draw.read_json(info.path / "config.json").get("backbone", "")
+        shown_beside = start if start in BACKBONES else ""
+        return (gr.update(choices=choices, value=path),
+                gr.update(choices=[("Nothing", ""), *choices], value=shown_beside))  # fmt: skip
 
     @friendly
     def on_photo(owner: str, chosen: str | None, given: Photo | None, resolution: float):
@@ -172,7 +177,7 @@ def _result(services: Services, header: Header, runs: Runs, run: gr.Dropdown) ->
         address = publish_folder(result_folder(runs.info(owner, chosen)), name, secret)
         return f"Published: [{name}]({address})", ""
 
-    use.click(on_use, [header.owner, run], header.backbone, **QUIET)
+    use.click(on_use, [header.owner, run], [header.backbone, header.second], **QUIET)
     photo.upload(on_photo, [header.owner, run, photo, header.resolution], compared, **ENGINE_QUEUE,
                  api_visibility="private")  # fmt: skip
     publish.click(on_publish, [header.owner, run, repository, token], [published, token], **QUIET)
