@@ -1,0 +1,130 @@
+"""What to leave out of a folder, each with its reason."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .copies import CHUNK, near_copies
+from .examine import QUALITY, Examination
+
+KINDS = ("unreadable", "tiny", "copy", "near copy", "blurred", "dark", "washed out", "plain", "outlier")
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Hold where a photo begins to be suggested; None switches a kind off.
+
+    tiny: pixels of the shorter side. cosine, overlap: of near copies (see `near_copies`). sharpness, dark, washed_out,
+    plain: figures of `Examination.quality` below which a photo is suggested. outlier: how many robust standard
+    deviations further than usual the 5 nearest photos are.
+    """
+
+    tiny: int | None = 64
+    cosine: float | None = 0.25
+    overlap: float = 0.91
+    blurred: float | None = 0.07
+    dark: float | None = 40.0
+    washed_out: float | None = 40.0
+    plain: float | None = 1.2
+    outlier: float | None = 4.0
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """Say that a photo might be left out, and why; `instead` is the copy that would stay."""
+
+    path: Path
+    kind: str  # of KINDS
+    reason: str
+    instead: Path | None = None
+
+
+def suggest(found: Examination, thresholds: Thresholds | None = None) -> list[Suggestion]:
+    """Return what might be left out, in the order of `KINDS`; at most one suggestion for a photo."""
+    limits = thresholds or Thresholds()
+    made = [Suggestion(path, "unreadable", reason) for path, reason in found.problems]
+    taken: set[Path] = set()
+    for part in (_tiny, _copies, _near_copies, _bad_quality, _outliers):
+        for suggestion in part(found, limits):
+            if suggestion.path not in taken:
+                taken.add(suggestion.path)
+                made.append(suggestion)
+    return made
+
+
+def kept(found: Examination, left_out: Collection[Path]) -> list[Path]:
+    """Return the readable photos that are not left out."""
+    gone = set(left_out)
+    return [path for path in found.paths if path not in gone]
+
+
+def _tiny(found: Examination, limits: Thresholds) -> list[Suggestion]:
+    if limits.tiny is None:
+        return []
+    sides = zip(found.paths, found.sizes.tolist(), strict=True)
+    return [Suggestion(path, "tiny", f"only {w} x {h} pixels") for path, (h, w) in sides if min(h, w) < limits.tiny]
+
+
+def _copies(found: Examination, limits: Thresholds) -> list[Suggestion]:
+    first: dict[str, Path] = {}
+    made = []
+    for path, digest in zip(found.paths, found.digests, strict=True):
+        if digest in first:
+            made.append(Suggestion(path, "copy", f"the same file as {first[digest].name}", first[digest]))
+        first.setdefault(digest, path)
+    return made
+
+
+def _near_copies(found: Examination, limits: Thresholds) -> list[Suggestion]:
+    if limits.cosine is None or not len(found):
+        return []
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    pairs = near_copies(found, limits.cosine, limits.overlap)
+    i, j = np.array([pair[:2] for pair in pairs], int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(i), bool), (i, j)), shape=(len(found), len(found)))
+    _, group = connected_components(graph, directed=False)
+    made = []
+    for number in np.flatnonzero(np.bincount(group) > 1):
+        members = np.flatnonzero(group == number)
+        best = max(members, key=lambda m: (found.sizes[m].prod(), found.quality[m, 0], -m))
+        made += [Suggestion(found.paths[m], "near copy", f"shows what {found.paths[best].name} shows",
+                            found.paths[best]) for m in members if m != best]  # fmt: skip
+    return made
+
+
+def _bad_quality(found: Examination, limits: Thresholds) -> list[Suggestion]:
+    told = {"blurred": "nothing in it is sharp", "dark": "nearly black",
+            "washed out": "hardly any contrast", "plain": "hardly anything in it"}  # fmt: skip
+    bounds = {"dark": ("dark", limits.dark), "washed out": ("contrast", limits.washed_out),
+              "plain": ("information", limits.plain), "blurred": ("sharpness", limits.blurred)}  # fmt: skip
+    made = []
+    for kind, (figure, bound) in bounds.items():
+        values = found.quality[:, QUALITY.index(figure)]
+        low = np.flatnonzero(values < bound) if bound is not None else []
+        made += [Suggestion(found.paths[i], kind, f"{told[kind]} ({figure} {values[i]:.3g}, usual "
+                            f"{np.median(values):.3g})") for i in low]  # fmt: skip
+    return made
+
+
+def _outliers(found: Examination, limits: Thresholds) -> list[Suggestion]:
+    if limits.outlier is None or len(found) < 10:  # among a handful nothing is unusual
+        return []
+    distance = 1 - _mean_cosine_to_nearest(found.vectors, 5)
+    centre = np.median(distance)
+    spread = 1.4826 * np.median(np.abs(distance - centre))  # the standard deviation, were they normally distributed
+    z = (distance - centre) / max(float(spread), 1e-6)
+    return [Suggestion(found.paths[i], "outlier", f"unlike all others: {z[i]:.1f} deviations further than usual")
+            for i in np.argsort(-z) if z[i] > limits.outlier]  # fmt: skip
+
+
+def _mean_cosine_to_nearest(vectors: np.ndarray, count: int) -> np.ndarray:
+    means = []
+    for start in range(0, len(vectors), CHUNK):
+        scores = vectors[start : start + CHUNK] @ vectors.T
+        scores[np.arange(len(scores)), np.arange(start, start + len(scores))] = -1
+        means.append(np.partition(scores, -count, axis=1)[:, -count:].mean(axis=1))
+    return np.concatenate(means)
