@@ -22,7 +22,7 @@ from .services import ENGINE_QUEUE, Services, backbone_choices
 
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 TICK = 2.0  # seconds between two looks at the run's files
-NO_RUN = "No run yet: choose photos and press Start in the first step."
+NO_RUN = "No run yet: choose photos and press Start in the first tab."
 EMPTY = pd.DataFrame({"step": pd.Series(dtype=int), "curve": pd.Series(dtype=str), "value": pd.Series(dtype=float)})
 
 

@@ -15,6 +15,7 @@ from .folder_picker import folder_picker, read_upload
 from .header import Header
 from .memory import WITH_KEY
 from .services import Services
+from .tune_check import build_check
 from .tune_run import build_run
 from .tune_store import PhotoStore
 
@@ -75,9 +76,11 @@ def build_tune_tab(services: Services, header: Header, page: gr.Blocks, runs: Ru
     with gr.Tabs() as steps:
         with gr.Tab("1. Photos and settings", id="tune-prepare"):
             parts = _parts(services)
-        with gr.Tab("2. Run and result", id="tune-run"):
+        with gr.Tab("2. Check the photos", id="tune-check"):
+            selected = build_check(services, header, store, parts.photos)
+        with gr.Tab("3. Run and result", id="tune-run"):
             started = build_run(services, header, runs, page)
-    _wire(services, header, page, runs, store, parts, (steps, started))
+    _wire(services, header, page, runs, store, parts, (steps, started, selected))
 
 
 def _parts(services: Services) -> Parts:
@@ -111,7 +114,7 @@ def _parts(services: Services) -> Parts:
 
 def _wire(services: Services, header: Header, page: gr.Blocks, runs: Runs, store: PhotoStore, parts: Parts,
           after: tuple) -> None:  # fmt: skip
-    tabs, shown_run = after
+    tabs, shown_run, selected = after
     chosen = [header.owner, parts.photos, parts.preset, parts.steps, parts.switches, header.backbone]
     settings = [parts.table, parts.shown, parts.command]
 
@@ -154,12 +157,17 @@ def _wire(services: Services, header: Header, page: gr.Blocks, runs: Runs, store
         runs.tick()
         return gr.update(selected="tune-run")
 
+    @friendly
+    def on_selected(owner: str, token: str | None):
+        return _shown(store, owner, token)
+
     photos = [parts.photos, parts.about, parts.thumbs]
     changes = [
         page.load(on_load, [header.owner, parts.photos], photos, js=WITH_KEY, **QUIET),
         parts.picker.submit(on_upload, [header.owner, parts.photos, parts.picker], photos, **QUIET),
         parts.forget.click(on_forget, [header.owner, parts.photos], photos, **QUIET),
     ]
+    changes.append(selected(on_selected, [header.owner, parts.photos], [parts.about, parts.thumbs], **QUIET))
     for event in changes:
         event.success(on_settings, chosen, settings, **QUIET)
     for control in (parts.preset, parts.steps, parts.switches, header.backbone):

@@ -43,7 +43,7 @@ def test_a_run_survives_a_reload_is_stopped_resumed_finished_and_used(page, fold
     page.click("#tune-start")
     wait_for_state(page, "of 20")
     page.reload()
-    open_tab(page, "2. Run and result")
+    open_tab(page, "3. Run and result")
     wait_for_state(page, "of 20")
     page.wait_for_function("() => /step [1-9]/.test(document.querySelector('#run-status').innerText)", timeout=120_000)
     page.click("#run-cancel")
@@ -69,7 +69,7 @@ def test_a_run_survives_a_reload_is_stopped_resumed_finished_and_used(page, fold
 
 def test_another_browser_sees_no_runs_and_bad_requests_are_told(open_page, folder):
     page = open_page()
-    open_tab(page, "2. Run and result")
+    open_tab(page, "3. Run and result")
     assert "No run yet" in page.inner_text("#run-status")
     open_tab(page)
     page.click("#tune-start")
