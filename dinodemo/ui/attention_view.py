@@ -9,8 +9,7 @@ from ..features import Features
 from ..images import Photo, scale_to
 from ..render import colourise, enlarge, mark_patch, normalise, overlay, png_bytes
 from ..tasks.attention import attention_sinks, combine_heads, cosine_to_patch, keep_mass, prefix_mass
-from .components import stem
-from .services import DISPLAY_SIDE, made_with
+from .services import DISPLAY_SIDE, made_with, stem
 
 HEAD_SIDE = 320  # pixels of the pictures in the grid of heads
 SINKS_ADVICE = (

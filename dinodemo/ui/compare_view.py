@@ -14,8 +14,7 @@ from ..images import Photo, fit_within
 from ..render import distinct_colours, overlay, png_bytes
 from ..tasks.attention import patch_at
 from ..tasks.matching import Matches, consistent, heat_map, match, similarity, spread
-from .components import stem
-from .services import DISPLAY_SIDE, made_with
+from .services import DISPLAY_SIDE, made_with, stem
 
 EVERY = "All mutual pairs"
 MODELS = {EVERY: None, "One plane, or one view point": "homography", "Moved, turned or stretched": "affine"}

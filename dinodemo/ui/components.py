@@ -99,12 +99,6 @@ def write_download(name: str, content: bytes) -> str:
     return str(path)
 
 
-def stem(name: str) -> str:
-    """Make a file name's stem safe to use in a download's name."""
-    kept = "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(name).stem)
-    return kept[:60] or "picture"
-
-
 def problem_list(problems: list[tuple[str, str]], most: int = 30) -> str:
     """List files that were left out, and why."""
     if not problems:

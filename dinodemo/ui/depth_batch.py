@@ -9,12 +9,12 @@ import gradio as gr
 from ..images import load_photo
 from ..render import png_bytes
 from . import depth_view as draw
-from .components import stem, write_download
+from .components import write_download
 from .depth_probes import ProbeShelf
 from .depth_view import Look, View
 from .errors import as_message, friendly
 from .header import Header
-from .services import ENGINE_QUEUE, made_with_name, shrink
+from .services import ENGINE_QUEUE, made_with_name, shrink, stem
 
 MOST_PHOTOS = 50
 THUMB_SIDE = 360

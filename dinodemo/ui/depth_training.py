@@ -14,12 +14,12 @@ from ..images import fit_within, load_photo
 from ..render import colourise
 from . import depth_view as draw
 from .background import Work
-from .components import download_button, problem_list, stem
+from .components import download_button, problem_list
 from .depth_probes import Own
 from .depth_view import Look
 from .errors import friendly
 from .header import Header
-from .services import ENGINE_QUEUE, Services
+from .services import ENGINE_QUEUE, Services, stem
 
 if TYPE_CHECKING:  # they need torch, which is loaded only once the page is served
     from ..tasks.depth import DepthProbe, RGBDPair

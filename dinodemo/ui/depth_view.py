@@ -9,8 +9,7 @@ from PIL import Image
 
 from ..images import Photo, fit_within
 from ..render import colourise, png_bytes
-from .components import stem
-from .services import DISPLAY_SIDE
+from .services import DISPLAY_SIDE, stem
 
 LEAST_SPAN = 1e-3  # between near and far
 MAX_MILLIMETRES = 65535

@@ -11,11 +11,11 @@ import numpy as np
 from ..images import Photo, fit_within
 from ..render import blend, distinct_colours, png_bytes
 from .background import Work
-from .components import download_button, photo_input, problem_list, stem
+from .components import download_button, photo_input, problem_list
 from .errors import friendly
 from .header import Header
 from .segmentation_view import Reference
-from .services import DISPLAY_SIDE, ENGINE_QUEUE, Services, made_with_name
+from .services import DISPLAY_SIDE, ENGINE_QUEUE, Services, made_with_name, stem
 
 if TYPE_CHECKING:  # the head needs torch, which is loaded only once the page is served
     from ..tasks.segmentation_head import SegmentationHead, SegmentationResult

@@ -15,7 +15,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from ..images import Photo, fit_within, load_image
+from ..images import Photo, fit_within
 
 PAINT_SIDE = 1024  # pixels of the longer side while painting
 MAX_MASK_BYTES = 8_000_000
@@ -87,36 +87,6 @@ def read_drawing(value: dict | None, photo: Photo) -> Drawing:
         what = 'only "not this" is painted' if drawing.not_this.any() else "the mask is empty"
         raise ValueError(f"{what}; paint the thing to find")
     return drawing
-
-
-def read_mask_file(path: str | Path, photo: Photo) -> np.ndarray:
-    """Read an uploaded mask as (H, W) bool: bright, coloured or opaque is the thing; black or transparent is not.
-
-    Raises ValueError if it does not have the photo's shape (a uniformly scaled one is accepted) or marks nothing.
-    """
-    load_image(path)  # the same checks and messages as for photos
-    with Image.open(path) as image:
-        marked = _marked(image)
-    (h, w), (height, width) = marked.shape, photo.size
-    if abs(h * width - w * height) > max(h, w, height, width):
-        raise ValueError(
-            f"mask is {w}x{h} but the photo is {width}x{height}; draw it on this photo or export it in its shape"
-        )
-    if not marked.any():
-        raise ValueError(f"{Path(path).name} marks nothing; the thing has to be white or opaque in it")
-    mask = Image.fromarray(marked.astype(np.uint8))
-    return np.asarray(mask.resize((width, height), Image.Resampling.NEAREST)) > 0
-
-
-def _marked(image: Image.Image) -> np.ndarray:
-    if image.mode == "P":  # annotation tools write class indices
-        return np.asarray(image) > 0
-    if image.has_transparency_data:
-        alpha = np.asarray(image.convert("RGBA"))[..., 3]
-        if alpha.min() < 255:
-            return alpha > 127
-    grey = np.asarray(image.convert("L"))
-    return grey > (127 if grey.max() > 127 else 0)
 
 
 def _data_url(image: Image.Image, kind: str) -> str:

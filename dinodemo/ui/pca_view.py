@@ -11,8 +11,7 @@ from ..features import Features
 from ..images import Photo, fit_within
 from ..render import pca_picture, png_bytes
 from ..tasks.pca import PatchPCA
-from .components import stem
-from .services import made_with
+from .services import made_with, stem
 
 KEPT_COMPONENTS = 8
 SHOWN_SIDE = 768  # pixels of a picture on the page

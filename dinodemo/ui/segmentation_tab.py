@@ -6,13 +6,14 @@ import gradio as gr
 
 from ..images import Photo, load_photo
 from ..tasks.segmentation import DEFAULT_THRESHOLD, MIN_PRESENCE
+from ..tasks.segmentation.masks import read_mask_file
 from . import segmentation_view as draw
 from .components import ASSETS, download_button, photo_input
 from .errors import friendly
 from .head_tab import build_head_tab
 from .header import Header
 from .memory import remember
-from .painter import mask_painter, painter_value, read_mask_file
+from .painter import mask_painter, painter_value
 from .second import second_image, segmentation_beside
 from .segmentation_search import DEFAULT_NAME, MOST_TARGETS, Found, gather, read_reference, search
 from .segmentation_view import VIEWS, Look, Reference

@@ -12,8 +12,7 @@ import numpy as np
 from ..images import Photo, load_image, scale_to
 from ..render import blend, colourise, png_bytes
 from ..tasks.segmentation import MIN_PRESENCE, Instances, Segmentation, find_instances
-from .components import stem
-from .services import DISPLAY_SIDE
+from .services import DISPLAY_SIDE, stem
 
 FILL, OUTLINE = (255, 60, 60), (255, 255, 255)
 REFERENCE_FILLS = {"this": (255, 60, 60), "not_this": (60, 110, 255)}

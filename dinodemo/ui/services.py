@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..backbones import BACKBONES, find_local
 from ..features import Features
@@ -61,6 +62,12 @@ def made_with_name(backbone: str) -> str:
     """Tell the same from a backbone's name."""
     row = BACKBONES.get(backbone)
     return f"Made by dinodemo with {backbone}. {row.notice if row else ''}".strip()
+
+
+def stem(name: str) -> str:
+    """Make a file name's stem safe to use in a download's name."""
+    kept = "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(name).stem)
+    return kept[:60] or "picture"
 
 
 def shrink(photo: Photo) -> Photo:

@@ -14,12 +14,12 @@ from ..render import png_bytes
 from ..tasks.segmentation import propagate
 from ..video import MAX_FPS, MAX_SECONDS, VideoClip, read_frames, write_video
 from .background import Stopped, Work
-from .components import download_button, stem, write_download
+from .components import download_button, write_download
 from .errors import friendly
 from .header import Header
 from .segmentation_search import fit, gather
 from .segmentation_view import paint_mask
-from .services import ENGINE_QUEUE, Services
+from .services import ENGINE_QUEUE, Services, stem
 
 if TYPE_CHECKING:
     from ..tasks.segmentation import ReferenceSegmenter

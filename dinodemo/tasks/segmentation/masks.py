@@ -1,8 +1,11 @@
 """Masks in: checks with sentences that say what to do."""
 
-import numpy as np
+from pathlib import Path
 
-from ...images import Photo
+import numpy as np
+from PIL import Image
+
+from ...images import Photo, load_image
 
 
 def as_mask(mask: np.ndarray, photo: Photo) -> np.ndarray:
@@ -24,6 +27,36 @@ def as_mask(mask: np.ndarray, photo: Photo) -> np.ndarray:
     if array.dtype == bool:
         return array
     return array > (127 if array.size and array.max() > 1 else 0.5)
+
+
+def read_mask_file(path: str | Path, photo: Photo) -> np.ndarray:
+    """Read an uploaded mask as (H, W) bool: bright, coloured or opaque is the thing; black or transparent is not.
+
+    Raises ValueError if it does not have the photo's shape (a uniformly scaled one is accepted) or marks nothing.
+    """
+    load_image(path)  # the same checks and messages as for photos
+    with Image.open(path) as image:
+        marked = _marked(image)
+    (h, w), (height, width) = marked.shape, photo.size
+    if abs(h * width - w * height) > max(h, w, height, width):
+        raise ValueError(
+            f"mask is {w}x{h} but the photo is {width}x{height}; draw it on this photo or export it in its shape"
+        )
+    if not marked.any():
+        raise ValueError(f"{Path(path).name} marks nothing; the thing has to be white or opaque in it")
+    mask = Image.fromarray(marked.astype(np.uint8))
+    return np.asarray(mask.resize((width, height), Image.Resampling.NEAREST)) > 0
+
+
+def _marked(image: Image.Image) -> np.ndarray:
+    if image.mode == "P":  # annotation tools write class indices
+        return np.asarray(image) > 0
+    if image.has_transparency_data:
+        alpha = np.asarray(image.convert("RGBA"))[..., 3]
+        if alpha.min() < 255:
+            return alpha > 127
+    grey = np.asarray(image.convert("L"))
+    return grey > (127 if grey.max() > 127 else 0)
 
 
 def check_reference(mask: np.ndarray, photo: Photo) -> None:
