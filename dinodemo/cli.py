@@ -1,11 +1,11 @@
-"""The `dinodemo` command: serve the app, look after weights, index and search photos, train and measure backbones."""
+"""The `dinodemo` command: serve the app, look after weights, do with folders what the tabs do, train backbones."""
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
 
-from . import cli_retrieval, cli_training, settings
+from . import cli_embed, cli_pictures, cli_retrieval, cli_tasks, cli_training, settings
 from .backbones import BACKBONES, DEFAULT, default_backbone, fetch, find_local, resolve
 
 
@@ -19,6 +19,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # who reads, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would flush into it once more
         return 1
+    except KeyboardInterrupt:
+        print("dinodemo: stopped; what was done stays", file=sys.stderr)
+        return 130
     except (ValueError, RuntimeError) as error:
         print(f"dinodemo: {error}", file=sys.stderr)
         return 1
@@ -30,7 +33,8 @@ def _parser() -> argparse.ArgumentParser:
     app = commands.add_parser("app", help="serve the web app")
     settings.add_arguments(app)
     app.set_defaults(run=_app)
-    cli_retrieval.add_commands(commands)
+    for part in (cli_pictures, cli_tasks, cli_embed, cli_retrieval):
+        part.add_commands(commands)
     cli_training.add_commands(commands)
     weights = commands.add_parser("weights", help="list, fetch or verify backbones").add_subparsers(
         required=True, metavar="ACTION"

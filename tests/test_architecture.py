@@ -12,7 +12,8 @@ FILES = sorted((ROOT / "dinodemo").rglob("*.py"))
 FOUNDATION = {"backbones", "features", "images", "tokens", "video", "weights"}  # weights.py builds backbones
 MACHINERY = {"cache", "devices", "scheduler", "vit"}  # what the engine is made of
 MIDDLE = {"tasks", "render", "jobs", "run_settings", "engine", "pool", "curation"}
-TOP = {"ui", "cli", "cli_retrieval", "cli_training", "settings"}
+COMMANDS = {path.stem for path in (ROOT / "dinodemo").glob("cli*.py")}
+TOP = {"ui", "settings"} | COMMANDS
 
 # part of the package -> the parts it may import; a part that is not named here may import anything but what is above it
 MAY_IMPORT = {
@@ -33,7 +34,7 @@ MAY_IMPORT = {
     **dict.fromkeys(MACHINERY, FOUNDATION | MACHINERY),
     "settings": FOUNDATION,
     "ui": FOUNDATION | MACHINERY | MIDDLE | {"settings"},
-    **dict.fromkeys(("cli", "cli_retrieval", "cli_training"), FOUNDATION | MACHINERY | MIDDLE | TOP | {"train"}),
+    **dict.fromkeys(COMMANDS, FOUNDATION | MACHINERY | MIDDLE | TOP | {"train"}),
 }
 
 
@@ -151,3 +152,11 @@ def test_the_engine_is_offered_by_the_package_all_the_same():
     assert dinodemo.Engine is Engine
     with pytest.raises(AttributeError, match="no attribute 'Motor'"):
         dinodemo.Motor  # noqa: B018
+
+
+def test_commands_and_what_tabs_draw_need_no_gradio():
+    views = [path.stem for path in (ROOT / "dinodemo" / "ui").glob("*_view.py")]
+    modules = ", ".join([f"dinodemo.{name}" for name in COMMANDS] + [f"dinodemo.ui.{name}" for name in views])
+    check = f"import sys, {modules}; print('gradio' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -73,7 +73,7 @@ def draw_result(shown: Shown, side: int = DISPLAY_SIDE) -> np.ndarray:
     look, rgb = shown.look, scale_to(shown.result.photo.rgb, side)
     if look.view == "Heat map":
         return _heat(rgb, shown.result.segmentation.score, look.opacity)
-    mask = _resize_mask(shown.mask, rgb.shape[:2])
+    mask = resize_mask(shown.mask, rgb.shape[:2])
     if look.view == "Cut-out":
         return blend(_checkerboard(rgb.shape[:2]), rgb, mask.astype(np.float32))
     return _number(paint_mask(rgb, mask, look.opacity if look.view == "Overlay" else 0.0), shown)
@@ -100,7 +100,7 @@ def draw_reference(reference: Reference) -> np.ndarray:
     """Draw a reference small, with what is meant in red and what is not in blue."""
     rgb = scale_to(reference.photo.rgb, THUMB_SIDE)
     for name, colour in REFERENCE_FILLS.items():
-        mask = _resize_mask(getattr(reference, name), rgb.shape[:2])
+        mask = resize_mask(getattr(reference, name), rgb.shape[:2])
         rgb = blend(rgb, np.full_like(rgb, colour), 0.55 * mask.astype(np.float32))
     return rgb
 
@@ -116,7 +116,7 @@ def zip_file(results: list[Result], look: Look, made_with: str) -> tuple[str, by
     with zipfile.ZipFile(buffer, "w") as archive:
         for i, result in enumerate(results, start=1):
             name = f"{i:02d}-{stem(result.photo.name)}"
-            mask = _resize_mask(look_at(result, look).mask, result.original_size)
+            mask = resize_mask(look_at(result, look).mask, result.original_size)
             for kind, picture in _pictures(result, mask, look).items():
                 archive.writestr(f"{name}-{kind}.png", png_bytes(picture, made_with))
             images.append({"id": i, "file_name": result.photo.name, "height": mask.shape[0], "width": mask.shape[1]})
@@ -157,7 +157,7 @@ def _pictures(result: Result, mask: np.ndarray, look: Look) -> dict[str, np.ndar
     }
 
 
-def _resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resample a mask (h, w) bool to `size` (H, W) with a smooth edge."""
     if mask.shape == tuple(size):
         return mask
