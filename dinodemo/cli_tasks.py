@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 from .cli_files import Made, add_command, add_photos, number, open_batch, open_engine
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from .engine import Engine
     from .images import Photo
     from .tasks.depth import DepthProbe
@@ -80,8 +78,7 @@ def _segment(args: argparse.Namespace) -> int:
         def make(photo: "Photo") -> Made:
             small = shrink(photo)
             result = draw.Result(small, "", photo.size, segmenter.predict(small))
-            mask = draw.resize_mask(draw.look_at(result, look).mask, photo.size)
-            facts = _facts(mask, result.segmentation.presence)
+            mask, facts = draw.full_mask(result, look)
             words = made_with_name(engine.backbone.name)
             files = {MASK: png_bytes(mask.astype("uint8") * 255, words), TOLD: json.dumps(facts).encode()}
             if args.overlay:
@@ -115,15 +112,6 @@ def _fit(engine: "Engine", resolution: int, references: list, negatives: list) -
     from .tasks.segmentation import ReferenceSegmenter
 
     return ReferenceSegmenter(engine, resolution).fit(references, negatives=negatives)
-
-
-def _facts(mask: "np.ndarray", presence: float) -> dict:
-    """Tell presence, and area and pieces in pixels of the photo: boxes are x0, y0, x1, y1."""
-    from .tasks.segmentation import find_instances
-
-    pieces = [{"area": piece.area, "box": list(piece.box)} for piece in find_instances(mask)]
-    return {"presence": round(float(presence), 4), "area": int(mask.sum()), "share": round(float(mask.mean()), 5),
-            "size": list(mask.shape), "pieces": pieces}  # fmt: skip
 
 
 def _depth(args: argparse.Namespace) -> int:

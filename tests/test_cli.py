@@ -36,3 +36,5 @@ def test_environment_sets_defaults_and_options_win(monkeypatch):
         monkeypatch.setenv(name, value)
     assert settings.parse([]) == settings.Settings("0.0.0.0", 7999, False, "dino-vits8", "cpu")
     assert settings.parse(["--port", "1234", "--share"]).port == 1234
+    monkeypatch.setenv("MCP", "true")
+    assert settings.parse([]).mcp and not settings.parse([]).share

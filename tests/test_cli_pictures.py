@@ -72,7 +72,7 @@ def test_the_examples_in_help_run(command, tiny, capsys):
 
 
 def test_the_examples_of_depth_run(here, capsys, offline_engine, monkeypatch):
-    monkeypatch.setattr(backbones, "default_backbone", lambda: offline_engine.backbone.name)
+    monkeypatch.setattr("dinodemo.engine.Engine", lambda *_, **__: offline_engine)  # not loaded again
     for line in examples("depth", capsys):
         assert run(*shlex.split(line)[1:]) == 0, line
 
@@ -202,9 +202,10 @@ def test_match_lists_pairs_in_pixels(tiny, capsys):
     assert ask(capsys, "match", "cup.jpg", "cup.jpg", "--out", "m", *SMALL)["files"] == []
 
 
-def test_segment_finds_the_thing(here, offline_engine, capsys):
+def test_segment_finds_the_thing(here, offline_engine, capsys, monkeypatch):
+    monkeypatch.setattr("dinodemo.engine.Engine", lambda *_, **__: offline_engine)
     given = ["--reference", ASSETS / "coffee_cup.jpg", "--mask", ASSETS / "segmentation/cup_mask.png", "--overlay"]
-    setting = ["--backbone", offline_engine.backbone.name, "--resolution", 224, "--device", "cpu", "--out", "masks"]
+    setting = ["--resolution", 224, "--out", "masks"]
     target = ASSETS / "segmentation/cup_by_the_stream.jpg"
     told = ask(capsys, "segment", target, ASSETS / "mountain_path.jpg", *given, *setting)
     truth = np.asarray(Image.open(target.with_name("cup_by_the_stream_mask.png")).convert("L")) > 127

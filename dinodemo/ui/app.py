@@ -1,5 +1,6 @@
 """Table of contents of the web app: header, tabs, and how it is launched."""
 
+import importlib.util
 import threading
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import gradio as gr
 from ..jobs import Runs
 from ..pool import EnginePool
 from ..settings import Settings
+from .api import build_api
 from .attention_tab import build_attention_tab
 from .compare_tab import build_compare_tab
 from .depth_tab import build_depth_tab
@@ -55,11 +57,17 @@ def build_app(services: Services, runs: Runs) -> gr.Blocks:
                 build_compare_tab(services, header, tab, demo)
             with gr.Tab("Fine-tune", id="tune"):
                 build_tune_tab(services, header, demo, runs)
+        build_api(services)
     return demo
 
 
 def launch(settings: Settings, block: bool = True) -> gr.Blocks:
-    """Build and serve the app; the backbone loads in the background once the page can be opened."""
+    """Build and serve the app; the backbone loads in the background once the page can be opened.
+
+    Raises RuntimeError when the settings ask for tools for agents and the package for them is not installed.
+    """
+    if settings.mcp and importlib.util.find_spec("mcp") is None:
+        raise RuntimeError("--mcp needs more packages; install them with: pip install 'dinodemo[mcp]'")
     services = Services(settings, EnginePool(settings.device))
     runs = make_runs(services)
     demo = build_app(services, runs)
@@ -68,7 +76,7 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
     demo.launch(
         server_name=settings.host, server_port=settings.port, share=settings.share, prevent_thread_lock=True,
         max_file_size=MAX_UPLOAD, show_error=False, run_history=False, ssr_mode=False, css=CSS, js=KEYBOARD_RELEASE,
-        theme=gr.themes.Default(primary_hue="indigo", **FONTS),
+        mcp_server=settings.mcp, theme=gr.themes.Default(primary_hue="indigo", **FONTS),
     )  # fmt: skip
     threading.Thread(target=_warm_up, args=(services,), name="warm-up", daemon=True).start()
     if block:

@@ -98,7 +98,7 @@ def note(view: View, look: Look) -> str:
 def picture_file(view: View, look: Look) -> tuple[str, bytes]:
     """Return the overlay as shown, at the photo's size, as a named PNG."""
     layer = look.layer_index(view.features) + 1
-    name = f"{stem(view.photo.name)}-attention-layer{layer}-{look.head}-{view.features.backbone}.png"
+    name = f"{stem(view.photo.name)}-attention-layer{layer}-{look.head}-{stem(view.features.backbone)}.png"
     picture = draw_overlay(view, look, max(view.photo.size))
     return name, png_bytes(picture, made_with(view.features))
 
@@ -113,7 +113,7 @@ def raw_file(view: View) -> tuple[str, bytes]:
         image_size=f.image_size,
         input_size=f.input_size, **extra,
     )  # fmt: skip
-    return f"{stem(view.photo.name)}-attention-{f.backbone}.npz", buffer.getvalue()
+    return f"{stem(view.photo.name)}-attention-{stem(f.backbone)}.npz", buffer.getvalue()
 
 
 def _lay(view: View, values: np.ndarray, look: Look, side: int) -> np.ndarray:

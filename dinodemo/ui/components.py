@@ -88,15 +88,20 @@ def download_button(
 
 
 def write_download(name: str, content: bytes) -> str:
-    """Write a file for download into a fresh folder with an unguessable name; older ones are removed."""
+    """Write a file for download into a folder of its own."""
+    path = passing_folder() / name
+    path.write_bytes(content)
+    return str(path)
+
+
+def passing_folder() -> Path:
+    """Make a fresh folder with an unguessable name that lives for an hour; older ones are removed."""
     root = Path(tempfile.gettempdir()) / "dinodemo-downloads"
     root.mkdir(mode=0o700, exist_ok=True)
     for old in root.iterdir():
         if time.time() - old.stat().st_mtime > DOWNLOAD_AGE:
             shutil.rmtree(old, ignore_errors=True)
-    path = Path(tempfile.mkdtemp(dir=root)) / name
-    path.write_bytes(content)
-    return str(path)
+    return Path(tempfile.mkdtemp(dir=root))
 
 
 def problem_list(problems: list[tuple[str, str]], most: int = 30) -> str:

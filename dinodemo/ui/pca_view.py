@@ -84,7 +84,7 @@ def explain(view: View, look: Look, pca: PatchPCA, loaded: bool) -> str:
 def pictures_file(view: View, look: Look, pca: PatchPCA) -> tuple[str, bytes]:
     """Return the pictures as shown, at the photos' size: one PNG, or a zip of several."""
     drawn = draw(view, look, pca, max(max(photo.size) for photo in view.photos))
-    backbone = view.features[0].backbone
+    backbone = stem(view.features[0].backbone)  # a folder or a hub id holds slashes
     names = [f"{i}-{stem(p.name)}-pca-{backbone}.png" for i, p in enumerate(view.photos, start=1)]
     contents = [png_bytes(picture, made_with(view.features[0])) for picture, _ in drawn]
     if len(contents) == 1:
@@ -107,11 +107,11 @@ def raw_file(view: View, look: Look, pca: PatchPCA) -> tuple[str, bytes]:
                    f"patches_{i}": f.patches}  # fmt: skip
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    return f"pca-{view.features[0].backbone}.npz", buffer.getvalue()
+    return f"pca-{stem(view.features[0].backbone)}.npz", buffer.getvalue()
 
 
 def basis_file(pca: PatchPCA, folder: Path) -> tuple[str, bytes]:
     """Return the fitted basis as a named .npz that `PatchPCA.load` reads; `folder` is for the file in between."""
     path = folder / "basis.npz"
     pca.save(path)
-    return f"pca-basis-{pca.backbone_.replace('/', '_')}.npz", path.read_bytes()
+    return f"pca-basis-{stem(pca.backbone_)}.npz", path.read_bytes()

@@ -73,7 +73,7 @@ def draw_result(shown: Shown, side: int = DISPLAY_SIDE) -> np.ndarray:
     look, rgb = shown.look, scale_to(shown.result.photo.rgb, side)
     if look.view == "Heat map":
         return _heat(rgb, shown.result.segmentation.score, look.opacity)
-    mask = resize_mask(shown.mask, rgb.shape[:2])
+    mask = _resize_mask(shown.mask, rgb.shape[:2])
     if look.view == "Cut-out":
         return blend(_checkerboard(rgb.shape[:2]), rgb, mask.astype(np.float32))
     return _number(paint_mask(rgb, mask, look.opacity if look.view == "Overlay" else 0.0), shown)
@@ -82,6 +82,14 @@ def draw_result(shown: Shown, side: int = DISPLAY_SIDE) -> np.ndarray:
 def paint_mask(rgb: np.ndarray, mask: np.ndarray, opacity: float) -> np.ndarray:
     """Lay a mask (H, W) bool over a picture of its size, with an outline: (H, W, 3) uint8."""
     return _outline(blend(rgb, np.full_like(rgb, FILL), opacity * mask.astype(np.float32)), mask)
+
+
+def full_mask(result: Result, look: Look) -> tuple[np.ndarray, dict]:
+    """Return a target's mask (H, W) bool at the original size, and its presence, area and pieces in those pixels."""
+    mask = _resize_mask(look_at(result, look).mask, result.original_size)
+    pieces = [{"area": piece.area, "box": list(piece.box)} for piece in find_instances(mask)]
+    return mask, {"presence": round(float(result.segmentation.presence), 4), "area": int(mask.sum()),
+                  "share": round(float(mask.mean()), 5), "size": list(mask.shape), "pieces": pieces}  # fmt: skip
 
 
 def draw_thumbs(results: list[Result], look: Look) -> list[tuple[np.ndarray, str]]:
@@ -100,7 +108,7 @@ def draw_reference(reference: Reference) -> np.ndarray:
     """Draw a reference small, with what is meant in red and what is not in blue."""
     rgb = scale_to(reference.photo.rgb, THUMB_SIDE)
     for name, colour in REFERENCE_FILLS.items():
-        mask = resize_mask(getattr(reference, name), rgb.shape[:2])
+        mask = _resize_mask(getattr(reference, name), rgb.shape[:2])
         rgb = blend(rgb, np.full_like(rgb, colour), 0.55 * mask.astype(np.float32))
     return rgb
 
@@ -116,7 +124,7 @@ def zip_file(results: list[Result], look: Look, made_with: str) -> tuple[str, by
     with zipfile.ZipFile(buffer, "w") as archive:
         for i, result in enumerate(results, start=1):
             name = f"{i:02d}-{stem(result.photo.name)}"
-            mask = resize_mask(look_at(result, look).mask, result.original_size)
+            mask = _resize_mask(look_at(result, look).mask, result.original_size)
             for kind, picture in _pictures(result, mask, look).items():
                 archive.writestr(f"{name}-{kind}.png", png_bytes(picture, made_with))
             images.append({"id": i, "file_name": result.photo.name, "height": mask.shape[0], "width": mask.shape[1]})
@@ -157,7 +165,7 @@ def _pictures(result: Result, mask: np.ndarray, look: Look) -> dict[str, np.ndar
     }
 
 
-def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resample a mask (h, w) bool to `size` (H, W) with a smooth edge."""
     if mask.shape == tuple(size):
         return mask
