@@ -2,7 +2,8 @@
 
 from .features import Features
 
-__all__ = ["Engine", "Features"]
+__all__ = ["Engine", "Features", "__version__"]
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str):

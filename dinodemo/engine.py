@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from . import devices
+from . import devices, journal
 from .backbones import Backbone, resolve
 from .cache import SharedCache
 from .features import Features
@@ -178,6 +178,7 @@ class Engine:
             return self._scheduler.ask(Request(rgb, (layers, row_tokens)), self._check_fits(rgb.shape[:2]))
 
         raw, cached = self._cache.get(key, compute)
+        journal.note(self.backbone.name, computed=not cached, cached=cached)
         return rgb, raw, cached
 
     def _prepare(self, image: ImageSource | Photo, resolution: int, crop: str | None):
@@ -197,6 +198,7 @@ class Engine:
                 for start in range(0, len(members), step):
                     part = members[start : start + step]
                     raws = self._scheduler.run_batch(np.stack([ready[i][1] for i in part]), options)
+                    journal.note(self.backbone.name, computed=len(part))
                     for i, raw in zip(part, raws, strict=True):
                         results[i] = self._to_features(ready[i][0], shape[:2], raw)
             except RuntimeError as error:

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "dinodemo").rglob("*.py"))
 FOUNDATION = {"backbones", "features", "images", "tokens", "video", "weights"}  # weights.py builds backbones
-MACHINERY = {"cache", "devices", "scheduler", "vit"}  # what the engine is made of
+MACHINERY = {"cache", "devices", "journal", "scheduler", "vit"}  # what the engine is made of
 MIDDLE = {"tasks", "render", "jobs", "run_settings", "engine", "pool", "curation"}
 COMMANDS = {path.stem for path in (ROOT / "dinodemo").glob("cli*.py")}
 TOP = {"ui", "settings"} | COMMANDS
@@ -72,7 +72,7 @@ def imports(path: Path) -> set[str]:
 def part_of(name: str) -> str | None:
     """Return the part of the package that a dotted name lies in, None for other packages."""
     parts = name.split(".")
-    if parts[0] != "dinodemo" or len(parts) == 1:
+    if parts[0] != "dinodemo" or len(parts) == 1 or parts[1] == "__version__":
         return None
     return {"Engine": "engine", "Features": "features"}.get(parts[1], parts[1])
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import gradio as gr
 
 from ..jobs import Runs
+from ..journal import log_to_stderr
 from ..pool import EnginePool
 from ..settings import Settings
 from .api import build_api
@@ -14,6 +15,7 @@ from .attention_tab import build_attention_tab
 from .compare_tab import build_compare_tab
 from .depth_tab import build_depth_tab
 from .header import build_header
+from .health import health_routes
 from .pca_tab import build_pca_tab
 from .retrieval_tab import build_retrieval_tab
 from .segmentation_tab import build_segmentation_tab
@@ -66,6 +68,7 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
 
     Raises RuntimeError when the settings ask for tools for agents and the package for them is not installed.
     """
+    log_to_stderr()
     if settings.mcp and importlib.util.find_spec("mcp") is None:
         raise RuntimeError("--mcp needs more packages; install them with: pip install 'dinodemo[mcp]'")
     services = Services(settings, EnginePool(settings.device))
@@ -76,7 +79,8 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
     demo.launch(
         server_name=settings.host, server_port=settings.port, share=settings.share, prevent_thread_lock=True,
         max_file_size=MAX_UPLOAD, show_error=False, run_history=False, ssr_mode=False, css=CSS, js=KEYBOARD_RELEASE,
-        mcp_server=settings.mcp, theme=gr.themes.Default(primary_hue="indigo", **FONTS),
+        mcp_server=settings.mcp, theme=gr.themes.Default(primary_hue="indigo", **FONTS), enable_monitoring=False,
+        app_kwargs={"routes": health_routes(services.pool)},
     )  # fmt: skip
     threading.Thread(target=_warm_up, args=(services,), name="warm-up", daemon=True).start()
     if block:

@@ -1,5 +1,6 @@
 """Run a long function in a thread, tell its progress to the page step by step, and stop it when asked."""
 
+import contextvars
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -29,7 +30,8 @@ class Work:
 
     def steps(self) -> Iterator[tuple[float, str]]:
         """Start, and yield (share done, message) until it ends; its result is then in `result`, its error is raised."""
-        threading.Thread(target=self._run, daemon=True).start()
+        here = contextvars.copy_context()  # so that the thread's work counts for the request that started it
+        threading.Thread(target=here.run, args=(self._run,), daemon=True).start()
         while True:
             step = self._steps.get()
             if isinstance(step, BaseException):

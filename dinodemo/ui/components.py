@@ -10,7 +10,7 @@ import gradio as gr
 
 from ..images import Photo, fit_within, load_photo
 from ..render import COLOUR_MAPS
-from .errors import as_message, friendly
+from .errors import friendly
 from .services import DISPLAY_SIDE, shrink
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
@@ -35,12 +35,10 @@ def example_gallery(elem_id: str) -> gr.Gallery:
                       allow_preview=False, elem_id=elem_id, elem_classes="examples", object_fit="cover")  # fmt: skip
 
 
+@friendly
 def decode_upload(path: str | Path, name: str | None = None) -> Photo:
     """Read an uploaded file; raises gr.Error with the reason."""
-    try:
-        return shrink(load_photo(path, name))
-    except ValueError as error:
-        raise as_message(error) from error
+    return shrink(load_photo(path, name))
 
 
 class PhotoInput(gr.Image):

@@ -1,11 +1,15 @@
-"""The one place where the core's errors become messages on the page."""
+"""The one place where the core's errors become messages on the page, and where every request is logged."""
 
+import contextlib
 import functools
 import inspect
 import logging
 import secrets
+import traceback
 
 import gradio as gr
+
+from ..journal import Entry, current
 
 log = logging.getLogger(__name__)
 
@@ -13,43 +17,85 @@ log = logging.getLogger(__name__)
 def friendly(function):
     """Wrap an event handler: ValueError and RuntimeError are shown as they are, anything else is logged and named.
 
-    Works for plain functions and for generators; what the page showed before stays.
+    Works for plain functions and for generators; what the page showed before stays. Each call is one line in the log.
     """
     if inspect.isgeneratorfunction(function):
 
         @functools.wraps(function)
         def wrapped(*args, **kwargs):
+            steps, entry, outcome = function(*args, **kwargs), _entry(function), "cancelled"
             try:
-                yield from function(*args, **kwargs)
-            except Exception as error:
-                raise as_message(error) from error
+                while True:
+                    with entry.active(), _as_messages():  # step by step: each may run in another thread
+                        step = next(steps)
+                    yield step
+            except StopIteration:
+                outcome = "ok"
+            except gr.Error as error:
+                outcome = _outcome(error)
+                raise
+            finally:
+                steps.close()
+                entry.end(outcome)
 
     else:
 
         @functools.wraps(function)
         def wrapped(*args, **kwargs):
-            try:
+            if current() is not None:  # one handler calls another: one request, one line
                 return function(*args, **kwargs)
-            except Exception as error:
-                raise as_message(error) from error
+            entry, outcome = _entry(function), "ok"
+            try:
+                with entry.active(), _as_messages():
+                    return function(*args, **kwargs)
+            except gr.Error as error:
+                outcome = _outcome(error)
+                raise
+            finally:
+                entry.end(outcome)
 
     return wrapped
 
 
+@contextlib.contextmanager
+def _as_messages():
+    try:
+        yield
+    except StopIteration:  # a generator's end
+        raise
+    except Exception as error:
+        raise as_message(error) from error
+
+
+def _outcome(message: gr.Error) -> str:
+    return "refused" if message.__cause__ is None or is_expected(message.__cause__) else "error"
+
+
+def _entry(function) -> Entry:
+    return Entry(tab=function.__module__.rpartition(".")[2], action=function.__qualname__.rpartition(".")[2])
+
+
 def as_message(error: Exception) -> gr.Error:
-    """Turn an error into what the page shows."""
+    """Turn an error into what the page shows; an unexpected one goes to the log, under the request's id."""
     if isinstance(error, gr.Error):
         return error
-    if isinstance(error, ValueError | RuntimeError) and not _is_internal(error):
+    if is_expected(error):
         return gr.Error(_sentence(str(error)), print_exception=False)
-    reference = secrets.token_hex(3)
-    log.error("unexpected error %s", reference, exc_info=error)
+    entry = current()
+    reference = entry.id if entry else secrets.token_hex(4)
+    where = "".join(traceback.format_tb(error.__traceback__))
+    # the error's own text may hold names and paths of a person's files
+    log.error("unexpected %s in request %s\n%s", type(error).__name__, reference, where)
+    log.debug("request %s: %s", reference, error)
     return gr.Error(f"Something went wrong on the server. Reference in its log: {reference}", print_exception=False)
 
 
-def _is_internal(error: Exception) -> bool:
-    """Tell whether a RuntimeError is torch's own, whose text helps nobody on a page."""
-    return "\n" in str(error) or not str(error)
+def is_expected(error: Exception) -> bool:
+    """Tell whether an error's text was written for the person who made the request."""
+    if isinstance(error, gr.Error):
+        return True
+    # torch's own RuntimeErrors help nobody on a page
+    return isinstance(error, ValueError | RuntimeError) and bool(str(error)) and "\n" not in str(error)
 
 
 def _sentence(text: str) -> str:

@@ -143,7 +143,10 @@ def _wire_search(shelf: IndexShelf, photo, examples, asked: Asked, found: Found)
         picture, told = draw.why(shelf.open(owner, search.key), search, search.hits[event.index])
         return gr.update(value=picture, visible=True), told
 
-    ask = friendly(lambda *values: _ask(shelf, *values))
+    @friendly
+    def ask(*values):
+        return _ask(shelf, *values)
+
     shown = [found.search, found.status, found.gallery, found.why, found.told]
     given = [asked.query, asked.painter, photo]
     for event in (photo.upload(on_photo, photo, given, **QUIET), examples.select(on_example, None, given, **QUIET)):

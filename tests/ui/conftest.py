@@ -1,0 +1,66 @@
+"""The real server in a process of its own, with a tiny random backbone, asked by plain HTTP."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Server:
+    """Hold a running server: its address, its folder for everything it writes, its log."""
+
+    def __init__(self, folder: Path, backbone: Path, *arguments: str, **environment: str):
+        self.folder, self.log = folder, folder / "log.txt"
+        names = {"TMPDIR": "tmp", "GRADIO_TEMP_DIR": "uploads", "RUNS": "runs", "XDG_CACHE_HOME": "cache"}
+        folders = {name: str(folder / inside) for name, inside in names.items()}
+        (folder / "tmp").mkdir()
+        kept = {k: v for k, v in os.environ.items() if k not in ("PORT", "HOST", "SHARE", "PUBLIC", "AUTH", "SPACE_ID")}
+        settings = {"BACKBONE": str(backbone), "DEVICE": "cpu", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+        with self.log.open("w") as stream:
+            self.process = subprocess.Popen(
+                [sys.executable, "app.py", *arguments], cwd=ROOT, stdout=stream, stderr=stream,
+                env=kept | folders | settings | environment,
+            )  # fmt: skip
+        self.url = self._wait()
+        self.http = httpx.Client(base_url=self.url, timeout=60)
+
+    def _wait(self) -> str:
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline and self.process.poll() is None:
+            found = re.search(r"http://127\.0\.0\.1:\d+", self.log.read_text())
+            if found:
+                return found[0]
+            time.sleep(0.1)
+        raise RuntimeError(f"the server did not start:\n{self.log.read_text()}")
+
+    def stop(self) -> int:
+        """End the server; returns its exit status."""
+        self.process.terminate()
+        return self.process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def start_server(tmp_path_factory, tiny_folder):
+    """Start servers; they end with the tests."""
+    servers = []
+
+    def start(*arguments: str, **environment: str) -> Server:
+        servers.append(Server(tmp_path_factory.mktemp("server"), tiny_folder, *arguments, **environment))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def server(start_server) -> Server:
+    """Give a server with the settings of a laptop; several tests share it."""
+    return start_server()
