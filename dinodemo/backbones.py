@@ -110,7 +110,7 @@ def find_local(name: str) -> Path | None:
         return _cached(row.hub_id, row.revision) if row.hub_id else None
     if os.path.isdir(name):  # unlike Path.is_dir it says no to names that no file system takes
         return _model_folder(Path(name))
-    return _cached(name, None) if _is_hub_id(name) else None
+    return _cached(name, None) if is_hub_id(name) else None
 
 
 def default_backbone() -> str:
@@ -147,7 +147,7 @@ def fetch(name: str) -> Path:
         from . import weights  # here, because weights.py reads this table
 
         return weights.build(row.name)
-    if row is None and not _is_hub_id(name):
+    if row is None and not is_hub_id(name):
         known = ", ".join(BACKBONES)
         raise ValueError(f"no backbone, folder or hub id called {name!r}; known names: {known}")
     return _download(row.hub_id if row else name, row)
@@ -189,7 +189,8 @@ def _model_folder(folder: Path) -> Path:
     )
 
 
-def _is_hub_id(name: str) -> bool:
+def is_hub_id(name: str) -> bool:
+    """Tell whether a name has the form of a hub id, such as "org/model"."""
     return bool(re.fullmatch(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", name)) and ".." not in name
 
 

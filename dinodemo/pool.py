@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from . import backbones
@@ -20,10 +21,12 @@ class EnginePool:
     """Hand out engines by backbone name. Whoever still uses a dropped engine keeps it until done.
 
     torch is imported by the first `get`, so that a server can show its page before.
+    check(name) raises ValueError for a backbone that is not to be loaded.
     """
 
-    def __init__(self, device: str = "auto", dtype: str = "auto"):
+    def __init__(self, device: str = "auto", dtype: str = "auto", check: Callable[[str], None] | None = None):
         self._device, self._dtype = device, dtype
+        self.check = check or (lambda name: None)
         self._cache = SharedCache(CACHE_BYTES)
         self._device_lock = threading.Lock()
         self._engines: OrderedDict[str, Engine] = OrderedDict()
@@ -32,6 +35,7 @@ class EnginePool:
 
     def get(self, name: str) -> "Engine":
         """Return the engine of a backbone; loads (and downloads) it once, however many ask at the same time."""
+        self.check(name)
         with self._lock:
             loading = self._loading.setdefault(name, threading.Lock())
         with loading:

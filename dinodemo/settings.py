@@ -4,6 +4,7 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from .backbones import default_backbone
 
@@ -14,6 +15,9 @@ class Settings:
 
     indexes: folder of retrieval indexes that all visitors share; without one each visitor's are private.
     runs: folder of trainings (by default in the user's cache folder).
+    auth: user and password that visitors have to give; None lets everybody in.
+    public: strangers use it. No folders of the server, no hub ids or folders typed by hand, no publishing to the hub,
+        no long training, and shared indexes can be searched but not changed.
     photos: folder of the server whose photos visitors may index by name; without one they can only upload.
     mcp: offer the API's functions to agents too, as tools of the Model Context Protocol.
     """
@@ -27,31 +31,72 @@ class Settings:
     photos: str | None = None
     runs: str | None = None
     mcp: bool = False
+    auth: tuple[str, str] | None = None
+    public: bool = False
+
+    @property
+    def local(self) -> bool:
+        """Tell whether only this machine can reach the server, so that its visitors are its owner."""
+        return not self.public and not self.share and self.host in (None, "127.0.0.1", "localhost", "::1")
+
+    def runs_folder(self) -> Path:
+        """Return the folder of trainings."""
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return Path(self.runs or cache / "dinodemo" / "runs").expanduser()
 
 
 def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str] = os.environ) -> None:
     """Add the server's options to a parser; each has an environment variable of its name."""
-    parser.add_argument("--host", default=environment.get("HOST"), help="address to listen on (0.0.0.0: everybody)")
+    host = environment.get("HOST") or environment.get("GRADIO_SERVER_NAME")  # the latter: what Spaces set
+    parser.add_argument("--host", default=host, help="address to listen on (0.0.0.0: everybody)")
     parser.add_argument("--port", type=int, default=environment.get("PORT"), help="default: the first free from 7860")
-    share, mcp = (environment.get(name, "").lower() in ("1", "true", "yes") for name in ("SHARE", "MCP"))
-    parser.add_argument("--share", action="store_true", default=share, help="open a public gradio.live address")
+    shared = _is_on(environment.get("SHARE") or environment.get("GRADIO_SHARE"))
+    parser.add_argument("--share", action="store_true", default=shared, help="open a public gradio.live address")
     parser.add_argument("--backbone", default=environment.get("BACKBONE"), help="name, folder or hub id to start with")
     parser.add_argument("--device", default=environment.get("DEVICE", "auto"), help="auto, cpu, cuda or mps")
     parser.add_argument("--indexes", default=environment.get("INDEXES"), help="folder of indexes for all visitors")
     parser.add_argument("--photos", default=environment.get("PHOTOS"), help="folder of photos that visitors may index")
     parser.add_argument("--runs", default=environment.get("RUNS"), help="folder of trainings")
-    parser.add_argument("--mcp", action="store_true", default=mcp, help="offer the API to agents too (extra package)")
+    parser.add_argument("--mcp", action="store_true", default=_is_on(environment.get("MCP")),
+                        help="offer the API to agents too (extra package)")  # fmt: skip
+    parser.add_argument(
+        "--auth",
+        default=environment.get("AUTH"),
+        metavar="USER:PASSWORD",
+        help="ask visitors for these; as the environment variable AUTH other users cannot read it",
+    )
+    public = _is_on(environment.get("PUBLIC", "1" if environment.get("SPACE_ID") else None))
+    parser.add_argument("--public", action=argparse.BooleanOptionalAction, default=public,
+                        help="for strangers: no folders of this server, no typed hub ids, no publishing, no long "
+                        "training (the default on a Space)")  # fmt: skip
 
 
 def from_arguments(args: argparse.Namespace) -> Settings:
-    """Turn parsed options into settings; without a backbone, the default that is on this machine."""
-    backbone = args.backbone or default_backbone()
-    folders = args.indexes, args.photos, args.runs
-    return Settings(args.host, args.port, args.share, backbone, args.device, *folders, args.mcp)
+    """Turn parsed options into settings; without a backbone, the default that is on this machine.
+
+    Raises ValueError for options that contradict each other or are malformed.
+    """
+    if args.public and args.photos:
+        raise ValueError("a public server takes no folder of photos; leave out either --photos or --public")
+    user, colon, password = (args.auth or "").partition(":")
+    if args.auth and not (user and colon and password):
+        raise ValueError("--auth (or AUTH) has to be USER:PASSWORD, both of at least one character")
+    return Settings(
+        host=args.host, port=args.port, share=args.share, backbone=args.backbone or default_backbone(),
+        device=args.device, indexes=args.indexes, photos=args.photos, runs=args.runs,
+        auth=(user, password) if args.auth else None, public=args.public, mcp=args.mcp,
+    )  # fmt: skip
 
 
 def parse(argv: Sequence[str] | None = None) -> Settings:
     """Parse a command line (sys.argv by default) into settings."""
     parser = argparse.ArgumentParser("app.py", description="dinodemo: self-supervised vision features on your pictures")
     add_arguments(parser)
-    return from_arguments(parser.parse_args(argv))
+    try:
+        return from_arguments(parser.parse_args(argv))
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _is_on(text: str | None) -> bool:
+    return (text or "").lower() in ("1", "true", "yes")

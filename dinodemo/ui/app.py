@@ -1,11 +1,14 @@
 """Table of contents of the web app: header, tabs, and how it is launched."""
 
+import functools
 import importlib.util
 import threading
 from pathlib import Path
 
 import gradio as gr
+from starlette.middleware import Middleware
 
+from ..backbones import weights_root
 from ..jobs import Runs
 from ..journal import log_to_stderr
 from ..pool import EnginePool
@@ -14,8 +17,10 @@ from .api import build_api
 from .attention_tab import build_attention_tab
 from .compare_tab import build_compare_tab
 from .depth_tab import build_depth_tab
+from .guard import Guard, check_backbone, fetch_nothing
 from .header import build_header
 from .health import health_routes
+from .index_shelf import private_root
 from .pca_tab import build_pca_tab
 from .retrieval_tab import build_retrieval_tab
 from .segmentation_tab import build_segmentation_tab
@@ -71,7 +76,8 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
     log_to_stderr()
     if settings.mcp and importlib.util.find_spec("mcp") is None:
         raise RuntimeError("--mcp needs more packages; install them with: pip install 'dinodemo[mcp]'")
-    services = Services(settings, EnginePool(settings.device))
+    fetch_nothing()
+    services = Services(settings, EnginePool(settings.device, check=functools.partial(check_backbone, settings)))
     runs = make_runs(services)
     demo = build_app(services, runs)
     runs.watch()
@@ -80,12 +86,18 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
         server_name=settings.host, server_port=settings.port, share=settings.share, prevent_thread_lock=True,
         max_file_size=MAX_UPLOAD, show_error=False, run_history=False, ssr_mode=False, css=CSS, js=KEYBOARD_RELEASE,
         mcp_server=settings.mcp, theme=gr.themes.Default(primary_hue="indigo", **FONTS), enable_monitoring=False,
-        app_kwargs={"routes": health_routes(services.pool)},
+        app_kwargs={"routes": health_routes(services.pool), "middleware": [Middleware(Guard)]},
+        auth=settings.auth, allowed_paths=[], blocked_paths=_private_folders(settings),
     )  # fmt: skip
     threading.Thread(target=_warm_up, args=(services,), name="warm-up", daemon=True).start()
     if block:
         demo.block_thread()
     return demo
+
+
+def _private_folders(settings: Settings) -> list[str]:
+    """List the folders of which Gradio may serve no file, whatever else it is told."""
+    return [str(folder.resolve()) for folder in (weights_root(), settings.runs_folder(), private_root())]
 
 
 def _warm_up(services: Services) -> None:

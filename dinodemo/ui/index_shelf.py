@@ -1,5 +1,6 @@
 """Which indexes a person can use: one's own, private to one's browser, and those the server shares with everybody."""
 
+import hashlib
 import re
 import shutil
 import tempfile
@@ -22,13 +23,18 @@ _OWNER = re.compile(r"[A-Za-z0-9_-]{22,64}")
 _NAME = re.compile(r"[\w][\w .()-]{0,59}")
 
 
+def private_root() -> Path:
+    """Return the folder of all private indexes."""
+    return Path(tempfile.gettempdir()) / "dinodemo-indexes"
+
+
 class IndexShelf:
     """Open, make and delete indexes. A key is "mine:NAME" or "shared:NAME"."""
 
     def __init__(self, services: Services, root: Path | None = None):
         self.services = services
         self.shared = Path(services.settings.indexes).expanduser() if services.settings.indexes else None
-        self._root = root or Path(tempfile.gettempdir()) / "dinodemo-indexes"
+        self._root = root or private_root()
         self._open: OrderedDict[str, ImageIndex] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -45,10 +51,11 @@ class IndexShelf:
         name = " ".join(name.split())
         if not _NAME.fullmatch(name):
             raise ValueError("an index needs a name of letters, digits, spaces, dots or dashes, at most 60 of them")
-        key = f"{'shared' if self.shared else 'mine'}:{name}"
+        shared = self.shared and not self.services.settings.public
+        key = f"{'shared' if shared else 'mine'}:{name}"
         if key in [known for _, known in self.choices(owner)]:
             raise ValueError(f"there is an index called {name} already; choose it from the list, or another name")
-        if not self.shared and len(self.choices(owner)) >= MOST_PRIVATE:
+        if not shared and len(self.choices(owner)) >= MOST_PRIVATE:
             raise ValueError(f"{MOST_PRIVATE} indexes are the most that are kept; delete one first")
         return key
 
@@ -59,6 +66,11 @@ class IndexShelf:
         if root is None or not _NAME.fullmatch(name):
             raise ValueError("no index is chosen; choose one from the list, or make a new one in the tab Build")
         return root / name
+
+    def check_may_change(self, key: str | None) -> None:
+        """Raise ValueError for an index that visitors can search but not change."""
+        if self.services.settings.public and (key or "").startswith("shared:"):
+            raise ValueError("this index is everybody's and cannot be changed here; name a new one of your own")
 
     def uploads(self, owner: str, key: str) -> Path:
         """Return the folder that keeps the files uploaded for an index."""
@@ -85,6 +97,7 @@ class IndexShelf:
 
     def delete(self, owner: str, key: str) -> None:
         """Delete an index and the files that were uploaded for it."""
+        self.check_may_change(key)
         path = self.path(owner, key)
         with self._lock:
             self._open.pop(str(path), None)
@@ -100,7 +113,8 @@ class IndexShelf:
     def _private(self, owner: str) -> Path:
         if not isinstance(owner, str) or not _OWNER.fullmatch(owner):
             raise ValueError("this page has lost its key to your indexes; reload it")
-        return self._root / owner
+        # hashed: a path may be seen by others, in a message or a file, and must not tell the key
+        return self._root / hashlib.sha256(owner.encode()).hexdigest()[:32]
 
 
 def _names(folder: Path | None) -> list[str]:

@@ -83,6 +83,7 @@ def _wire_adding(shelf: IndexShelf, header: Header, owner, index, parts: Parts) 
         if not uploaded and not (folder or "").strip():
             raise ValueError("there are no photos yet; choose a folder, photos or a zip first")
         key = shelf.new_key(owner, name) if name.strip() else key
+        shelf.check_may_change(key)
         source = shelf.uploads(owner, key)
         if uploaded:
             place(uploaded, source)
@@ -93,6 +94,7 @@ def _wire_adding(shelf: IndexShelf, header: Header, owner, index, parts: Parts) 
 
     @friendly
     def on_rebuild(owner: str, key: str | None, backbone: str, count: int):
+        shelf.check_may_change(key)
         target = shelf.open(owner, key)
         engine = shelf.services.pool.get(backbone)
         job = Work(lambda progress: target.rebuild(engine, progress=_telling(progress), stopped=job.asked_to_stop))
@@ -117,6 +119,7 @@ def _wire_changing(shelf: IndexShelf, owner, index, parts: Parts) -> None:
     def on_remove(owner: str, key: str | None, text: str, count: int):
         if not text.strip():
             raise ValueError("name a path, a folder or a sha256 to take out")
+        shelf.check_may_change(key)
         gone = shelf.open(owner, key).remove([text.strip()])
         return f"{gone} photo(s) taken out.", "", count + 1
 

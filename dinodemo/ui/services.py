@@ -1,5 +1,6 @@
 """What every tab is handed: settings, the pool of engines, and how features are asked for."""
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,8 @@ def made_with(features: Features) -> str:
 def made_with_name(backbone: str) -> str:
     """Tell the same from a backbone's name."""
     row = BACKBONES.get(backbone)
-    return f"Made by dinodemo with {backbone}. {row.notice if row else ''}".strip()
+    name = os.path.basename(backbone) if os.path.isabs(backbone) else backbone  # no folders of the server
+    return f"Made by dinodemo with {name}. {row.notice if row else ''}".strip()
 
 
 def stem(name: str) -> str:

@@ -1,8 +1,6 @@
 """Fine-tune tab: photos in, settings, a run in the background that outlives the page, its result in every tab."""
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import gradio as gr
 
@@ -66,8 +64,7 @@ class Parts:
 
 def make_runs(services: Services) -> Runs:
     """Return the runs of the server's folder."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Runs(Path(services.settings.runs or cache / "dinodemo" / "runs").expanduser(), Limits())
+    return Runs(services.settings.runs_folder(), Limits())
 
 
 def build_tune_tab(services: Services, header: Header, page: gr.Blocks, runs: Runs) -> None:
@@ -151,6 +148,8 @@ def _wire(services: Services, header: Header, page: gr.Blocks, runs: Runs, store
                  name: str, rows: list, shown: list):  # fmt: skip
         photos = store.describe(owner, token)
         backbone, explicit = _explicit(preset, steps, switches, backbone)
+        if backbone != "scratch":
+            services.pool.check(backbone)  # the training loads it in a process of its own
         explicit |= _edited(rows, shown)
         choose_settings(len(photos.paths), backbone, services.settings.device, explicit)  # says what is wrong with it
         runs.submit(owner, name, photos.folder, backbone, explicit, services.settings.device)
