@@ -81,7 +81,7 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
     runs = make_runs(services)
     demo = build_app(services, runs)
     runs.watch()
-    demo.queue(default_concurrency_limit=8, max_size=200)
+    demo.queue(default_concurrency_limit=8, max_size=200, api_open=False)  # nobody goes past the queue
     demo.launch(
         server_name=settings.host, server_port=settings.port, share=settings.share, prevent_thread_lock=True,
         max_file_size=MAX_UPLOAD, show_error=False, run_history=False, ssr_mode=False, css=CSS, js=KEYBOARD_RELEASE,
