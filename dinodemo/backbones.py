@@ -15,6 +15,10 @@ SALIENCY = "dinov2-small-saliency"
 CONNECT_TIMEOUT = 4.0  # seconds until the hub counts as out of reach
 WEIGHT_FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
 
+LIKELY = {"width": (1, 16_384), "depth": (1, 256), "heads": (1, 256), "patch": (1, 128),
+          "num_register_tokens": (0, 256), "mlp_ratio": (0, 64), "intermediate_size": (0, 131_072),
+          "image_size": (0, 4096)}  # fmt: skip
+
 DINOV3_LICENCE = "DINOv3 License (gated)"
 OFFLINE_NOTICE = (
     "Offline default: a DINOv2 ViT-S/14 rebuilt from the package index, close to facebook/dinov2-small but not it. "
@@ -165,6 +169,8 @@ def describe(name: str, folder: Path) -> Backbone:
     except KeyError as error:
         kind = config.get("model_type", "unknown")
         raise ValueError(f"{name} is a {kind!r} model without {error}; expected a ViT with patch tokens") from error
+    patch = patch[0] if isinstance(patch, list) and len(set(map(str, patch))) == 1 else patch
+    _check_shape(name, config, width=width, depth=depth, heads=heads, patch=patch)
     size = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
     return Backbone(
         name=name,
@@ -172,11 +178,25 @@ def describe(name: str, folder: Path) -> Backbone:
         width=width,
         depth=depth,
         heads=heads,
-        patch_size=patch if isinstance(patch, int) else patch[0],
+        patch_size=patch,
         registers=config.get("num_register_tokens", 0) or 0,
         licence="see its model card",
         download_mb=round(size / 1e6),
     )
+
+
+def _check_shape(name: str, config: dict, **shape) -> None:
+    """Raise ValueError for sizes that no ViT has: building one would fill the memory before anything else is wrong."""
+    shape |= {
+        key: config.get(key) or 0 for key in ("num_register_tokens", "mlp_ratio", "intermediate_size", "image_size")
+    }
+    for key, value in shape.items():
+        low, high = LIKELY[key]
+        values = value if key == "image_size" and isinstance(value, list) else [value]
+        if not all(isinstance(v, int | float) and low <= v <= high for v in values):
+            raise ValueError(f"the model {name} says {key} = {value!r}; expected a number from {low} to {high}")
+    if shape["width"] % shape["heads"]:
+        raise ValueError(f"the model {name} cannot share {shape['width']} features among {shape['heads']} heads")
 
 
 def _model_folder(folder: Path) -> Path:
