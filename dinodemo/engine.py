@@ -141,10 +141,12 @@ class Engine:
         """
         if errors not in ("raise", "return"):
             raise ValueError(f'errors must be "raise" or "return", got {errors!r}')
+        if batch_size != "auto" and not (isinstance(batch_size, int) and batch_size >= 1):
+            raise ValueError(f'batch_size must be "auto" or a whole number from 1, got {batch_size!r}')
         total = len(images) if hasattr(images, "__len__") else None
         options = ((), (0,) if attention else ())
         done = 0
-        window = self._most if batch_size == "auto" else max(int(batch_size), 1)
+        window = self._most if batch_size == "auto" else batch_size
         pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode")
         try:
             jobs = (pool.submit(self._prepare, image, resolution, crop) for image in images)
@@ -194,7 +196,7 @@ class Engine:
                 groups.setdefault(item[1].shape, []).append(i)
         for shape, members in groups.items():
             try:
-                step = self._check_fits(shape[:2]) if batch_size == "auto" else max(int(batch_size), 1)
+                step = self._check_fits(shape[:2]) if batch_size == "auto" else batch_size
                 for start in range(0, len(members), step):
                     part = members[start : start + step]
                     raws = self._scheduler.run_batch(np.stack([ready[i][1] for i in part]), options)
@@ -249,8 +251,8 @@ class Engine:
 
     def _layer_index(self, layer: int) -> int:
         depth = self.backbone.depth
-        if not -depth <= layer < depth:
-            raise ValueError(f"layer {layer} does not exist; {self.backbone.name} has layers 0 to {depth - 1}")
+        if not (isinstance(layer, int | np.integer) and -depth <= layer < depth):
+            raise ValueError(f"layer {layer!r} does not exist; {self.backbone.name} has layers 0 to {depth - 1}")
         return layer % depth
 
     def _split(self, tokens: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

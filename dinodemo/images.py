@@ -172,7 +172,8 @@ def _too_large(name: str, width: int = 0, height: int = 0) -> str:
 
 
 def _damaged(name: str, error: Exception) -> str:
-    return f"{name} is truncated or damaged ({error}); copy or export it again"
+    reason = " ".join(str(error).split())
+    return f"{name} is truncated or damaged ({reason}); copy or export it again"
 
 
 def grid_size(size: tuple[int, int], resolution: int, patch_size: int) -> tuple[int, int]:

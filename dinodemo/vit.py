@@ -148,8 +148,9 @@ def load_module(name: str, folder: Path) -> nn.Module:
         )  # fmt: skip
     except SafetensorError as error:
         raise ValueError(f"the weights of {name} in {folder} are damaged ({error}); fetch them again") from error
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ValueError(f"the weights of {name} in {folder} cannot be loaded: {error}") from error
+    except Exception as error:  # a stranger's configuration can make transformers raise anything
+        reason = " ".join(str(error).split())[:500]
+        raise ValueError(f"the weights of {name} in {folder} cannot be loaded: {reason}") from error
     missing = [key for key in report["missing_keys"] if not any(unused in key for unused in _UNUSED_KEYS)]
     if missing:
         raise ValueError(f"the weights of {name} lack {len(missing)} parameters, e.g. {missing[0]}; fetch them again")

@@ -94,11 +94,13 @@ def is_expected(error: Exception) -> bool:
     """Tell whether an error's text was written for the person who made the request."""
     if isinstance(error, gr.Error):
         return True
-    # torch's own RuntimeErrors help nobody on a page
-    return isinstance(error, ValueError | RuntimeError) and bool(str(error)) and "\n" not in str(error)
+    if isinstance(error, RuntimeError):
+        return bool(str(error)) and "\n" not in str(error)  # torch's own help nobody on a page
+    return isinstance(error, ValueError) and bool(str(error))
 
 
 def _sentence(text: str) -> str:
+    text = " ".join(text.split())
     first = text.split(" ", 1)[0]
     start = text[:1].upper() + text[1:] if first.isalpha() else text  # file names stay as they are
     return start + ("" if text.endswith((".", "!", "?")) else ".")

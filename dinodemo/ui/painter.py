@@ -5,7 +5,6 @@ strokes; a small canvas of our own does not. What comes back from the browser is
 """
 
 import base64
-import binascii
 import io
 import itertools
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from ..images import Photo, fit_within
+from ..images import DAMAGE, Photo, fit_within
 
 PAINT_SIDE = 1024  # pixels of the longer side while painting
 MAX_MASK_BYTES = 8_000_000
@@ -78,8 +77,8 @@ def read_drawing(value: dict | None, photo: Photo) -> Drawing:
         if max(image.size) > PAINT_SIDE:
             raise ValueError(f"a mask of at most {PAINT_SIDE} pixels was expected, got {image.size}")
         rgba = np.asarray(image.convert("RGBA").resize(photo.size[::-1], Image.Resampling.NEAREST))
-    except (binascii.Error, OSError, SyntaxError) as error:
-        raise ValueError("the painted mask is damaged; clear it and paint again") from error
+    except (*DAMAGE, Image.DecompressionBombError) as error:
+        raise ValueError("the painted mask is damaged or too large; clear it and paint again") from error
     painted = rgba[..., 3] > 127
     blue = rgba[..., 2] > rgba[..., 0]
     drawing = Drawing(painted & ~blue, painted & blue)

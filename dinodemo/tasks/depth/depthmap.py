@@ -1,6 +1,7 @@
 """Read one depth map: 16-bit PNG or TIFF in a unit, NumPy arrays in metres."""
 
 import io
+import tokenize
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -61,7 +62,7 @@ def sees_depth(data: bytes) -> bool:
 def _read_npy(data: bytes, entry: Entry) -> np.ndarray:
     try:
         values = np.load(io.BytesIO(data), allow_pickle=False)
-    except (*DAMAGE, MemoryError) as error:
+    except (*DAMAGE, MemoryError, tokenize.TokenError) as error:  # the last: a damaged header
         raise BadFile(entry, f"is no NumPy array that can be read ({error}); save it again with np.save") from error
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
         raise BadFile(entry, "must be one array of numbers; save the depth map alone with np.save")
