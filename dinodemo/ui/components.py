@@ -87,7 +87,7 @@ def download_button(
 
 def write_download(name: str, content: bytes) -> str:
     """Write a file for download into a folder of its own."""
-    path = passing_folder() / name
+    path = passing_folder() / name.replace("/", "_")
     path.write_bytes(content)
     return str(path)
 

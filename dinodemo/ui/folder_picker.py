@@ -21,7 +21,7 @@ def folder_picker(elem_id: str) -> gr.HTML:
 
 def read_upload(value: dict | None) -> Uploaded:
     """Check what the browser says it uploaded; raises ValueError for anything that it cannot have uploaded."""
-    files = (value or {}).get("files") or []
+    files = value.get("files") or [] if isinstance(value, dict) else []
     if not isinstance(files, list) or len(files) > MAX_FILES:
         raise ValueError(f"at most {MAX_FILES} files can be uploaded at once; choose a smaller folder or a zip")
     return [_checked(entry) for entry in files]

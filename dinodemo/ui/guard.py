@@ -52,6 +52,8 @@ def check_backbone(settings: Settings, name: str) -> None:
     A visitor may name a row of the table, the server's own default, and the result of a training, whose folder nobody
     can guess. Beyond that: on a public server nothing, on others hub ids, on a server for this machine alone folders.
     """
+    if not isinstance(name, str):
+        raise ValueError("choose a backbone from the list")
     if name in BACKBONES or name == settings.backbone or _is_result(settings, name):
         return
     if settings.public:

@@ -51,7 +51,8 @@ def build_header(services: Services, page: gr.Blocks) -> Header:
     @friendly
     def load(name: str, size: float, progress=gr.Progress(track_tqdm=True)):  # noqa: B008 (Gradio's way of asking for progress)
         progress(0, desc=f"Loading {name}")
-        engine = services.pool.get(name.strip())
+        name = str(name).strip()
+        engine = services.pool.get(name)
         if engine.backbone.name != name and name in BACKBONES:
             gr.Warning(engine.backbone.notice)
         return engine.backbone.notice, cost_line(services, name, size), (name, int(size))

@@ -14,11 +14,11 @@ from ..render import overlay, pca_picture
 from ..tasks.attention import attention_map
 from ..tasks.pca import PatchPCA
 from . import tune_view as draw
-from .components import download_button, photo_input, stem
+from .components import download_button, photo_input
 from .errors import friendly
 from .header import Header
 from .memory import WITH_KEY
-from .services import ENGINE_QUEUE, Services, backbone_choices
+from .services import ENGINE_QUEUE, Services, backbone_choices, stem
 
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 TICK = 2.0  # seconds between two looks at the run's files

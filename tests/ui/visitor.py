@@ -44,6 +44,14 @@ class Visitor:
         for found in [e for e in self._events if e["backend_fn"] and target in e["targets"]]:
             self._run(found, data)
 
+    def events(self) -> list[dict]:
+        """Return the descriptions of all events that the server answers."""
+        return [event for event in self._events if event["backend_fn"]]
+
+    def kind(self, component: int) -> str:
+        """Return a component's kind, such as "slider"."""
+        return self._components[component]["type"]
+
     def event(self, elem_id: str, event: str) -> dict:
         """Return the description of the first event of a component."""
         return next(e for e in self._events if e["backend_fn"] and [self._id(elem_id), event] in e["targets"])
@@ -53,7 +61,8 @@ class Visitor:
         data = [self.values[i] for i in event["inputs"]] if data is None else data
         body = {"data": data, "fn_index": event["id"], "event_data": event_data, "session_hash": self.session,
                 "trigger_id": None}  # fmt: skip
-        return self.http.post("/gradio_api/queue/join", json=body)
+        content = json.dumps(body)  # not by httpx: it refuses NaN, which a stranger's script does not
+        return self.http.post("/gradio_api/queue/join", content=content, headers={"content-type": "application/json"})
 
     def _run(self, event: dict, data: Any = None) -> None:
         self.receive(event, self.join(event, event_data=data).raise_for_status().json()["event_id"])
