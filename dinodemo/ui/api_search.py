@@ -32,7 +32,8 @@ from .api_values import (
 )
 from .compare_tab import compare as compute_pair
 from .errors import as_message
-from .index_shelf import IndexShelf, new_owner
+from .index_shelf import IndexShelf
+from .memory import new_owner
 from .segmentation_search import DEFAULT_NAME, MOST_TARGETS, fit
 from .segmentation_view import Reference
 from .services import Services, made_with, made_with_name, shrink, stem

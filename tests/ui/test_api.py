@@ -16,7 +16,8 @@ from dinodemo import Engine
 from dinodemo.settings import Settings
 from dinodemo.tasks.retrieval import ImageIndex
 from dinodemo.ui.app import launch
-from dinodemo.ui.index_shelf import IndexShelf, new_owner
+from dinodemo.ui.index_shelf import IndexShelf
+from dinodemo.ui.memory import new_owner
 from dinodemo.ui.services import Services
 
 ROOT = Path(__file__).parents[2]
