@@ -157,9 +157,10 @@ def readers(folder: Path) -> dict[str, Reader]:
     from dinodemo.tasks.depth.depthmap import read_depth
     from dinodemo.tasks.depth.files import Entry
     from dinodemo.tasks.pca import PatchPCA
+    from dinodemo.tasks.segmentation.masks import read_mask_file
     from dinodemo.tasks.segmentation_head import SegmentationHead
     from dinodemo.tasks.segmentation_head import read_pairs as read_mask_pairs
-    from dinodemo.ui.painter import read_drawing, read_mask_file
+    from dinodemo.ui.painter import read_drawing
     from dinodemo.ui.services import shrink
     from dinodemo.ui.unzip import unpack
     from dinodemo.video import read_frames
