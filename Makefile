@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WEIGHTS := weights/.ready
 
-.PHONY: run test bench lint clean
+.PHONY: run test bench lint screenshots clean
 
 run: $(VENV)/.run $(WEIGHTS)
 	$(BIN)/python app.py $(ARGS)
@@ -18,6 +18,10 @@ bench: $(VENV)/.dev $(WEIGHTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
+
+# the pictures of the documentation, from the real app; ARGS may name some of them
+screenshots: $(VENV)/.dev $(WEIGHTS) chromium
+	$(BIN)/python -m tools.screenshots $(ARGS)
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else 0'
