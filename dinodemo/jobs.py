@@ -8,6 +8,7 @@ asked of the lock it holds, so the answer is right after any crash, of the proce
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
@@ -24,6 +25,7 @@ from typing import Any
 
 from .processes import free_memory, is_locked, is_training, last_line, locked
 
+log = logging.getLogger(__name__)
 NICENESS = 10  # training yields to whoever waits for an answer
 TICK = 1.0  # seconds between two looks at the runs
 OVER = ("finished", "stopped", "failed", "collapsed", "interrupted")
@@ -148,8 +150,12 @@ class Runs:
 
         def forever() -> None:
             while True:
-                with contextlib.suppress(OSError):  # a folder that is being removed, a full disk: look again
+                try:
                     self.tick()
+                except OSError:  # a folder that is being removed, a full disk: look again
+                    pass
+                except Exception:  # whatever it is, the other runs must go on being looked after
+                    log.exception("looking after the runs failed; the next look is in a moment")
                 time.sleep(TICK)
 
         thread = threading.Thread(target=forever, name="runs", daemon=True)
@@ -186,10 +192,13 @@ class Runs:
 
     def _state(self, path: Path, request: dict, status: dict) -> tuple[str, str]:
         """Return the true state and what to say of it."""
+        if "queued" not in request or "folder" not in request:
+            return "failed", "its request.json is damaged; delete it and start a new run"
         if not request.get("launched"):
             return ("stopped", "taken out of the queue") if request.get("wanted") == "stop" else ("queued", "")
         told, message = status.get("state"), status.get("message", "")
-        fresh = status.get("heartbeat", 0) >= request["launched"]
+        # by the process, too: a clock that was set back makes every heartbeat look old
+        fresh = status.get("heartbeat", 0) >= request["launched"] or status.get("pid", 0) == request.get("pid")
         if self._is_alive(path, request):
             return (told, message) if fresh and told in ("running", "paused") else ("starting", "loading the network")
         if fresh and told in ("finished", "stopped", "failed", "collapsed"):
@@ -207,7 +216,7 @@ class Runs:
 
     def _place(self, path: Path, request: dict) -> int:
         others = (_read(p / "request.json") for p in self._all() if p != path)
-        waiting = [r["queued"] for r in others if not r.get("launched") and r.get("wanted") == "run"]
+        waiting = [r["queued"] for r in others if "queued" in r and not r.get("launched") and r.get("wanted") == "run"]
         return 1 + sum(queued < request["queued"] for queued in waiting)
 
     def _launch(self, path: Path) -> None:

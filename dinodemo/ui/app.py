@@ -2,6 +2,9 @@
 
 import functools
 import importlib.util
+import logging
+import os
+import signal
 import threading
 from pathlib import Path
 
@@ -91,7 +94,10 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
     )  # fmt: skip
     threading.Thread(target=_warm_up, args=(services,), name="warm-up", daemon=True).start()
     if block:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the server closes in good order
         demo.block_thread()
+        logging.shutdown()
+        os._exit(0)  # threads that are inside of native code would abort the interpreter's own way out
     return demo
 
 

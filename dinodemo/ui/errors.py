@@ -1,6 +1,7 @@
 """The one place where the core's errors become messages on the page, and where every request is logged."""
 
 import contextlib
+import errno
 import functools
 import inspect
 import logging
@@ -12,6 +13,10 @@ import gradio as gr
 from ..journal import Entry, current
 
 log = logging.getLogger(__name__)
+FULL = "The server's disk is full; what was saved before is still there. Try again later, or tell who runs it."
+FORBIDDEN = "The server may not write to one of its folders; tell who runs it."
+DISK = {errno.ENOSPC: FULL, errno.EDQUOT: FULL, errno.EROFS: FORBIDDEN, errno.EACCES: FORBIDDEN, errno.EPERM: FORBIDDEN}
+OUT_OF_MEMORY = "The server has too little memory for this; try fewer or smaller photos, or a lower resolution."
 
 
 def friendly(function):
@@ -81,6 +86,9 @@ def as_message(error: Exception) -> gr.Error:
         return error
     if is_expected(error):
         return gr.Error(_sentence(str(error)), print_exception=False)
+    if told := _told_by_the_system(error):
+        log.error("%s", told)
+        return gr.Error(told, print_exception=False)
     entry = current()
     reference = entry.id if entry else secrets.token_hex(4)
     where = "".join(traceback.format_tb(error.__traceback__))
@@ -97,6 +105,17 @@ def is_expected(error: Exception) -> bool:
     if isinstance(error, RuntimeError):
         return bool(str(error)) and "\n" not in str(error)  # torch's own help nobody on a page
     return isinstance(error, ValueError) and bool(str(error))
+
+
+def _told_by_the_system(error: Exception) -> str | None:
+    """Return a sentence for what a full disk, its permissions or the memory do, None for any other error."""
+    if isinstance(error, OSError):
+        return DISK.get(error.errno)
+    if isinstance(error, MemoryError | RuntimeError):
+        from ..devices import is_out_of_memory  # it brings torch, which runs already where this can happen
+
+        return OUT_OF_MEMORY if is_out_of_memory(error) else None
+    return None
 
 
 def _sentence(text: str) -> str:

@@ -20,7 +20,7 @@ class Server:
         self.folder, self.log = folder, folder / "log.txt"
         names = {"TMPDIR": "tmp", "GRADIO_TEMP_DIR": "uploads", "RUNS": "runs", "XDG_CACHE_HOME": "cache"}
         folders = {name: str(folder / inside) for name, inside in names.items()}
-        (folder / "tmp").mkdir()
+        (folder / "tmp").mkdir(exist_ok=True)
         kept = {k: v for k, v in os.environ.items() if k not in ("PORT", "HOST", "SHARE", "PUBLIC", "AUTH", "SPACE_ID")}
         settings = {"BACKBONE": str(backbone), "DEVICE": "cpu", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
         with self.log.open("w") as stream:
@@ -51,8 +51,9 @@ def start_server(tmp_path_factory, tiny_folder):
     """Start servers; they end with the tests."""
     servers = []
 
-    def start(*arguments: str, **environment: str) -> Server:
-        servers.append(Server(tmp_path_factory.mktemp("server"), tiny_folder, *arguments, **environment))
+    def start(*arguments: str, folder: Path | None = None, **environment: str) -> Server:
+        folder = folder or tmp_path_factory.mktemp("server")
+        servers.append(Server(folder, tiny_folder, *arguments, **environment))
         return servers[-1]
 
     yield start

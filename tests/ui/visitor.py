@@ -44,6 +44,12 @@ class Visitor:
         for found in [e for e in self._events if e["backend_fn"] and target in e["targets"]]:
             self._run(found, data)
 
+    def load(self) -> None:
+        """Trigger what happens when the page is opened."""
+        for event in self.events():
+            if any(name == "load" for _, name in event["targets"]):
+                self._run(event)
+
     def events(self) -> list[dict]:
         """Return the descriptions of all events that the server answers."""
         return [event for event in self._events if event["backend_fn"]]

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .ranking import EXPAND, Whitening, score, top
-from .store import one_of, quoted
+from .store import disk_errors, one_of, quoted
 
 if TYPE_CHECKING:
     from .store import Store
@@ -59,13 +59,14 @@ class Snapshot:
     """
 
     def __init__(self, store: Store, version: int, ranking: str = "whitened", exact_rows: int = EXACT_ROWS):
-        self.version = version
+        self.version, self._uri = version, store.uri
         self.table = store.open(version=version)
         self.count = self.table.count_rows()
         self.is_exact = self.count <= exact_rows
         self.ranking = ranking
         if self.is_exact:
-            columns = self.table.search().with_row_id(True).select(["path", "label", "vector"]).limit(None).to_arrow()
+            wanted = self.table.search().with_row_id(True).select(["path", "label", "vector"]).limit(None)
+            columns = self._arrow(wanted)
             self._names = columns.select(["path", "label"])
             self._ids = columns["_rowid"].to_numpy()
             self._vectors = matrix(columns["vector"])
@@ -94,7 +95,7 @@ class Snapshot:
         search = self.table.search(query).distance_type("cosine").nprobes(PROBES).ef(EFFORT * count)
         if where:
             search = search.where(where.sql(), prefilter=True)
-        found = search.with_row_id(True).select(["vector", "_distance"]).limit(count).to_arrow()
+        found = self._arrow(search.with_row_id(True).select(["vector", "_distance"]).limit(count))
         return found["_rowid"].to_numpy(), matrix(found["vector"])
 
     def for_ranking(self, vectors: np.ndarray) -> np.ndarray:
@@ -113,26 +114,30 @@ class Snapshot:
         """Read rows by id: {id: {column: value}}."""
         if not len(ids):
             return {}
-        taken = self.table.take_row_ids([int(i) for i in ids]).select(columns).with_row_id().to_arrow()
+        taken = self._arrow(self.table.take_row_ids([int(i) for i in ids]).select(columns).with_row_id())
         return {row.pop("_rowid"): row for row in taken.to_pylist()}
 
     def find(self, where: str, columns: list[str] = COLUMNS) -> list[dict]:
         """Read the rows that meet a condition in SQL."""
-        return self.table.search().where(where).select(columns).limit(None).to_arrow().to_pylist()
+        return self._arrow(self.table.search().where(where).select(columns).limit(None)).to_pylist()
 
     def read(self, columns: list[str]) -> dict[str, list]:
         """Read columns of all rows, in the order of `vectors`."""
-        return self.table.search().select(columns).limit(None).to_arrow().to_pydict()
+        return self._arrow(self.table.search().select(columns).limit(None)).to_pydict()
 
     def vectors(self) -> np.ndarray:
         """Return all vectors (n, D) float32."""
         if self.is_exact:
             return self._vectors
-        return matrix(self.table.search().select(["vector"]).limit(None).to_arrow()["vector"])
+        return matrix(self._arrow(self.table.search().select(["vector"]).limit(None))["vector"])
 
     def vectors_at(self, places: np.ndarray) -> np.ndarray:
         """Return the vectors of some rows, counted from 0 in ascending order."""
-        return matrix(self.table.take_offsets(places.tolist()).select(["vector"]).to_arrow()["vector"])
+        return matrix(self._arrow(self.table.take_offsets(places.tolist()).select(["vector"]))["vector"])
+
+    def _arrow(self, query) -> pa.Table:
+        with disk_errors(self._uri):
+            return query.to_arrow()
 
     @cached_property
     def _ranked(self) -> np.ndarray:

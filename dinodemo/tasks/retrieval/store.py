@@ -29,6 +29,8 @@ CAUSES = {
     "input/output error": "the disk reports an error; check it",
 }
 
+DAMAGE_SIGNS = ("lance error", "lanceerror", "lance file")  # of files that are not what was written
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -87,9 +89,12 @@ def disk_errors(uri: str) -> Iterator[None]:
         remedy = next((remedy for cause, remedy in CAUSES.items() if cause in text), None)
         if remedy is None and "://" in uri and not isinstance(error, ValueError):
             remedy = f"the store does not answer as expected ({str(error)[:200]}); check address and credentials"
+        if remedy is None and any(sign in text for sign in DAMAGE_SIGNS):
+            remedy = "its files are damaged; bring back a copy, or delete it and add the photos again"
         if remedy is None:
             raise
-        raise RuntimeError(f"the index {uri} cannot be used: {remedy}") from error
+        name = uri if "://" in uri else Path(uri).name
+        raise RuntimeError(f"the index {name} cannot be used: {remedy}") from error
 
 
 class Store:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .adding import Known, rows
 from .descriptor import default_descriptor, descriptor_width, input_side
 from .snapshot import Snapshot
 from .sources import Item, Problem, read_again
-from .store import REBUILD, Recipe, Row, Store, one_of, recipe_of
+from .store import REBUILD, Recipe, Row, Store, disk_errors, one_of, recipe_of
 
 if TYPE_CHECKING:
     from ...engine import Engine
@@ -97,7 +98,9 @@ def fill(
 
 def known_of(table) -> Known:
     """Read which photos a table holds."""
-    columns = table.search().select(["sha256", "path", "nbytes", "mtime_ns"]).limit(None).to_arrow().to_pydict()
+    wanted = table.search().select(["sha256", "path", "nbytes", "mtime_ns"]).limit(None)
+    with disk_errors(str(Path(table.uri).parent)):
+        columns = wanted.to_arrow().to_pydict()
     files = zip(columns["path"], columns["nbytes"], columns["mtime_ns"], strict=True)
     return Known({bytes.fromhex(digest) for digest in columns["sha256"]}, {f for f in files if f[2] is not None})
 
