@@ -82,7 +82,7 @@ def _wire_adding(shelf: IndexShelf, header: Header, owner, index, parts: Parts) 
         uploaded = read_upload(value)
         if not uploaded and not (folder or "").strip():
             raise ValueError("there are no photos yet; choose a folder, photos or a zip first")
-        key = shelf.new_key(owner, name) if name.strip() else key
+        key = shelf.new_key(owner, name) if (name or "").strip() else key
         shelf.check_may_change(key)
         source = shelf.uploads(owner, key)
         if uploaded:
