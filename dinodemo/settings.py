@@ -8,6 +8,12 @@ from pathlib import Path
 
 from .backbones import default_backbone
 
+RUN_LIMITS = (
+    ("run_hours", float, 12.0, "hours that a training may take; on a public server half an hour at most"),
+    ("run_photos", int, 20_000, "photos that a training may have"),
+    ("run_days", float, 14.0, "days that ended trainings and their photos are kept"),
+)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -18,6 +24,7 @@ class Settings:
     auth: user and password that visitors have to give; None lets everybody in.
     public: strangers use it. No folders of the server, no hub ids or folders typed by hand, no publishing to the hub,
         no long training, and shared indexes can be searched but not changed.
+    run_hours, run_photos, run_days: limits of trainings, see RUN_LIMITS.
     photos: folder of the server whose photos visitors may index by name; without one they can only upload.
     mcp: offer the API's functions to agents too, as tools of the Model Context Protocol.
     """
@@ -33,6 +40,9 @@ class Settings:
     mcp: bool = False
     auth: tuple[str, str] | None = None
     public: bool = False
+    run_hours: float = 12.0
+    run_photos: int = 20_000
+    run_days: float = 14.0
 
     @property
     def local(self) -> bool:
@@ -57,6 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
     parser.add_argument("--indexes", default=environment.get("INDEXES"), help="folder of indexes for all visitors")
     parser.add_argument("--photos", default=environment.get("PHOTOS"), help="folder of photos that visitors may index")
     parser.add_argument("--runs", default=environment.get("RUNS"), help="folder of trainings")
+    for name, kind, default, what in RUN_LIMITS:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=environment.get(name.upper(), default),
+                            help=f"{what} (default {default})")  # fmt: skip
     parser.add_argument("--mcp", action="store_true", default=_is_on(environment.get("MCP")),
                         help="offer the API to agents too (extra package)")  # fmt: skip
     parser.add_argument(
@@ -85,6 +98,7 @@ def from_arguments(args: argparse.Namespace) -> Settings:
         host=args.host, port=args.port, share=args.share, backbone=args.backbone or default_backbone(),
         device=args.device, indexes=args.indexes, photos=args.photos, runs=args.runs,
         auth=(user, password) if args.auth else None, public=args.public, mcp=args.mcp,
+        **{name: getattr(args, name) for name, *_ in RUN_LIMITS},
     )  # fmt: skip
 
 

@@ -148,7 +148,7 @@ def _result(services: Services, header: Header, runs: Runs, run: gr.Dropdown) ->
         photo = photo_input("Photo", "run-photo", height=240)
         compared = gr.Gallery(label="Start, then result: attention and patch colours", columns=2, height="auto",
                               buttons=[], format="jpeg", object_fit="contain", elem_id="run-compared")  # fmt: skip
-    with gr.Accordion("Publish on the Hugging Face hub", open=False), gr.Row():
+    with gr.Accordion("Publish on the Hugging Face hub", open=False, visible=not services.settings.public), gr.Row():
         repository = gr.Textbox(label="Repository", placeholder="me/my-backbone", elem_id="run-repository")
         token = gr.Textbox(label="Token with write access (used once, not kept)", type="password", elem_id="run-token")
         publish = gr.Button("Publish", elem_id="run-publish")
@@ -174,6 +174,8 @@ def _result(services: Services, header: Header, runs: Runs, run: gr.Dropdown) ->
 
     @friendly
     def on_publish(owner: str, chosen: str | None, name: str, secret: str):
+        if services.settings.public:
+            raise ValueError("this server publishes nothing; download the model and upload it yourself")
         address = publish_folder(result_folder(runs.info(owner, chosen)), name, secret)
         return f"Published: [{name}]({address})", ""
 

@@ -1,5 +1,6 @@
 """Fine-tune tab: photos in, settings, a run in the background that outlives the page, its result in every tab."""
 
+import os
 from dataclasses import dataclass
 
 import gradio as gr
@@ -18,6 +19,7 @@ from .tune_run import build_run
 from .tune_store import PhotoStore
 
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
+PUBLIC_HOURS = 0.5  # of a training on a server for strangers
 GENTLE, STANDARD, SCRATCH = "Gentle", "Standard", "From scratch"
 PRESETS = {
     GENTLE: {"max_blocks": 2, "gram_weight": 2.0},
@@ -59,12 +61,16 @@ class Parts:
     table: gr.Dataframe
     shown: gr.State  # the table as it was filled, to tell what a person has changed in it
     command: gr.Code
+    price: gr.Markdown
     start: gr.Button
 
 
 def make_runs(services: Services) -> Runs:
     """Return the runs of the server's folder."""
-    return Runs(services.settings.runs_folder(), Limits())
+    settings = services.settings
+    hours = min(settings.run_hours, PUBLIC_HOURS) if settings.public else settings.run_hours
+    limits = Limits(photos=settings.run_photos, hours=hours, age_days=settings.run_days)
+    return Runs(settings.runs_folder(), limits)
 
 
 def build_tune_tab(services: Services, header: Header, page: gr.Blocks, runs: Runs) -> None:
@@ -95,6 +101,7 @@ def _parts(services: Services) -> Parts:
             gr.Markdown(PRESET_HELP)
             steps = gr.Number(0, label="Steps", precision=0, minimum=0, elem_id="tune-steps",
                               info="0: as many as suit the number of photos and this device.")  # fmt: skip
+            price = gr.Markdown(elem_id="tune-price")
             start = gr.Button("Start", variant="primary", elem_id="tune-start")
             with gr.Accordion("Watch it collapse", open=False):
                 switches = gr.CheckboxGroup(list(SWITCHES), label="Switch off", elem_id="tune-switches")
@@ -106,14 +113,15 @@ def _parts(services: Services) -> Parts:
     command = gr.Code(label="The same on the command line", language="shell", interactive=False, elem_id="tune-command",
                       max_lines=6)  # fmt: skip
     photos, shown = gr.State(None), gr.State([])
-    return Parts(picker, photos, about, thumbs, forget, name, preset, steps, switches, table, shown, command, start)
+    return Parts(picker, photos, about, thumbs, forget, name, preset, steps, switches, table, shown, command,
+                 price, start)  # fmt: skip
 
 
 def _wire(services: Services, header: Header, page: gr.Blocks, runs: Runs, store: PhotoStore, parts: Parts,
           after: tuple) -> None:  # fmt: skip
     tabs, shown_run, selected = after
     chosen = [header.owner, parts.photos, parts.preset, parts.steps, parts.switches, header.backbone]
-    settings = [parts.table, parts.shown, parts.command]
+    settings = [parts.table, parts.shown, parts.command, parts.price]
 
     @friendly
     def on_load(owner: str, _: None):
@@ -141,7 +149,7 @@ def _wire(services: Services, header: Header, page: gr.Blocks, runs: Runs, store
         values = choose_settings(count, backbone, services.settings.device, explicit)
         told = explain_settings()
         rows = [[name, _text(values[name]), told[name]] for name in told if name != "backbone"]
-        return rows, rows, _command_line(backbone, explicit)
+        return rows, rows, _command_line(backbone, explicit), _price(services, runs, backbone, values, count)
 
     @friendly
     def on_start(owner: str, token: str | None, preset: str, steps: float, switches: list[str], backbone: str,
@@ -202,6 +210,19 @@ def _edited(rows: list, shown: list) -> dict:
     """Return the settings that a person has changed in the table; raises ValueError for a wrong value."""
     before = {name: value for name, value, _ in shown}
     return parse_settings(f"{name}={value}" for name, value, *_ in rows or [] if before.get(name) != str(value).strip())
+
+
+def _price(services: Services, runs: Runs, backbone: str, values: dict, photos: int) -> str:
+    """Tell what a run will roughly cost here, and what this server grants."""
+    granted = f"This server ends a run after {runs.limits.hours:g} hours; what was learnt until then is kept."
+    if backbone not in services.pool.loaded():
+        return granted
+    engine = services.pool.get(backbone)
+    seconds = draw.expected_seconds(engine.estimate_seconds, values, engine.backbone, photos)
+    if engine.device.type == "cpu":
+        seconds *= (os.cpu_count() or 1) / runs.limits.threads  # training leaves cores to whoever waits for an answer
+    gigabytes = draw.expected_bytes(engine.backbone) / 1e9
+    return f"About **{draw.duration(seconds)}** and {gigabytes:.1f} GB of memory on this device. {granted}"
 
 
 def _text(value) -> str:
