@@ -3,10 +3,15 @@
 Augmentation alone: our batched multi-crop against Pillow, photo by photo, in as many worker processes as torch has
 threads here (DINOv2's loader; both are handed decoded photos). 2 global crops of 224 and 8 local ones of 98.
 
+The step: our step (crops made in the batch, crops of one size through the network together) against the plain way
+(Pillow views from workers that work ahead, each crop through the network by itself), with the same model, losses,
+crops and batch: the offline default, 2 crops of 112 and 4 of 56, as on a CPU.
+
     python benchmarks/training.py [--data FOLDER]
 """
 
 import argparse
+import copy
 import random
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -17,12 +22,18 @@ import torch
 from _common import ROOT
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
+from dinodemo.backbones import OFFLINE_DEFAULT
 from dinodemo.images import load_image
 from dinodemo.train.augment import MultiCrop
+from dinodemo.train.config import FinetuneConfig
 from dinodemo.train.data import shrink
+from dinodemo.train.masking import block_masks
+from dinodemo.train.network import open_start, tokens
+from dinodemo.train.ssl import SelfDistillation
 
 GLOBAL, LOCAL, N_LOCAL = 224, 98, 8
 BATCH = 16
+STEP_GLOBAL, STEP_LOCAL, STEP_N_LOCAL, STEP_BATCH = 112, 56, 4, 8
 MEAN, STD = np.array((0.485, 0.456, 0.406), np.float32), np.array((0.229, 0.224, 0.225), np.float32)
 
 
@@ -65,6 +76,14 @@ def shift_hue(image: Image.Image, turn: float) -> Image.Image:
     return Image.merge("HSV", (Image.fromarray(shifted), saturation, value)).convert("RGB")
 
 
+def pil_views(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Make the step's views of a photo in a worker process: (2, 3, H, W) and (L, 3, h, w) float32."""
+    image = Image.fromarray(rgb)
+    large = [pil_view(image, STEP_GLOBAL, (0.32, 1.0), 1.0, 0.0), pil_view(image, STEP_GLOBAL, (0.32, 1.0), 0.1, 0.2)]
+    small = [pil_view(image, STEP_LOCAL, (0.05, 0.32), 0.5, 0.0) for _ in range(STEP_N_LOCAL)]
+    return np.stack(large), np.stack(small)
+
+
 def pil_multi_crop(rgb: np.ndarray) -> int:
     """Make all views of a photo in a worker process; returns a number, so that no pixels travel."""
     image = Image.fromarray(rgb)
@@ -93,10 +112,81 @@ def time_augmentation(photos: list[np.ndarray], rounds: int = 3) -> tuple[float,
     return max(theirs), max(ours)
 
 
+class CropByCrop(SelfDistillation):
+    """The same losses, with every crop through backbone and heads by itself."""
+
+    def get_student_output(self, global_crops, local_crops, masks):
+        """Run the student on one crop after the other."""
+        cls, patches, logits = [], [], []
+        for crop, mask in zip(global_crops, masks.unflatten(0, (2, -1)), strict=True):
+            one, rest = tokens(self.student["backbone"], crop, mask)
+            cls.append(one)
+            patches.append(rest)
+            logits.append(self.student["dino_head"](one))
+        logits += [self.student["dino_head"](tokens(self.student["backbone"], crop)[0]) for crop in local_crops]
+        patches = torch.cat(patches)
+        ibot = self.student["ibot_head" if "ibot_head" in self.student else "dino_head"](patches[masks])
+        return {"dino": torch.stack(logits), "ibot": ibot, "cls": cls[0], "patches": patches}
+
+
+def plain_round(model: SelfDistillation, photos: list, steps: int, masks: torch.Tensor, workers) -> float:
+    """Return the seconds of some steps the plain way: the workers make the next views while the network runs."""
+
+    def read(step: int) -> list:
+        return [workers.submit(pil_views, photos[(step * STEP_BATCH + i) % len(photos)]) for i in range(STEP_BATCH)]
+
+    start = time.perf_counter()
+    ahead = read(0)
+    for step in range(steps):
+        views = [job.result() for job in ahead]
+        large, small = (torch.from_numpy(np.stack(part, axis=1)) for part in zip(*views, strict=True))
+        ahead = read(step + 1) if step + 1 < steps else []
+        one_step(model, large, small, masks)
+    return time.perf_counter() - start
+
+
+def our_round(model: SelfDistillation, tensors: list, steps: int, masks: torch.Tensor, crop: MultiCrop) -> float:
+    """Return the seconds of some steps our way."""
+    generator = torch.Generator().manual_seed(0)
+    start = time.perf_counter()
+    for step in range(steps):
+        batch = [tensors[(step * STEP_BATCH + i) % len(tensors)] for i in range(STEP_BATCH)]
+        one_step(model, *crop(batch, generator), masks)
+    return time.perf_counter() - start
+
+
+def one_step(model: SelfDistillation, large: torch.Tensor, small: torch.Tensor, masks: torch.Tensor) -> None:
+    """Do what costs time in a step, the optimiser left out on both sides."""
+    model(large, small, masks, 0.05)[0].backward()
+    model.zero_grad()
+    model.update_teacher(0.99)
+
+
+def time_steps(photos: list[np.ndarray], steps: int, rounds: int = 3) -> tuple[float, float]:
+    """Return photos a second of the plain way and of ours, the best of some rounds each, taken in turn."""
+    config = FinetuneConfig(backbone=OFFLINE_DEFAULT, global_size=STEP_GLOBAL, local_size=STEP_LOCAL,
+                            n_local=STEP_N_LOCAL, prototypes=1024, head_hidden=1024)  # fmt: skip
+    backbone = open_start(config).module
+    plain, ours = CropByCrop(copy.deepcopy(backbone), config).train(), SelfDistillation(backbone, config).train()
+    crop = MultiCrop(global_size=STEP_GLOBAL, local_size=STEP_LOCAL, n_local=STEP_N_LOCAL)
+    tensors = [torch.from_numpy(rgb.copy()).permute(2, 0, 1) for rgb in photos]
+    grid = (STEP_GLOBAL // 14,) * 2
+    masks = block_masks(2 * STEP_BATCH, grid, (0.1, 0.5), 0.5, torch.Generator().manual_seed(0))
+    seconds = ([], [])
+    with ProcessPoolExecutor(torch.get_num_threads()) as workers:
+        plain_round(plain, photos, 1, masks, workers)
+        our_round(ours, tensors, 1, masks, crop)
+        for _ in range(rounds):
+            seconds[0].append(plain_round(plain, photos, steps, masks, workers))
+            seconds[1].append(our_round(ours, tensors, steps, masks, crop))
+    return tuple(steps * STEP_BATCH / min(taken) for taken in seconds)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = ROOT / "assets"
     parser.add_argument("--data", type=Path, default=default, help="folder of photos (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=6, help="steps of each way (default: %(default)s)")
     args = parser.parse_args()
     paths = sorted(p for p in args.data.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))[:64]
     photos = [shrink(load_image(path), 256) for path in paths]
@@ -105,6 +195,10 @@ def main() -> None:
     print(f"augmentation, 2 x {GLOBAL} + {N_LOCAL} x {LOCAL}, {torch.get_num_threads()} threads or processes")
     print(f"Pillow, photo by photo   {theirs:7.1f} photos/s")
     print(f"ours, batches of {BATCH}      {ours:7.1f} photos/s   {ours / theirs:.2f} times as fast")
+    theirs, ours = time_steps(photos, args.steps)
+    print(f"step, 2 x {STEP_GLOBAL} + {STEP_N_LOCAL} x {STEP_LOCAL}, batch {STEP_BATCH}")
+    print(f"the plain way            {theirs:7.2f} photos/s")
+    print(f"ours                     {ours:7.2f} photos/s   {ours / theirs:.2f} times as fast")
 
 
 if __name__ == "__main__":
