@@ -22,8 +22,8 @@ from .services import ENGINE_QUEUE, Services, backbone_choices, stem
 
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 TICK = 2.0  # seconds between two looks at the run's files
+COLOURS = ("#6366f1", "#f59e0b", "#10b981", "#ef4444", "#64748b")
 NO_RUN = "No run yet: choose photos and press Start in the first tab."
-EMPTY = pd.DataFrame({"step": pd.Series(dtype=int), "curve": pd.Series(dtype=str), "value": pd.Series(dtype=float)})
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ def build_run(services: Services, header: Header, runs: Runs, page: gr.Blocks) -
     def newest(owner: str):
         return offer(owner, None)
 
-    @friendly
-    def look(owner: str, chosen: str | None, before: tuple | None):
-        if not owner or not chosen:
-            return (NO_RUN, *[EMPTY] * 4, "", [], "", None) if before else (gr.skip(),) * 9
-        return watch(runs.info(owner, chosen), before)
+    def look(owner: str, chosen: str | None, before: tuple | None):  # not logged: it is asked every other second
+        try:
+            return watch(runs.info(owner, chosen), before)
+        except ValueError:  # none is chosen, or it was deleted
+            return (NO_RUN, *[None] * 4, "", [], "", None) if before else (gr.skip(),) * 9
 
     asked, outputs = [owner, run, seen], [*parts.shown(), seen]
     page.load(offer, [owner, run], run, js=WITH_KEY, **QUIET)
@@ -99,14 +99,23 @@ def watch(info: RunInfo, before: tuple | None) -> tuple:
     lines = draw.read_metrics(folder)
     curves = [gr.skip()] * 4
     if sizes[0] != old[2][0]:
-        curves = [make(lines) for make in (draw.loss_curves, draw.measure_curves, draw.health_curves, draw.rate_curves)]
+        makers = draw.loss_curves, draw.measure_curves, draw.health_curves, draw.rate_curves
+        curves = [_drawn(make(lines)) for make in makers]
     film = draw.film(folder) if films != old[3] else gr.skip()
     return (draw.status(info, lines), *curves, draw.log_tail(folder), film,
             draw.verdict(folder) if info.over else "", now)  # fmt: skip
 
 
 def _plot(title: str, elem_id: str) -> gr.LinePlot:
-    return gr.LinePlot(EMPTY, x="step", y="value", color="curve", title=title, height=260, elem_id=elem_id)
+    # without a value: one that begins with an empty table never draws its lines
+    return gr.LinePlot(None, x="step", y="value", color="curve", title=title, height=260, elem_id=elem_id)
+
+
+def _drawn(curves: pd.DataFrame) -> dict:
+    """Update a plot; it learns of new curves only when its colours change too."""
+    if not len(curves):
+        return gr.update(value=None)
+    return gr.update(value=curves, color_map=dict(zip(curves["curve"].unique().tolist(), COLOURS, strict=False)))
 
 
 def _buttons(runs: Runs, owner: gr.Textbox, run: gr.Dropdown) -> list:

@@ -22,6 +22,7 @@ LOSSES = ("loss", "dino", "ibot", "koleo", "gram")
 HEALTH = {"rank": "effective rank", "entropy": "teacher entropy", "mean_cosine": "cosine between photos",
           "drift": "patch drift"}  # fmt: skip
 MEASURES = {"knn": "k-NN accuracy", "crop_recall": "a photo found by a small crop of it"}
+RATES = {"lr": "backbone", "head_lr": "heads"}
 STATES = {
     "queued": "waits in the queue", "starting": "is starting", "running": "is running", "paused": "is paused",
     "stopped": "was stopped", "interrupted": "was interrupted", "failed": "failed",
@@ -70,7 +71,7 @@ def loss_curves(lines: list[dict]) -> pd.DataFrame:
 
 def rate_curves(lines: list[dict]) -> pd.DataFrame:
     """Return the learning rates of every step."""
-    return curves(lines, "train", {"lr": "backbone", "head_lr": "heads"})
+    return curves(lines, "train", RATES)
 
 
 def health_curves(lines: list[dict]) -> pd.DataFrame:
