@@ -64,6 +64,7 @@ def test_an_unlabelled_folder_is_judged_by_indirect_evidence(tmp_path, photos, s
 
 def test_the_start_is_handed_back_unless_something_is_better(tmp_path, photos, settings, monkeypatch):
     def measure(self, backbone, head, beat):
+        self.film = torch.zeros(1, 2, 2, 8)
         figures = {"rank": 9.0, "mean_cosine": 0.1, "entropy": 0.2, "mean_entropy": 0.9}
         return figures, torch.arange(40) < next(right)
 
@@ -84,7 +85,7 @@ def test_the_start_is_handed_back_unless_something_is_better(tmp_path, photos, s
 
 def test_collapse_ends_the_run_and_keeps_the_start(tmp_path, photos, settings, monkeypatch):
     def measure(self, backbone, head, beat):
-        rank = next(ranks)
+        self.film, rank = torch.zeros(1, 2, 2, 8), next(ranks)
         return {"rank": rank, "mean_cosine": 0.1, "entropy": 0.2, "mean_entropy": 0.9}, torch.ones(9).bool()
 
     ranks = iter([9.0, 1.0])
