@@ -62,6 +62,13 @@ def start_server(tmp_path_factory, tiny_folder):
 
 
 @pytest.fixture(scope="session")
-def server(start_server) -> Server:
-    """Give a server with the settings of a laptop; several tests share it."""
-    return start_server()
+def _shared() -> list[Server]:
+    return []
+
+
+@pytest.fixture
+def server(start_server, _shared) -> Server:
+    """Give a server with a laptop's settings; tests share it, and one that ends it leaves the next a new one."""
+    if not _shared or _shared[-1].process.poll() is not None:
+        _shared.append(start_server())
+    return _shared[-1]

@@ -11,7 +11,7 @@ OTHERS = (None, "x" * 5000, [], {"a": {"b": [1]}}, [[None]], True, -1, {"path": 
 LEAKS = ("Traceback", "/site-packages", "/dinodemo/ui", "/tmp/", "/etc/passwd is", "Errno")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def visitor(server):
     visitor = Visitor(server.url)
     visitor.set("resolution", 224)
