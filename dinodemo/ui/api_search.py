@@ -5,7 +5,6 @@ Nothing here takes a browser's key to its own indexes: callers reach those that 
 
 import json
 import tempfile
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -97,8 +96,8 @@ class SearchApi:
     ) -> tuple[list[File], File, dict]:  # fmt: skip
         """Find the photos most like one, in an index that the server shares or among photos sent along.
 
-        Returns thumbnails (.jpg), the hits (.json) and the hits, best first. Photos sent along are kept for this call
-        only, and their hits' paths begin with their number.
+        Returns thumbnails (.jpg), the hits (.json) and the hits, best first. Photos sent along are indexed for this
+        call only; the names of hits among them begin with their number.
 
         Parameters:
             photo: the one to search with
@@ -120,17 +119,13 @@ class SearchApi:
         query = read_photo(photo, "photo")
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             opened, left_out = self._gather(files, folder, backbone) if files else (self._shared(index), [])
-            started = time.perf_counter()
             hits = opened.search(query, k=count, rerank=rerank, where=where)
-            milliseconds = 1000 * (time.perf_counter() - started)
-            searched = len(opened)
-            search = retrieval_view.Search(query, index, opened.recipe.backbone, tuple(hits), milliseconds, None)
+            search = retrieval_view.Search(query, index, opened.recipe.backbone, tuple(hits), 0.0, None)
+            told = {"searched": len(opened), "left_out": left_out}
         name, content = retrieval_view.hits_json(search)
-        found = json.loads(content)
-        # clients take whatever has a "path" for a file to be fetched
-        found["hits"] = [{("photo" if key == "path" else key): value for key, value in hit.items()}
-                         for hit in found["hits"]]  # fmt: skip
-        told = {**found, "searched": searched, "left_out": left_out}
+        told = {**json.loads(content), **told}
+        for hit in told["hits"]:
+            hit["photo"] = hit.pop("path")  # clients take whatever has a "path" for a file to be fetched
         thumbnails = [made((f"{i:03d}.jpg", hit.thumbnail)) for i, hit in enumerate(hits, start=1)]
         return thumbnails, made((name, content)), told
 

@@ -90,7 +90,7 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
         max_file_size=MAX_UPLOAD, show_error=False, run_history=False, ssr_mode=False, css=CSS, js=KEYBOARD_RELEASE,
         mcp_server=settings.mcp, theme=gr.themes.Default(primary_hue="indigo", **FONTS), enable_monitoring=False,
         app_kwargs={"routes": health_routes(services.pool), "middleware": [Middleware(Guard)]},
-        auth=settings.auth, allowed_paths=[], blocked_paths=_private_folders(settings),
+        auth=settings.auth, footer_links=["api"], allowed_paths=[], blocked_paths=_private_folders(settings),
     )  # fmt: skip
     threading.Thread(target=_warm_up, args=(services,), name="warm-up", daemon=True).start()
     if block:
