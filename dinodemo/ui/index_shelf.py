@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ KEPT_OPEN = 8  # indexes whose vectors stay in memory
 PRIVATE_AGE = 48 * 3600  # seconds after the last use until a private index is removed
 MOST_PRIVATE = 20  # of one person
 UPLOADS = ".photos"  # beside the indexes: the files that were uploaded for them
+BESIDE = ".beside"  # the same photos, as second backbones see them
 _OWNER = re.compile(r"[A-Za-z0-9_-]{22,64}")
 _NAME = re.compile(r"[\w][\w .()-]{0,59}")
 
@@ -82,11 +84,7 @@ class IndexShelf:
         from ..tasks.retrieval import ImageIndex  # not above: it brings the database
 
         path = self.path(owner, key)
-        with self._lock:
-            index = self._open.pop(str(path), None) or ImageIndex(path)
-            self._open[str(path)] = index
-            while len(self._open) > KEPT_OPEN:
-                self._open.popitem(last=False)
+        index = self._opened(path, lambda: ImageIndex(path))
         recipe = index.recipe
         name = recipe.backbone if recipe else backbone
         if name is None:
@@ -95,13 +93,24 @@ class IndexShelf:
         _touch(path.parent)
         return index
 
+    def open_beside(self, owner: str, key: str, backbone: str) -> "ImageIndex":
+        """Open this person's second index of the same photos, for another backbone; see `ImageIndex.follow`."""
+        from ..tasks.retrieval import ImageIndex
+
+        engine, resolution = self.services.pool.get(backbone), self.open(owner, key).recipe.resolution
+        which = hashlib.sha256(f"{engine.backbone.name} {resolution}".encode()).hexdigest()[:16]
+        path = self._beside(owner, key) / which
+        return self._opened(path, lambda: ImageIndex(path, engine, resolution))
+
     def delete(self, owner: str, key: str) -> None:
         """Delete an index and the files that were uploaded for it."""
         self.check_may_change(key)
         path = self.path(owner, key)
+        beside = self._beside(owner, key)
         with self._lock:
-            self._open.pop(str(path), None)
-        for folder in (path, self.uploads(owner, key)):
+            for known in [k for k in self._open if k == str(path) or beside in Path(k).parents]:
+                del self._open[known]
+        for folder in (path, self.uploads(owner, key), beside):
             shutil.rmtree(folder, ignore_errors=True)
 
     def sweep(self) -> None:
@@ -109,6 +118,17 @@ class IndexShelf:
         for folder in self._root.iterdir() if self._root.is_dir() else ():
             if time.time() - folder.stat().st_mtime > PRIVATE_AGE:
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def _opened(self, path: Path, make: Callable[[], "ImageIndex"]) -> "ImageIndex":
+        with self._lock:
+            index = self._open.pop(str(path), None) or make()
+            self._open[str(path)] = index
+            while len(self._open) > KEPT_OPEN:
+                self._open.popitem(last=False)
+        return index
+
+    def _beside(self, owner: str, key: str) -> Path:
+        return self._private(owner) / BESIDE / key.partition(":")[0] / self.path(owner, key).name
 
     def _private(self, owner: str) -> Path:
         if not isinstance(owner, str) or not _OWNER.fullmatch(owner):

@@ -1,6 +1,5 @@
 """Retrieval tab: choose an index, ask it with a photo or a part of one, see why a hit was found."""
 
-import time
 from dataclasses import dataclass
 
 import gradio as gr
@@ -14,6 +13,7 @@ from .header import Header
 from .index_shelf import IndexShelf
 from .memory import WITH_KEY
 from .painter import painter_value, read_drawing, region_painter
+from .retrieval_beside import hits_beside
 from .retrieval_build import build_building
 from .retrieval_labels import build_labels
 from .retrieval_map import build_map
@@ -62,7 +62,7 @@ def build_retrieval_tab(services: Services, header: Header, tab: gr.Tab, page: g
         about = gr.Markdown(EMPTY, elem_id="index-about")
     with gr.Tabs():
         with gr.Tab("Search", id="retrieval-search"):
-            photo, examples, asked, found = _search_parts(header.owner, index)
+            photo, examples, asked, found = _search_parts(shelf, header, index)
         with gr.Tab("Build", id="retrieval-build"):
             changed = build_building(shelf, header, index, services)
         with gr.Tab("Classify", id="retrieval-labels"):
@@ -73,7 +73,7 @@ def build_retrieval_tab(services: Services, header: Header, tab: gr.Tab, page: g
     _wire_search(shelf, photo, examples, asked, found)
 
 
-def _search_parts(owner: gr.Textbox, index: gr.Dropdown) -> tuple:
+def _search_parts(shelf: IndexShelf, header: Header, index: gr.Dropdown) -> tuple:
     query, search = gr.State(None, time_to_live=4 * 3600), gr.State(None, time_to_live=4 * 3600)
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
@@ -94,10 +94,11 @@ def _search_parts(owner: gr.Textbox, index: gr.Dropdown) -> tuple:
             with gr.Row():
                 download_button("Hits (.csv)", lambda s: draw.hits_csv(_need(s)), [search], "retrieval-csv")
                 download_button("Hits (.json)", lambda s: draw.hits_json(_need(s)), [search], "retrieval-json")
+            hits_beside(shelf, header, search, gallery, [count, labels, path, rerank])
             told = gr.Markdown(elem_id="retrieval-told")
             why = gr.Image(label="Why: parts that agree", format="jpeg", interactive=False, visible=False,
                            buttons=["fullscreen"], elem_id="retrieval-why")  # fmt: skip
-    asked = Asked(owner, index, query, painter, count, labels, path, rerank)
+    asked = Asked(header.owner, index, query, painter, count, labels, path, rerank)
     return photo, examples, asked, Found(search, status, gallery, why, told)
 
 
@@ -161,19 +162,12 @@ def _wire_search(shelf: IndexShelf, photo, examples, asked: Asked, found: Found)
 
 def _ask(shelf: IndexShelf, owner, key, query: Photo | None, painted, count, labels, path, rerank) -> tuple:
     """Search with the given settings; returns the search, status, gallery, and an empty "why"."""
-    from ..tasks.retrieval import Filter
-
     hidden = gr.update(value=None, visible=False)
     if query is None or not key:
         return None, EMPTY, [], hidden, ""
     index = shelf.open(owner, key)
-    region = box_of(painted, query)
-    started = time.perf_counter()
-    hits = index.search(query, k=int(count), rerank=bool(rerank), region=region,
-                        where=Filter(labels=tuple(labels or ()), path=(path or "").strip()))  # fmt: skip
-    milliseconds = 1000 * (time.perf_counter() - started)
-    search = Search(query, key, index.recipe.backbone, tuple(hits), milliseconds, region)
-    return search, draw.status(search, len(index)), draw.hit_pictures(hits), hidden, ""
+    search = draw.find(index, key, query, box_of(painted, query), count, labels, path, rerank)
+    return search, draw.status(search, len(index)), draw.hit_pictures(search.hits), hidden, ""
 
 
 def box_of(painted: dict | None, photo: Photo) -> tuple[int, int, int, int] | None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import time
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -37,6 +38,16 @@ class Search:
     hits: tuple["Hit", ...]
     milliseconds: float
     region: tuple[float, float, float, float] | None
+
+
+def find(index: "ImageIndex", key: str, query: Photo, region, count, labels, path, rerank) -> Search:
+    """Search an index as the page's controls say; region: None or (x0, y0, x1, y1) pixels of the query."""
+    from ..tasks.retrieval import Filter
+
+    started = time.perf_counter()
+    hits = index.search(query, k=int(count), rerank=bool(rerank), region=region,
+                        where=Filter(labels=tuple(labels or ()), path=(path or "").strip()))  # fmt: skip
+    return Search(query, key, index.recipe.backbone, tuple(hits), 1000 * (time.perf_counter() - started), region)
 
 
 def thumbnail(data: bytes) -> Image.Image:

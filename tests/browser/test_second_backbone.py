@@ -1,13 +1,9 @@
 """Before and after: a second backbone's result stands beside the first one's in every tab."""
 
 import numpy as np
-import pytest
-
-from dinodemo.backbones import find_local
 
 from .helpers import ASSETS, pixels, source, upload_photo
-
-SECOND = "dinov2-small-saliency"
+from .test_retrieval_tab import ask, build, make_folder, open_tab
 
 
 def choose_second(page, name: str) -> None:
@@ -16,9 +12,8 @@ def choose_second(page, name: str) -> None:
     box.press("Enter")
 
 
-@pytest.mark.skipif(find_local(SECOND) is None, reason=f"{SECOND} is not in weights/")
-def test_a_second_backbone_draws_its_own_result_and_leaves_when_it_is_switched_off(page, screenshot):
-    choose_second(page, SECOND)
+def test_a_second_backbone_draws_its_own_result_and_leaves_when_it_is_switched_off(page, tiny_folder, screenshot):
+    choose_second(page, str(tiny_folder))
     upload_photo(page, ASSETS / "coffee_cup.jpg")
     page.wait_for_selector("#attention-second img", timeout=60_000)
     first, second = (pixels(page, source(page, s)) for s in ("#attention-overlay", "#attention-second"))
@@ -38,3 +33,16 @@ def test_a_second_backbone_draws_its_own_result_and_leaves_when_it_is_switched_o
     page.get_by_role("tab", name="Attention", exact=True).click()
     choose_second(page, "Nothing")
     page.wait_for_selector("#attention-second", state="hidden")
+
+
+def test_retrieval_asks_the_same_photos_with_the_second_backbone(page, tiny_folder, tmp_path, screenshot):
+    choose_second(page, str(tiny_folder))
+    open_tab(page)
+    build(page, make_folder(tmp_path / "few", copies=2), "beside")
+    hits = ask(page, ASSETS / "coffee_cup.jpg")
+    page.wait_for_selector("#retrieval-second img", timeout=60_000)
+    assert "coffee_cup" in hits and "coffee_cup" in page.inner_text("#retrieval-second")
+    assert hits != page.inner_text("#retrieval-second")
+    screenshot(page, "second-retrieval")
+    choose_second(page, "Nothing")
+    page.wait_for_selector("#retrieval-second", state="hidden")

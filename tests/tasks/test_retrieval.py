@@ -289,6 +289,19 @@ def test_a_rebuild_without_any_photo_left_changes_nothing(filled, folder, make_e
     assert len(filled) == 9 and filled.recipe == before
 
 
+def test_an_index_follows_another_with_a_backbone_of_its_own(tmp_path, filled, folder, make_engine):
+    twin, told = ImageIndex(tmp_path / "twin", make_engine("dinov3"), filled.recipe.resolution), []
+    assert twin.follow(filled, lambda *done: told.append(done)).added == 9 and told[-1] == (9, 9)
+    assert {e.sha256 for e in twin.gallery()[0]} == {e.sha256 for e in filled.gallery()[0]}
+    assert twin.recipe.backbone != filled.recipe.backbone
+    gone = filled.search(folder / "cat" / "1.png", k=1)[0].sha256
+    filled.remove(gone)
+    filled.add(("new.png", (folder / "loose.png").read_bytes() + b"more"))
+    assert twin.follow(filled).added == 1
+    assert {e.sha256 for e in twin.gallery()[0]} == {e.sha256 for e in filled.gallery()[0]}
+    assert twin.search(folder / "loose.png", k=1)[0].cosine == pytest.approx(1, abs=1e-5)
+
+
 def test_an_index_that_is_not_there_writes_nothing_and_says_so(tmp_path, engine, make_picture):
     index = ImageIndex(tmp_path / "new", engine)
     assert len(index) == 0 and index.recipe is None and index.statistics().count == 0

@@ -2,8 +2,10 @@
 
 import os
 import time
+from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from dinodemo.settings import Settings
 from dinodemo.ui.index_shelf import MOST_PRIVATE, PRIVATE_AGE, IndexShelf
@@ -75,6 +77,23 @@ def test_delete_takes_the_uploads_too(shelf):
     (shelf.uploads(owner, key) / "a.jpg").write_bytes(b"x")
     shelf.delete(owner, key)
     assert shelf.choices(owner) == [] and not shelf.uploads(owner, key).exists()
+
+
+def test_a_second_backbones_index_is_private_unlisted_and_goes_with_the_first(tmp_path, make_engine, make_picture):
+    engines = {"dinov2": make_engine("dinov2"), "dinov3": make_engine("dinov3")}
+    pool = SimpleNamespace(get=lambda name: engines.get(name) or engines["dinov2"])
+    shared = IndexShelf(Services(Settings(indexes=str(tmp_path / "shared")), pool), tmp_path / "private")
+    picture = tmp_path / "a.png"
+    Image.fromarray(make_picture()).save(picture)
+    anna, ben = new_owner(), new_owner()
+    key = shared.new_key(anna, "team")
+    shared.open(anna, key, "dinov2").add(picture)
+    twin = shared.open_beside(anna, key, "dinov3")
+    assert twin.follow(shared.open(anna, key)).added == 1
+    assert shared.open_beside(anna, key, "dinov3") is twin and twin.recipe.backbone == engines["dinov3"].backbone.name
+    assert shared.open_beside(ben, key, "dinov3").path != twin.path and shared.choices(ben) == [("team · shared", key)]
+    shared.delete(anna, key)
+    assert not os.path.exists(twin.path)
 
 
 def test_what_nobody_used_for_long_is_swept(shelf):

@@ -18,7 +18,7 @@ from .results import Entry, Hit, Statistics, to_hit
 from .snapshot import EXACT_ROWS, NO_FILTER, Filter, Snapshot
 from .sources import PathLike, Source, open_source, read_again
 from .store import Recipe, Store, one_of, quoted, recipe_of
-from .writing import AddReport, Progress, Writer, fill, known_of, new_recipe, rebuild
+from .writing import AddReport, Progress, Writer, fill, known_of, level, new_recipe, rebuild
 
 if TYPE_CHECKING:
     from ...engine import Engine
@@ -196,6 +196,20 @@ class ImageIndex:
         if not report.stopped:
             self.engine, self._resolution, self._descriptor = engine, resolution, descriptor
             self._after_change(self._store.open())
+        return report
+
+    def follow(
+        self, other: ImageIndex, progress: Progress | None = None, stopped: Callable[[], bool] = lambda: False
+    ) -> AddReport:
+        """Hold the photos that another index holds and no others, with vectors of this one's own backbone.
+
+        What is here already stays, so following again is quick. Errors and report as those of `add`.
+        """
+        recipe = self.recipe or self._new_recipe()
+        self._check_engine(recipe)
+        table, report = self._store.open_or_create(recipe), AddReport()
+        level(other._current(), self._store, table, self.engine, recipe, report, progress, stopped)
+        self._after_change(table)
         return report
 
     def near_duplicates(self, threshold: float = 0.95) -> list[list[Entry]]:

@@ -117,19 +117,8 @@ def rebuild(
     report = AddReport()
     while True:  # again, while others add photos to the first table
         snapshot = Snapshot(store, store.open().version, exact_rows=0)
-        there = set(snapshot.read(["sha256"])["sha256"])
-        known = known_of(table)
-        gone = {digest.hex() for digest in known.digests} - there
-        if gone:
-            store.delete(table, one_of("sha256", gone))
-        failed = {name for name, _ in report.problems}
-        items = [item for digest, item in items_of(snapshot) if bytes.fromhex(digest) not in known.digests]
-        items = [item for item in items if item.path not in failed]
-        if not items:
+        if not level(snapshot, store, table, engine, recipe, report, progress, stopped):
             break
-        # what the file's stamp says does not matter here: these photos are not in the new table
-        writer = Writer(store, table, report, len(items) + len(failed), progress)
-        fill(writer, engine, recipe, items, Known(known.digests), False, stopped)
         if report.stopped:
             return report
     if table.count_rows() == 0 and snapshot.count:
@@ -140,6 +129,35 @@ def rebuild(
         )
     store.replace(REBUILD, recipe)
     return report
+
+
+def level(
+    snapshot: Snapshot,
+    store: Store,
+    table,
+    engine: Engine,
+    recipe: Recipe,
+    report: AddReport,
+    progress: Progress | None,
+    stopped: Callable[[], bool],
+) -> bool:
+    """Bring a table to hold the photos of a snapshot and no others; returns whether any had been missing.
+
+    What the report names as unreadable is not tried again.
+    """
+    there = set(snapshot.read(["sha256"])["sha256"])
+    known = known_of(table)
+    gone = {digest.hex() for digest in known.digests} - there
+    if gone:
+        store.delete(table, one_of("sha256", gone))
+    failed = {name for name, _ in report.problems}
+    items = [item for digest, item in items_of(snapshot) if bytes.fromhex(digest) not in known.digests]
+    items = [item for item in items if item.path not in failed]
+    if items:
+        # what the file's stamp says does not matter here: these photos are not in the table
+        writer = Writer(store, table, report, len(items) + len(failed), progress)
+        fill(writer, engine, recipe, items, Known(known.digests), False, stopped)
+    return bool(items)
 
 
 def items_of(snapshot: Snapshot) -> list[tuple[str, Item]]:
