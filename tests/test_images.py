@@ -196,7 +196,10 @@ def test_extreme_sizes_load(size):
     assert load_image(encode(Image.new("RGB", size[::-1], "red"), "PNG")).shape == (*size, 3)
 
 
-@pytest.mark.parametrize("as_source", [str, lambda p: p, lambda p: p.read_bytes(), Image.open], ids=["string", "path", "bytes", "image"])
+SOURCES = {"string": str, "path": lambda p: p, "bytes": lambda p: p.read_bytes(), "image": Image.open}
+
+
+@pytest.mark.parametrize("as_source", SOURCES.values(), ids=SOURCES)
 def test_every_kind_of_source_gives_the_same(as_source, tmp_path, make_picture):
     picture = make_picture(9, 11)
     path = tmp_path / "Ein Bild ü.png"

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
 
 from . import distributed
 from .augment import MultiCrop
@@ -53,6 +54,28 @@ def split(photos: PhotoSet, config: FinetuneConfig) -> Split:
     return Split(sorted(set(order) - set(queries)), sorted(queries), True, labels)
 
 
+@dataclass(frozen=True, eq=False)
+class Film:
+    """Hold what a teacher makes of the first photos: patches (n, h, w, D), the CLS token's attention (n, h, w)."""
+
+    patches: Tensor
+    attention: Tensor  # of the last layer, mean over heads
+
+
+class LastAttention(TorchFunctionMode):
+    """Remember what the last attention of a network was asked, whatever the network calls its parts."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is scaled_dot_product_attention:
+            self.query, self.key = args[:2]  # each (B, heads, T, head_dim)
+        return function(*args, **(kwargs or {}))
+
+    def of_cls(self) -> Tensor:
+        """Return the CLS token's attention to all tokens (B, T) float32, mean over heads."""
+        logits = self.query[:, :, :1].float() @ self.key.float().transpose(2, 3) * self.query.shape[-1] ** -0.5
+        return logits.softmax(dim=-1).mean(dim=1)[:, 0]
+
+
 class Evaluator:
     """Measure a teacher on the same photos every time. On several ranks, each one looks at its share of them."""
 
@@ -70,12 +93,12 @@ class Evaluator:
         self._crop = MultiCrop(n_global=0, n_local=1, local_size=config.local_size, local_scale=config.local_scale,
                                mean=mean, std=std, flip=False, colour=0.0, blur=False)  # fmt: skip
         self._start_patches: Tensor | None = None
-        self.film: Tensor | None = None  # (photos, h, w, D) patches of the first photos at the last evaluation
+        self.film: Film | None = None  # of the last evaluation
 
     @torch.inference_mode()
     def remember_start(self, backbone: nn.Module) -> None:
         """Keep the starting backbone's patches, from which drift is measured."""
-        self._start_patches = self._patches(backbone.eval())
+        self._start_patches = self._look(backbone.eval())[0]
 
     @torch.inference_mode()
     def __call__(
@@ -93,9 +116,9 @@ class Evaluator:
             hits["knn"] = self._knn(backbone, cls, beat)
         logits = head(cls.to(self.device)).float().cpu()
         entropy, mean_entropy = entropies(logits, self.config.teacher_temp)
-        patches = self._patches(backbone)
-        grid = self.config.eval_size // round(self.config.eval_size / patches.shape[1] ** 0.5)
-        self.film = patches[:FILM_PHOTOS].unflatten(1, (grid, grid))
+        patches, attention = self._look(backbone)
+        square = (round(patches.shape[1] ** 0.5),) * 2
+        self.film = Film(*(seen[:FILM_PHOTOS].unflatten(1, square) for seen in (patches, attention)))
         figures = {name: float(values.double().mean()) for name, values in hits.items()}
         figures |= {
             "rank": effective_rank(cls), "entropy": entropy, "mean_entropy": mean_entropy,
@@ -137,10 +160,13 @@ class Evaluator:
                 pixels = torch.stack([centre(image.to(self.device), self.config.eval_size) for image in images])
                 yield (pixels - self._mean) / self._std
 
-    def _patches(self, backbone: nn.Module) -> Tensor:
+    def _look(self, backbone: nn.Module) -> tuple[Tensor, Tensor]:
+        """Return patch tokens (n, N, D) of some photos and the CLS token's attention to them (n, N)."""
         (pixels,) = list(self._pixels(self.split.queries[:DRIFT_PHOTOS], cropped=False))
-        with autocast(self.device, self.config.precision):
-            return tokens(backbone, pixels)[1].float().cpu()
+        eager = torch.compiler.set_stance("force_eager")  # compiled code does not tell what it calls
+        with autocast(self.device, self.config.precision), eager, LastAttention() as last:
+            patches = tokens(backbone, pixels)[1].float().cpu()
+        return patches, last.of_cls()[:, -patches.shape[1] :].cpu()
 
 
 def centre(image: Tensor, size: int) -> Tensor:

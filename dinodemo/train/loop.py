@@ -90,7 +90,7 @@ def evaluate(run: Run, stop: threading.Event) -> tuple[str, str] | None:
         log.info("step %d: %s%s", run.step, ", ".join(f"{k} {v:.4g}" for k, v in figures.items()),
                  f" ({decision.action}: {decision.reason})" if decision.reason else "")  # fmt: skip
         run.folder.add_metrics({"kind": "eval", "step": run.step, **_finite(figures), "action": decision.action})
-        run.folder.add_film(run.step, run.evaluator.film)
+        run.folder.add_film(run.step, run.evaluator.film.patches, run.evaluator.film.attention)
         run.folder.report_status(message=decision.reason)
     if decision.action == "rollback":
         run.roll_back()

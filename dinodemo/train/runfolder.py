@@ -65,10 +65,14 @@ class RunFolder:
             for name, value in numbers.items():
                 self._tensorboard.add_scalar(f"{line['kind']}/{name}", value, line["step"])
 
-    def add_film(self, step: int, patches: Tensor) -> None:
-        """Keep the teacher's patch tokens (photos, h, w, D) of a few photos at an evaluation, in film/step-N.npz."""
+    def add_film(self, step: int, patches: Tensor, attention: Tensor) -> None:
+        """Keep what the teacher makes of a few photos at an evaluation, in film/step-N.npz, float16.
+
+        patches: (photos, h, w, D) tokens. attention: (photos, h, w), the CLS token's.
+        """
         path = self.path / "film" / f"step-{step:08d}.npz"
-        write_atomically(path, lambda file: np.savez_compressed(file, patches=patches.half().numpy()))
+        arrays = {"patches": patches.half().numpy(), "attention": attention.half().numpy()}
+        write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
 
     def forget_metrics_after(self, step: int) -> None:
         """Drop the lines of steps that a resumed run will do again, and a half-written last line."""

@@ -54,7 +54,7 @@ def build_run(services: Services, header: Header, runs: Runs, page: gr.Blocks) -
     with gr.Row():
         health = _plot("Health: rank and entropy as shares of the start's", "run-health")
         rates = _plot("Learning rates", "run-rates")
-    film = gr.Gallery(label="What is being learnt: patches of three photos, coloured by one PCA each", columns=11,
+    film = gr.Gallery(label="What is being learnt: patches (one PCA a photo) and attention of three photos", columns=1,
                       height="auto", buttons=[], format="jpeg", object_fit="contain", elem_id="run-film")  # fmt: skip
     with gr.Accordion("Log", open=False):
         log = gr.Textbox(lines=draw.LOG_LINES, show_label=False, interactive=False, elem_id="run-log")
@@ -101,7 +101,7 @@ def watch(info: RunInfo, before: tuple | None) -> tuple:
     if sizes[0] != old[2][0]:
         makers = draw.loss_curves, draw.measure_curves, draw.health_curves, draw.rate_curves
         curves = [_drawn(make(lines)) for make in makers]
-    film = draw.film(folder) if films != old[3] else gr.skip()
+    film = _strips(draw.film(folder)) if films != old[3] else gr.skip()
     return (draw.status(info, lines), *curves, draw.log_tail(folder), film,
             draw.verdict(folder) if info.over else "", now)  # fmt: skip
 
@@ -116,6 +116,11 @@ def _drawn(curves: pd.DataFrame) -> dict:
     if not len(curves):
         return gr.update(value=None)
     return gr.update(value=curves, color_map=dict(zip(curves["curve"].unique().tolist(), COLOURS, strict=False)))
+
+
+def _strips(film: list[list]) -> dict:
+    """Update the gallery: a strip is a row."""
+    return gr.update(value=[frame for strip in film for frame in strip], columns=len(film[0]) if film else 1)
 
 
 def _buttons(runs: Runs, owner: gr.Textbox, run: gr.Dropdown) -> list:

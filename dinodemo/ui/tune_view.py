@@ -14,7 +14,7 @@ from ..backbones import Backbone
 from ..features import Features
 from ..images import fit_within, load_image
 from ..jobs import RunInfo
-from ..render import pca_picture
+from ..render import colourise, enlarge, normalise, pca_picture
 
 MOST_POINTS = 600  # of a curve: the browser draws no more in good time
 LOG_LINES = 14
@@ -28,7 +28,7 @@ STATES = {
     "stopped": "was stopped", "interrupted": "was interrupted", "failed": "failed",
     "collapsed": "collapsed", "finished": "is finished",
 }  # fmt: skip
-FILM_SIDE = 224
+FILM_SIDE, MOST_FRAMES = 224, 11
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -148,20 +148,32 @@ def log_tail(folder: Path) -> str:
     return ""
 
 
-def film(folder: Path) -> list[tuple[np.ndarray, str]]:
-    """Return pictures of what the teacher saw in three photos at each evaluation, coloured by one PCA a photo."""
+def film(folder: Path) -> list[list[tuple[np.ndarray, str]]]:
+    """Return strips of pictures of what the teacher saw in three photos at its evaluations, with captions.
+
+    Two strips a photo: patches coloured by one PCA, and the CLS token's attention.
+    """
     frames = []
     for path in sorted((folder / "film").glob("step-*.npz")):
         try:
             with np.load(path) as content:
-                frames.append((int(path.stem.split("-")[1]), content["patches"].astype(np.float32)))
+                seen = content["patches"].astype(np.float32), content["attention"].astype(np.float32)
+                frames.append((int(path.stem.split("-")[1]), *seen))
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # it is being written
             continue
-    return [
-        (pca_picture(colours, (FILM_SIDE, FILM_SIDE)), f"photo {photo + 1}, step {step}")
-        for photo in range(len(frames[0][1]) if frames else 0)
-        for (step, _), colours in zip(frames, _jointly([_as_features(p[photo]) for _, p in frames]), strict=True)
-    ]
+    kept = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), MOST_FRAMES)).round().astype(int))
+    frames, strips = [frames[i] for i in kept], []
+    for photo in range(len(frames[0][1]) if frames else 0):
+        colours = _jointly([_as_features(patches[photo]) for _, patches, _ in frames])
+        captions = [f"photo {photo + 1}, step {step}" for step, _, _ in frames]
+        strips.append([(pca_picture(c, (FILM_SIDE,) * 2), told) for c, told in zip(colours, captions, strict=True)])
+        strips.append([(_heat(attention[photo]), f"{told}: attention")
+                       for (_, _, attention), told in zip(frames, captions, strict=True)])  # fmt: skip
+    return strips
+
+
+def _heat(attention: np.ndarray) -> np.ndarray:
+    return colourise(np.clip(enlarge(normalise(attention), (FILM_SIDE,) * 2), 0, 1))
 
 
 def _jointly(features: list[Features]) -> list[np.ndarray]:

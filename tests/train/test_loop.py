@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from dinodemo.train import checkpoint, loop
+from dinodemo.train.evaluate import Film
 from dinodemo.train.network import open_folder
 from dinodemo.train.runfolder import read_json, read_metrics
 from dinodemo.train.session import train
@@ -64,7 +65,7 @@ def test_an_unlabelled_folder_is_judged_by_indirect_evidence(tmp_path, photos, s
 
 def test_the_start_is_handed_back_unless_something_is_better(tmp_path, photos, settings, monkeypatch):
     def measure(self, backbone, head, beat):
-        self.film = torch.zeros(1, 2, 2, 8)
+        self.film = Film(torch.zeros(1, 2, 2, 8), torch.zeros(1, 2, 2))
         figures = {"rank": 9.0, "mean_cosine": 0.1, "entropy": 0.2, "mean_entropy": 0.9}
         return figures, torch.arange(40) < next(right)
 
@@ -85,7 +86,7 @@ def test_the_start_is_handed_back_unless_something_is_better(tmp_path, photos, s
 
 def test_collapse_ends_the_run_and_keeps_the_start(tmp_path, photos, settings, monkeypatch):
     def measure(self, backbone, head, beat):
-        self.film, rank = torch.zeros(1, 2, 2, 8), next(ranks)
+        self.film, rank = Film(torch.zeros(1, 2, 2, 8), torch.zeros(1, 2, 2)), next(ranks)
         return {"rank": rank, "mean_cosine": 0.1, "entropy": 0.2, "mean_entropy": 0.9}, torch.ones(9).bool()
 
     ranks = iter([9.0, 1.0])

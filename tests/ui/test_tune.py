@@ -150,11 +150,22 @@ def test_the_film_shows_each_photo_at_each_evaluation(tmp_path):
     (tmp_path / "film").mkdir()
     for step in (0, 10):
         patches = np.random.default_rng(step).normal(size=(3, 8, 8, 16)).astype(np.float16)
-        np.savez(tmp_path / "film" / f"step-{step:07}.npz", patches=patches)
+        attention = np.random.default_rng(step).random((3, 8, 8)).astype(np.float16)
+        np.savez(tmp_path / "film" / f"step-{step:07}.npz", patches=patches, attention=attention)
     (tmp_path / "film" / "step-0000020.npz").write_bytes(b"half")
     shown = tune_view.film(tmp_path)
-    assert [caption for _, caption in shown] == [f"photo {p}, step {s}" for p in (1, 2, 3) for s in (0, 10)]
-    assert all(picture.shape == (224, 224, 3) for picture, _ in shown)
+    captions = [[f"photo {p}, step {s}{what}" for s in (0, 10)] for p in (1, 2, 3) for what in ("", ": attention")]
+    assert [[caption for _, caption in strip] for strip in shown] == captions
+    assert all(picture.shape == (224, 224, 3) for strip in shown for picture, _ in strip)
+
+
+def test_a_long_film_is_thinned_and_keeps_its_ends(tmp_path):
+    (tmp_path / "film").mkdir()
+    for step in range(40):
+        patches = np.random.default_rng(step).normal(size=(1, 4, 4, 8)).astype(np.float16)
+        np.savez(tmp_path / "film" / f"step-{step:07}.npz", patches=patches, attention=patches[..., 0])
+    strip = [caption for _, caption in tune_view.film(tmp_path)[0]]
+    assert len(strip) == tune_view.MOST_FRAMES and strip[0].endswith("step 0") and strip[-1].endswith("step 39")
 
 
 def test_the_zip_holds_the_export_and_nothing_else(tmp_path):
