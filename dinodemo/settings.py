@@ -25,7 +25,7 @@ class Settings:
     public: strangers use it. No folders of the server, no hub ids or folders typed by hand, no publishing to the hub,
         no long training, and shared indexes can be searched but not changed.
     run_hours, run_photos, run_days: limits of trainings, see RUN_LIMITS.
-    photos: folder of the server whose photos visitors may index by name; without one they can only upload.
+    photos: folder of the server whose photos visitors may index and train on by name; without one they can only upload.
     mcp: offer the API's functions to agents too, as tools of the Model Context Protocol.
     """
 
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
     parser.add_argument("--backbone", default=environment.get("BACKBONE"), help="name, folder or hub id to start with")
     parser.add_argument("--device", default=environment.get("DEVICE", "auto"), help="auto, cpu, cuda or mps")
     parser.add_argument("--indexes", default=environment.get("INDEXES"), help="folder of indexes for all visitors")
-    parser.add_argument("--photos", default=environment.get("PHOTOS"), help="folder of photos that visitors may index")
+    parser.add_argument("--photos", default=environment.get("PHOTOS"), help="folder of photos that visitors may use")
     parser.add_argument("--runs", default=environment.get("RUNS"), help="folder of trainings")
     for name, kind, default, what in RUN_LIMITS:
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=environment.get(name.upper(), default),

@@ -7,6 +7,9 @@ from pathlib import Path, PurePosixPath
 import gradio as gr
 from gradio.utils import get_upload_folder, is_in_or_equal
 
+from ..settings import Settings
+from .unzip import PHOTO
+
 MAX_FILES = 20_000
 _FOLDER = Path(__file__).parent / "folder_picker"
 
@@ -40,6 +43,31 @@ def place(uploaded: Uploaded, folder: Path) -> None:
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
             _link(source, target)
+
+
+def server_folder_box(settings: Settings, elem_id: str) -> gr.Textbox:
+    """Make a field for a folder's name; it shows on servers that allow folders."""
+    return gr.Textbox(label="Or a folder on the server", visible=bool(settings.photos), max_lines=1,
+                      info=f"Inside {settings.photos}; press Enter.", elem_id=elem_id)  # fmt: skip
+
+
+def server_folder(settings: Settings, text: str) -> Path:
+    """Return the folder that was named inside the one the server allows; raises ValueError for any other."""
+    if not settings.photos:
+        raise ValueError("this server takes no folders by name; upload the photos")
+    root = Path(settings.photos).expanduser().resolve()
+    folder = (root / text.strip()).resolve()
+    if not folder.is_relative_to(root) or not folder.exists():
+        raise ValueError(f"there is no folder {text.strip()!r} in {settings.photos}; name one inside it")
+    return folder
+
+
+def photos_in(folder: Path) -> Uploaded:
+    """List a folder's photos as if they had been uploaded; links that lead out of it are left out."""
+    found = sorted(path for path in folder.rglob("*") if PHOTO.search(path.name) and path.is_file())
+    inside = [path.resolve() for path in found]
+    return [(real, PurePosixPath(folder.name, *path.relative_to(folder).parts))
+            for path, real in zip(found, inside, strict=True) if real.is_relative_to(folder)]  # fmt: skip
 
 
 def _link(source: Path, target: Path) -> None:

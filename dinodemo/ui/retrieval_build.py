@@ -9,7 +9,7 @@ from . import retrieval_view as draw
 from .background import Work
 from .components import problem_list
 from .errors import friendly
-from .folder_picker import folder_picker, place, read_upload
+from .folder_picker import folder_picker, place, read_upload, server_folder, server_folder_box
 from .header import Header
 from .index_shelf import IndexShelf
 from .services import ENGINE_QUEUE, Services
@@ -43,7 +43,7 @@ class Parts:
 def build_building(shelf: IndexShelf, header: Header, index: gr.Dropdown, services: Services) -> gr.State:
     """Build the sub-tab; returns a state that changes whenever an index has changed."""
     parts = _parts(services)
-    _wire_adding(shelf, header, header.owner, index, parts)
+    _wire_adding(services, shelf, header, index, parts)
     _wire_changing(shelf, header.owner, index, parts)
     return parts.changed
 
@@ -54,8 +54,7 @@ def _parts(services: Services) -> Parts:
             name = gr.Textbox(label="Name of a new index", placeholder="holiday 2026", max_length=60, max_lines=1,
                               info="Leave empty to add to the chosen index.", elem_id="build-name")  # fmt: skip
             picker = folder_picker("build-picker")
-            folder = gr.Textbox(label="Or a folder on the server", visible=bool(services.settings.photos), max_lines=1,
-                                info=f"Inside {services.settings.photos}", elem_id="build-folder")  # fmt: skip
+            folder = server_folder_box(services.settings, "build-folder")
             gr.Markdown(HELP)
             with gr.Row():
                 add = gr.Button("Add to the index", variant="primary", elem_id="build-add")
@@ -76,7 +75,7 @@ def _parts(services: Services) -> Parts:
     return Parts(name, picker, folder, add, rebuild, stop, status, text, remove, sure, delete, changed, work)
 
 
-def _wire_adding(shelf: IndexShelf, header: Header, owner, index, parts: Parts) -> None:
+def _wire_adding(services: Services, shelf: IndexShelf, header: Header, index, parts: Parts) -> None:
     @friendly
     def on_add(owner: str, key: str | None, name: str, value: dict | None, folder: str, backbone: str, count: int):
         uploaded = read_upload(value)
@@ -87,7 +86,9 @@ def _wire_adding(shelf: IndexShelf, header: Header, owner, index, parts: Parts) 
         source = shelf.uploads(owner, key)
         if uploaded:
             place(uploaded, source)
-        sources = ([source] if source.is_dir() else []) + _server_folder(shelf, folder)
+        sources = [source] if source.is_dir() else []
+        if (folder or "").strip():
+            sources.append(server_folder(services.settings, folder))
         target = shelf.open(owner, key, backbone)
         job = Work(lambda progress: _added(target, sources, progress, job.asked_to_stop))
         yield from _follow(shelf, owner, key, job, count)
@@ -102,10 +103,10 @@ def _wire_adding(shelf: IndexShelf, header: Header, owner, index, parts: Parts) 
 
     outputs = [parts.work, index, parts.status, parts.stop, parts.changed, parts.name, parts.picker]
     run = {**ENGINE_QUEUE, "api_visibility": "private", "show_progress_on": [parts.status]}
-    given = [owner, index, parts.name, parts.picker, parts.folder, header.backbone, parts.changed]
+    given = [header.owner, index, parts.name, parts.picker, parts.folder, header.backbone, parts.changed]
     events = [
         parts.add.click(on_add, given, outputs, **run),
-        parts.rebuild.click(on_rebuild, [owner, index, header.backbone, parts.changed], outputs, **run),
+        parts.rebuild.click(on_rebuild, [header.owner, index, header.backbone, parts.changed], outputs, **run),
     ]
     for event in events:
         event.failure(lambda: gr.update(visible=False), None, parts.stop, **QUIET)
@@ -162,20 +163,6 @@ def _added(index, sources: list[Path], progress, stopped):
 def _telling(progress):
     """Return what an index calls as progress(done, total)."""
     return lambda done, total: progress(done, total, f"{done} of {total} photos")
-
-
-def _server_folder(shelf: IndexShelf, text: str | None) -> list[Path]:
-    """Return the folder that was named, if the server allows it; raises ValueError otherwise."""
-    if not (text or "").strip():
-        return []
-    allowed = shelf.services.settings.photos
-    if not allowed:
-        raise ValueError("this server takes no folders by name; upload the photos")
-    root = Path(allowed).expanduser().resolve()
-    folder = (root / text.strip()).resolve()
-    if not folder.is_relative_to(root) or not folder.exists():
-        raise ValueError(f"there is no folder {text.strip()!r} in {allowed}; name one inside it")
-    return [folder]
 
 
 def _stop(job: Work | None):

@@ -10,7 +10,7 @@ from ..run_settings import choose_settings, explain_settings, parse_settings
 from . import tune_view as draw
 from .components import problem_list
 from .errors import friendly
-from .folder_picker import folder_picker, read_upload
+from .folder_picker import Uploaded, folder_picker, photos_in, read_upload, server_folder, server_folder_box
 from .header import Header
 from .memory import WITH_KEY
 from .services import Services
@@ -50,6 +50,7 @@ class Parts:
     """Hold the components of the first two steps."""
 
     picker: gr.HTML
+    folder: gr.Textbox
     photos: gr.State  # token of the uploaded ones
     about: gr.Markdown
     thumbs: gr.Gallery
@@ -90,6 +91,7 @@ def _parts(services: Services) -> Parts:
     with gr.Row():
         with gr.Column(scale=1, min_width=320):
             picker = folder_picker("tune-picker")
+            folder = server_folder_box(services.settings, "tune-folder")
             about = gr.Markdown("No photos yet.", elem_id="tune-about")
             thumbs = gr.Gallery(label="Some of them", columns=5, height="auto", buttons=[], allow_preview=False,
                                 format="jpeg", object_fit="cover", elem_id="tune-thumbs",
@@ -113,7 +115,7 @@ def _parts(services: Services) -> Parts:
     command = gr.Code(label="The same on the command line", language="shell", interactive=False, elem_id="tune-command",
                       max_lines=6)  # fmt: skip
     photos, shown = gr.State(None), gr.State([])
-    return Parts(picker, photos, about, thumbs, forget, name, preset, steps, switches, table, shown, command,
+    return Parts(picker, folder, photos, about, thumbs, forget, name, preset, steps, switches, table, shown, command,
                  price, start)  # fmt: skip
 
 
@@ -128,13 +130,24 @@ def _wire(services: Services, header: Header, page: gr.Blocks, runs: Runs, store
         token = store.current(owner)
         return token, *_shown(store, owner, token)
 
-    @friendly
-    def on_upload(owner: str, token: str | None, value: dict | None):
-        uploaded = read_upload(value)
+    def add(owner: str, token: str | None, uploaded: Uploaded):
         token = token or store.new()
         problems = store.add(owner, token, uploaded)
         about, thumbs = _shown(store, owner, token)
         return token, about + problem_list(problems), thumbs
+
+    @friendly
+    def on_upload(owner: str, token: str | None, value: dict | None):
+        return add(owner, token, read_upload(value))
+
+    @friendly
+    def on_folder(owner: str, token: str | None, text: str):
+        found = photos_in(server_folder(services.settings, text))
+        if not found:
+            raise ValueError(f"there are no photos in {text.strip()!r}; name another folder")
+        if len(found) > services.settings.run_photos:
+            raise ValueError(f"{text.strip()!r} holds {len(found)} photos; {services.settings.run_photos} are the most")
+        return add(owner, token, found)
 
     @friendly
     def on_forget(owner: str, token: str | None):
@@ -172,6 +185,7 @@ def _wire(services: Services, header: Header, page: gr.Blocks, runs: Runs, store
     changes = [
         page.load(on_load, [header.owner, parts.photos], photos, js=WITH_KEY, **QUIET),
         parts.picker.submit(on_upload, [header.owner, parts.photos, parts.picker], photos, **QUIET),
+        parts.folder.submit(on_folder, [header.owner, parts.photos, parts.folder], photos, **QUIET),
         parts.forget.click(on_forget, [header.owner, parts.photos], photos, **QUIET),
     ]
     changes.append(selected(on_selected, [header.owner, parts.photos], [parts.about, parts.thumbs], **QUIET))

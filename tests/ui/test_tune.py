@@ -15,6 +15,7 @@ from dinodemo.backbones import BACKBONES
 from dinodemo.jobs import Limits, RunInfo, Runs
 from dinodemo.settings import Settings
 from dinodemo.ui import tune_check, tune_tab, tune_view
+from dinodemo.ui.folder_picker import photos_in, server_folder
 from dinodemo.ui.memory import new_owner
 from dinodemo.ui.services import Services
 from dinodemo.ui.tune_store import PhotoStore
@@ -197,3 +198,22 @@ def test_a_public_server_grants_half_an_hour(tmp_path):
         for public in (False, True)
     ]
     assert limits == [3.0, 0.5]
+
+
+def test_a_server_folder_counts_as_uploaded_but_nothing_outside_of_it(store, tmp_path):
+    settings = Settings(photos=str(tmp_path / "allowed"))
+    (tmp_path / "allowed" / "holiday" / "cats").mkdir(parents=True)
+    (tmp_path / "secret.png").write_bytes(uploaded(tmp_path, ["x"])[0][0].read_bytes())
+    (tmp_path / "upload0.png").rename(tmp_path / "allowed" / "holiday" / "cats" / "a.png")
+    (tmp_path / "allowed" / "holiday" / "link.png").symlink_to(tmp_path / "secret.png")
+    owner, token = new_owner(), store.new()
+    store.add(owner, token, photos_in(server_folder(settings, "holiday")))
+    (photo,) = store.describe(owner, token).paths
+    assert photo.parts[-2:] == ("cats", "a.png")
+    store.put_away(owner, token)
+    assert (tmp_path / "allowed" / "holiday" / "cats" / "a.png").is_file()
+    for text in ("..", "/etc", "nothing", "holiday/../../"):
+        with pytest.raises(ValueError, match="name one inside it"):
+            server_folder(settings, text)
+    with pytest.raises(ValueError, match="takes no folders"):
+        server_folder(Settings(), "holiday")
