@@ -10,7 +10,7 @@ run: $(VENV)/.run $(WEIGHTS)
 	$(BIN)/python app.py $(ARGS)
 
 test: $(VENV)/.dev $(WEIGHTS) chromium
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 bench: $(VENV)/.dev $(WEIGHTS)
 	@failed=; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || failed="$$failed $$script"; done; \

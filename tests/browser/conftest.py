@@ -27,6 +27,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if Path(item.fspath).parent == Path(__file__).parent:
             item.add_marker(pytest.mark.browser)
+            item.add_marker(pytest.mark.xdist_group("browser"))  # one process: one app, one Chromium
 
 
 @pytest.fixture(scope="session")
