@@ -111,6 +111,7 @@ class FinetuneConfig:
     # the machine
     precision: str = "auto"  # of the forward pass; auto: bfloat16 where the GPU has it
     compile: bool = False  # torch.compile: slower start, faster steps
+    shard: bool = False  # several processes split every network among them (FSDP2); for very large backbones
     checkpoint_every: int = 0  # steps; 0: with every evaluation
     keep_last: int = 2  # checkpoints besides the best
     log_every: int = 1  # steps
@@ -252,6 +253,8 @@ def _check_contradictions(config: FinetuneConfig) -> None:
         raise ValueError("head_warmup trains the heads, but dino_weight and ibot_weight are 0; set head_warmup to 0")
     if config.head_warmup == 1:
         raise ValueError("head_warmup 1 leaves no step in which the backbone learns; use less")
+    if config.shard and config.compile:
+        raise ValueError("shard and compile are not made for each other; set one of them to false")
     if config.min_lr > min(config.lr, config.head_lr):
         raise ValueError(f"min_lr {config.min_lr} is above lr {config.lr} or head_lr {config.head_lr}")
     if config.holdout > 0.5:

@@ -49,18 +49,16 @@ def wrap(module: nn.Module) -> nn.Module:
 
 
 def share(n: int) -> range:
-    """Return which of n pieces of work are this rank's."""
-    return range(rank(), n, world())
+    """Return which of n pieces of work are this rank's, as many on each; indices of n and above are filling."""
+    return range(rank(), -(-n // world()) * world(), world())
 
 
 def join_shares(rows: Tensor, n: int) -> Tensor:
-    """Join the ranks' rows of `share(n)` to all n rows, in order, on every rank."""
+    """Join the ranks' rows of `share(n)` to all n rows, in order and without the filling, on every rank."""
     if world() == 1:
         return rows
-    padded = rows.new_zeros(-(-n // world()), *rows.shape[1:])
-    padded[: len(rows)] = rows
-    parts = [torch.empty_like(padded) for _ in range(world())]
-    dist.all_gather(parts, padded)
+    parts = [torch.empty_like(rows) for _ in range(world())]
+    dist.all_gather(parts, rows.contiguous())
     return torch.stack(parts, dim=1).flatten(0, 1)[:n].contiguous()  # row i is row i // world of rank i % world
 
 

@@ -100,7 +100,7 @@ class Evaluator:
         """Keep the starting backbone's patches, from which drift is measured."""
         self._start_patches = self._look(backbone.eval())[0]
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode, whose tensors a sharded network could not use outside of it
     def __call__(
         self, backbone: nn.Module, head: nn.Module, beat: Callable[[], None] = lambda: None
     ) -> tuple[dict[str, float], Tensor]:
@@ -140,15 +140,14 @@ class Evaluator:
         self, backbone: nn.Module, indices: list[int], beat: Callable[[], None], cropped: bool = False
     ) -> Tensor:
         """Return the CLS tokens (n, D) float32 on the CPU of photos' centres, or of one small crop of each."""
-        mine = [indices[i] for i in distributed.share(len(indices))]
+        n = len(indices)
+        mine = [indices[i % n] for i in distributed.share(n)]
         rows = []
         for pixels in self._pixels(mine, cropped):
             with autocast(self.device, self.config.precision):
                 rows.append(tokens(backbone, pixels)[0].float())
             beat()
-        width = backbone.config.hidden_size
-        own = torch.cat(rows) if rows else torch.zeros(0, width, device=self.device)
-        return distributed.join_shares(own, len(indices)).cpu()
+        return distributed.join_shares(torch.cat(rows), n).cpu()
 
     def _pixels(self, indices: list[int], cropped: bool) -> Iterator[Tensor]:
         for start in range(0, len(indices), BATCH):

@@ -94,9 +94,9 @@ def evaluate(run: Run, stop: threading.Event) -> tuple[str, str] | None:
         run.folder.report_status(message=decision.reason)
     if decision.action == "rollback":
         run.roll_back()
-    run.save()
-    if decision.action == "best" and run.guard.better and run.folder:
-        run.export(run.ssl.state_dict())
+    weights = run.save()
+    if decision.action == "best" and run.guard.better:
+        run.export(weights)
     if decision.action == "collapsed":
         return "collapsed", decision.reason
     return ("finished", f"ended early: {decision.reason}") if decision.action == "stop" else None

@@ -8,6 +8,7 @@ from torch import nn
 from .config import FinetuneConfig
 from .network import layer_of
 from .schedules import cosine, warmup
+from .sharding import whole
 from .ssl import SelfDistillation
 
 NEVER = 1 << 62
@@ -112,4 +113,4 @@ def thaw(optimizer: torch.optim.AdamW, step: int) -> bool:
 def clip(ssl: SelfDistillation, limit: float) -> torch.Tensor:
     """Clip the gradient norm of the backbone and of each head to the limit (0: off); returns the norm of all."""
     norms = [nn.utils.clip_grad_norm_(module.parameters(), limit or float("inf")) for module in ssl.student.values()]
-    return torch.stack(norms).norm()
+    return torch.stack([whole(norm) for norm in norms]).norm()

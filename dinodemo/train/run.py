@@ -18,6 +18,7 @@ from .guard import Guard
 from .network import Start, open_folder, open_start
 from .optim import Plan, make_optimizer, thaw
 from .runfolder import RunFolder
+from .sharding import gather, load_network, load_optimizer, shard
 from .ssl import SelfDistillation
 
 log = logging.getLogger(__package__)
@@ -44,6 +45,9 @@ class Run:
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)  # of the heads, alike on every rank
             self.ssl = SelfDistillation(start.module, config).to(device).train()
+        self.sharded = config.shard and distributed.world() > 1
+        if self.sharded:
+            shard(self.ssl, device)
         if config.compile:
             for network in (self.ssl.student, self.ssl.teacher):
                 network["backbone"].compile()
@@ -67,7 +71,7 @@ class Run:
 
     def thaw(self) -> None:
         """Let those layers learn whose time has come."""
-        if thaw(self.optimizer, self.step) or self.model is self.ssl:
+        if (thaw(self.optimizer, self.step) or self.model is self.ssl) and not self.sharded:
             self.model = distributed.wrap(self.ssl)
 
     def tell_problems(self) -> None:
@@ -76,20 +80,21 @@ class Run:
             log.warning("%s is left out: %s", name, reason)
         self._told = len(self.cache.problems)
 
-    def save(self) -> None:
+    def save(self) -> dict[str, torch.Tensor]:
         """Write a checkpoint of this step and delete those no longer needed; raises checkpoint.DiskFull.
 
-        Random states are not among it: whatever is random follows from the seed and the step.
+        Random states are not among it: whatever is random follows from the seed and the step. All ranks must ask
+        together, since each may hold a share only. Returns the weights of student and teacher, whole on the first rank.
         """
-        if self.folder is None:
-            return
-        weights = {k: v for k, v in self.ssl.state_dict().items() if not k.startswith("anchor.")}
-        checkpoint.save(self.checkpoints, self.step, {
-            "step": self.step, "evaluated": self.evaluated, "lr_factor": self.lr_factor, "ssl": weights,
-            "optimizer": self.optimizer.state_dict(), "sampler": self.feed.state_dict(),
-            "guard": self.guard.state_dict(),
-        })  # fmt: skip
-        checkpoint.prune(self.checkpoints, self.config.keep_last, keep=(self.guard.best_step,))
+        weights = gather({k: v for k, v in self.ssl.state_dict().items() if not k.startswith("anchor.")})
+        optimizer = gather(self.optimizer.state_dict())
+        if self.folder is not None:
+            checkpoint.save(self.checkpoints, self.step, {
+                "step": self.step, "evaluated": self.evaluated, "lr_factor": self.lr_factor, "ssl": weights,
+                "optimizer": optimizer, "sampler": self.feed.state_dict(), "guard": self.guard.state_dict(),
+            })  # fmt: skip
+            checkpoint.prune(self.checkpoints, self.config.keep_last, keep=(self.guard.best_step,))
+        return weights
 
     def load(self, state: dict) -> None:
         """Take over a checkpoint."""
@@ -129,8 +134,8 @@ class Run:
 
     def _load_weights(self, state: dict) -> None:
         anchor = {k: v for k, v in self.ssl.state_dict().items() if k.startswith("anchor.")}
-        self.ssl.load_state_dict({**state["ssl"], **anchor})
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_network(self.ssl, {**state["ssl"], **anchor})
+        load_optimizer(self.optimizer, state["optimizer"])
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from .config import FinetuneConfig
 from .heads import DINOHead
 from .losses import dino_loss, gram_loss, ibot_loss, koleo_loss, sinkhorn_knopp, softmax_center, update_center
 from .network import tokens
+from .sharding import own_part
 
 # shapes: B photos, V = 2 global views, L local crops, N patches, D width, K prototypes, M masked patches
 
@@ -113,9 +114,9 @@ class SelfDistillation(nn.Module):
     def update_teacher(self, momentum: float) -> None:
         """Move the teacher towards the student: teacher = momentum * teacher + (1 - momentum) * student.
 
-        momentum 1 leaves it, 0 copies the student, both to the last bit.
+        momentum 1 leaves it, 0 copies the student, both to the last bit. Sharded, each rank moves its share.
         """
-        teacher, student = list(self.teacher.parameters()), list(self.student.parameters())
+        teacher, student = ([own_part(p) for p in network.parameters()] for network in (self.teacher, self.student))
         torch._foreach_lerp_(teacher, student, 1 - momentum)
 
     @property

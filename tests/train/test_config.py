@@ -36,6 +36,7 @@ def test_a_misspelt_setting_is_named_with_the_nearest(wrong, near):
         ({"dino_weight": 0, "ibot_weight": 0, "head_warmup": 0.1}, "head_warmup trains the heads"),
         ({"head_warmup": 1.0, "thaw": 0.0}, "head_warmup 1"),
         ({"min_lr": 1.0}, "min_lr"),
+        ({"shard": True, "compile": True}, "shard and compile"),
         ({"holdout": 0.8}, "holdout"),
         ({"dino_weight": 1, "n_local": 0, "centering": "none"}, "centering must be one of sinkhorn, softmax, off"),
         ({"momentum_start": 1.5}, "momentum_start must lie between 0 and 1"),
@@ -113,7 +114,7 @@ def test_every_field_is_checked_or_a_plain_switch():
     from dinodemo.train import config as module
 
     checked = {*module._SHARES, *module._POSITIVE, *module._NOT_NEGATIVE, *module._CHOICES}
-    pairs, switches = {"global_scale", "local_scale", "mask_ratio"}, {"flip", "shared_head", "compile", "backbone"}
+    pairs, switches = {"global_scale", "local_scale", "mask_ratio"}, {"flip", "shared_head", "compile", "shard", "backbone"}
     assert {field.name for field in dataclasses.fields(FinetuneConfig)} == checked | pairs | switches
 
 
