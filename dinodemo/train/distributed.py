@@ -48,13 +48,13 @@ def wrap(module: nn.Module) -> nn.Module:
     return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
-def share(n: int) -> range:
-    """Return which of n pieces of work are this rank's, as many on each; indices of n and above are filling."""
-    return range(rank(), -(-n // world()) * world(), world())
+def share(n: int) -> list[int]:
+    """Return which of n pieces of work are this rank's: as many on each, so the last ranks do some a second time."""
+    return [i % n for i in range(rank(), -(-n // world()) * world(), world())]
 
 
 def join_shares(rows: Tensor, n: int) -> Tensor:
-    """Join the ranks' rows of `share(n)` to all n rows, in order and without the filling, on every rank."""
+    """Join the ranks' rows of `share(n)` to all n rows, each once and in order, on every rank."""
     if world() == 1:
         return rows
     parts = [torch.empty_like(rows) for _ in range(world())]

@@ -141,7 +141,7 @@ class Evaluator:
     ) -> Tensor:
         """Return the CLS tokens (n, D) float32 on the CPU of photos' centres, or of one small crop of each."""
         n = len(indices)
-        mine = [indices[i % n] for i in distributed.share(n)]
+        mine = [indices[i] for i in distributed.share(n)]
         rows = []
         for pixels in self._pixels(mine, cropped):
             with autocast(self.device, self.config.precision):

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed
 
+from .distributed import gather_rows
+
 EPS = 1e-8
 
 
@@ -87,7 +89,7 @@ def koleo_loss(cls_tokens: Tensor, gather: bool = False) -> Tensor:
     """
     with torch.autocast(cls_tokens.device.type, enabled=False):
         tokens = F.normalize(cls_tokens.float(), dim=-1, eps=EPS)
-        others, first = _rows_of_all(tokens) if gather else (tokens, 0)
+        others, first = gather_rows(tokens) if gather else (tokens, 0)
         if len(others) < 2:
             return tokens.sum() * 0.0
         with torch.no_grad():
@@ -126,12 +128,3 @@ def _log_sum_of_columns(logs: Tensor) -> Tensor:
     least = logs.new_full((1, logs.shape[1]), torch.finfo(logs.dtype).min)
     largest = _reduce(torch.cat([logs, least]).amax(dim=0), distributed.ReduceOp.MAX)
     return largest + _reduce((logs - largest).exp().sum(dim=0)).log()
-
-
-def _rows_of_all(rows: Tensor) -> tuple[Tensor, int]:
-    """Join equally many rows of every rank, with gradients to all; also returns where this rank's begin."""
-    if _alone():
-        return rows, 0
-    from torch.distributed.nn.functional import all_gather
-
-    return torch.cat(all_gather(rows.contiguous())), distributed.get_rank() * len(rows)

@@ -1,6 +1,7 @@
 """Split networks over the processes of a group (FSDP2), for backbones too large to be held whole by each of them."""
 
 import re
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +24,8 @@ def shard(ssl: "SelfDistillation", device: torch.device) -> None:
     Zhao et al. 2023 (arXiv:2304.11277), as torch's fully_shard does it: block by block, then what remains of the
     backbone, and each head. Parameters become DTensors, gradients are averaged over ranks.
     """
+    # fully_shard warns of outputs that are views, of which nobody may change one in place; nobody here does
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module", category=UserWarning)
     mesh = init_device_mesh(device.type, (distributed.world(),))
     backbones = [ssl.student["backbone"], ssl.teacher["backbone"], *([] if ssl.anchor is None else [ssl.anchor])]
     blocks = [part for backbone in backbones for name, part in backbone.named_modules() if _BLOCK.fullmatch(name)]

@@ -114,7 +114,8 @@ def test_every_field_is_checked_or_a_plain_switch():
     from dinodemo.train import config as module
 
     checked = {*module._SHARES, *module._POSITIVE, *module._NOT_NEGATIVE, *module._CHOICES}
-    pairs, switches = {"global_scale", "local_scale", "mask_ratio"}, {"flip", "shared_head", "compile", "shard", "backbone"}
+    pairs = {"global_scale", "local_scale", "mask_ratio"}
+    switches = {"flip", "shared_head", "compile", "shard", "backbone"}
     assert {field.name for field in dataclasses.fields(FinetuneConfig)} == checked | pairs | switches
 
 
