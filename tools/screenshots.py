@@ -24,7 +24,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from dinodemo.backbones import OFFLINE_DEFAULT, find_local
-from tests.browser import test_compare_tab, test_depth_tab, test_retrieval_tab, test_segmentation_tab
+from tests.browser import test_compare_tab, test_depth_tab, test_retrieval_tab, test_segmentation_tab, test_tune_tab
 from tests.browser.conftest import CHROMIUM, CHROMIUM_ARGUMENTS
 from tests.browser.helpers import ASSETS, source, upload_photo, wait_for_new
 
@@ -114,9 +114,23 @@ def compare(page: Page) -> str:
     return "#compare-png"
 
 
+def fine_tuning(page: Page) -> str:
+    """Show a run to its end: curves, film strip, verdict."""
+    test_tune_tab.open_tab(page)
+    with tempfile.TemporaryDirectory() as folder:
+        page.set_input_files("#tune-picker input.folder", str(test_tune_tab.make_folder(Path(folder) / "photos")))
+        page.wait_for_selector("#tune-about >> text=40 photos")
+    test_tune_tab.set_steps(page, 60)
+    page.click("#tune-start")
+    test_tune_tab.wait_for_state(page, "is finished", seconds=600)
+    page.wait_for_function("() => document.querySelectorAll('#run-film img').length >= 30")
+    return "#run-use"
+
+
 SHOTS = {
     "attention": attention, "pca": pca, "segmentation": segmentation, "depth": depth, "depth-space": depth_space,
     "retrieval": retrieval, "retrieval-map": retrieval_map, "compare": compare,
+    "fine-tuning": fine_tuning,
 }  # fmt: skip
 WITH_HEADER = {"pca"}
 

@@ -60,7 +60,8 @@ class Parts:
     steps: gr.Number
     switches: gr.CheckboxGroup
     table: gr.Dataframe
-    shown: gr.State  # the table as it was filled, to tell what a person has changed in it
+    shown: gr.JSON  # the table as it was filled, to tell what a person has changed in it
+    edits: gr.JSON  # what a person had changed before it was filled
     command: gr.Code
     price: gr.Markdown
     start: gr.Button
@@ -110,20 +111,23 @@ def _parts(services: Services) -> Parts:
                 gr.Markdown(SWITCH_HELP)
     with gr.Accordion("Every setting", open=False):
         table = gr.Dataframe(headers=["setting", "value", "what it is"], datatype="str", type="array", wrap=True,
-                             interactive=True, column_widths=["20%", "20%", "60%"], max_height=420,
-                             elem_id="tune-table")  # fmt: skip
+                             interactive=True, show_search="search", column_widths=["20%", "20%", "60%"],
+                             max_height=420, elem_id="tune-table")  # fmt: skip
     command = gr.Code(label="The same on the command line", language="shell", interactive=False, elem_id="tune-command",
                       max_lines=6)  # fmt: skip
-    photos, shown = gr.State(None), gr.State([])
-    return Parts(picker, folder, photos, about, thumbs, forget, name, preset, steps, switches, table, shown, command,
-                 price, start)  # fmt: skip
+    photos = gr.State(None)
+    # on the page, not in the server's state: they have to be as old as the table that comes with them
+    shown, edits = gr.JSON([], visible="hidden"), gr.JSON({}, visible="hidden")
+    return Parts(picker, folder, photos, about, thumbs, forget, name, preset, steps, switches, table, shown, edits,
+                 command, price, start)  # fmt: skip
 
 
 def _wire(services: Services, header: Header, page: gr.Blocks, runs: Runs, store: PhotoStore, parts: Parts,
           after: tuple) -> None:  # fmt: skip
     tabs, shown_run, selected = after
-    chosen = [header.owner, parts.photos, parts.preset, parts.steps, parts.switches, header.backbone]
-    settings = [parts.table, parts.shown, parts.command, parts.price]
+    chosen = [header.owner, parts.photos, parts.preset, parts.steps, parts.switches, header.backbone,
+              parts.edits, parts.table, parts.shown]  # fmt: skip
+    settings = [parts.table, parts.shown, parts.edits, parts.command, parts.price]
 
     @friendly
     def on_load(owner: str, _: None):
@@ -156,22 +160,28 @@ def _wire(services: Services, header: Header, page: gr.Blocks, runs: Runs, store
         return None, *_shown(store, owner, None)
 
     @friendly
-    def on_settings(owner: str, token: str | None, preset: str, steps: float, switches: list[str], backbone: str):
+    def on_settings(owner: str, token: str | None, preset: str, steps: float, switches: list[str], backbone: str,
+                    edits: dict, rows: list, shown: list):  # fmt: skip
         count = len(store.describe(owner, token).paths) if token else 100
+        edits = edits | _edited(rows, shown)  # what was set by hand stays
         backbone, explicit = _explicit(preset, steps, switches, backbone)
-        values = choose_settings(count, backbone, services.settings.device, explicit)
-        told = explain_settings()
-        rows = [[name, _text(values[name]), told[name]] for name in told if name != "backbone"]
-        return rows, rows, _command_line(backbone, explicit), _price(services, runs, backbone, values, count)
+        values = choose_settings(count, backbone, services.settings.device, explicit | edits)
+        table = [[name, _text(values[name]), told] for name, told in explain_settings().items() if name != "backbone"]
+        return (table, table, edits, _command_line(backbone, explicit | edits),
+                _price(services, runs, backbone, values, count))  # fmt: skip
+
+    @friendly
+    def on_table(*given):
+        return on_settings(*given)[3:]  # the table itself stays: somebody is typing in it
 
     @friendly
     def on_start(owner: str, token: str | None, preset: str, steps: float, switches: list[str], backbone: str,
-                 name: str, rows: list, shown: list):  # fmt: skip
+                 edits: dict, rows: list, shown: list, name: str):  # fmt: skip
         photos = store.describe(owner, token)
         backbone, explicit = _explicit(preset, steps, switches, backbone)
         if backbone != "scratch":
             services.pool.check(backbone)  # the training loads it in a process of its own
-        explicit |= _edited(rows, shown)
+        explicit |= edits | _edited(rows, shown)
         choose_settings(len(photos.paths), backbone, services.settings.device, explicit)  # says what is wrong with it
         runs.submit(owner, name, photos.folder, backbone, explicit, services.settings.device)
         runs.tick()
@@ -191,9 +201,10 @@ def _wire(services: Services, header: Header, page: gr.Blocks, runs: Runs, store
     changes.append(selected(on_selected, [header.owner, parts.photos], [parts.about, parts.thumbs], **QUIET))
     for event in changes:
         event.success(on_settings, chosen, settings, **QUIET)
+    parts.table.input(on_table, chosen, settings[3:], **QUIET, trigger_mode="always_last")
     for control in (parts.preset, parts.steps, parts.switches, header.backbone):
         control.change(on_settings, chosen, settings, **QUIET, trigger_mode="always_last")
-    begun = parts.start.click(on_start, [*chosen, parts.name, parts.table, parts.shown], tabs, **QUIET)
+    begun = parts.start.click(on_start, [*chosen, parts.name], tabs, **QUIET)
     shown_run(begun.success)
 
 

@@ -9,10 +9,8 @@ from PIL import Image
 from .helpers import ASSETS, download, upload_photo
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Two class folders of twenty crops each."""
-    root = tmp_path_factory.mktemp("photos") / "tune"
+def make_folder(root):
+    """Write two class folders of twenty crops each."""
     for name in ("coffee_cup", "cat_chelsea"):
         (root / name).mkdir(parents=True)
         with Image.open(ASSETS / f"{name}.jpg") as photo:
@@ -22,9 +20,35 @@ def folder(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_folder(tmp_path_factory.mktemp("photos") / "tune")
+
+
 def open_tab(page, step: str = "1. Photos and settings"):
     page.get_by_role("tab", name="Fine-tune", exact=True).click()
     page.get_by_role("tab", name=step, exact=True).click()
+
+
+def set_steps(page, steps: int) -> None:
+    page.locator("#tune-steps input").fill(str(steps))
+    page.locator("#tune-steps input").press("Enter")
+    page.wait_for_selector(f"#tune-command >> text=steps={steps}")
+
+
+def set_in_table(page, name: str, value: str) -> None:
+    """Change a setting where all of them are listed; one of the upper rows, the others are there once in view."""
+    row = page.locator("#tune-table [role=row]", has=page.get_by_text(name, exact=True))
+    cell, told = row.locator("[role=gridcell]").nth(1), page.locator(f"#tune-command >> text={name}={value}")
+    for _ in range(10):  # what is typed while the table is being filled is lost
+        cell.dblclick()
+        page.keyboard.press("Control+a")
+        page.keyboard.type(value)
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(1500)
+        if told.count():
+            return
+    told.wait_for()
 
 
 def wait_for_state(page, text: str, seconds: int = 180) -> None:
@@ -36,9 +60,14 @@ def test_a_run_survives_a_reload_is_stopped_resumed_finished_and_used(page, fold
     page.set_input_files("#tune-picker input.folder", str(folder))
     page.wait_for_selector("#tune-about >> text=40 photos", timeout=60_000)
     assert "2 class folders" in page.inner_text("#tune-about")
-    page.locator("#tune-steps input").fill("20")
-    page.locator("#tune-steps input").press("Enter")
-    page.wait_for_selector("#tune-command >> text=steps=20")
+    set_steps(page, 20)
+    page.get_by_role("button", name="Every setting").click()
+    set_in_table(page, "batch_size", "4")
+    set_in_table(page, "n_local", "1")
+    page.get_by_role("radio", name="Gentle").click()
+    page.wait_for_selector("#tune-command >> text=max_blocks=2")
+    command = page.inner_text("#tune-command")  # what was set by hand stays, what follows from it is not set by hand
+    assert "batch_size=4" in command and "n_local=1" in command and "lr=" not in command
     screenshot(page, "tune")
     page.click("#tune-start")
     wait_for_state(page, "of 20")
@@ -51,7 +80,9 @@ def test_a_run_survives_a_reload_is_stopped_resumed_finished_and_used(page, fold
     page.click("#run-go-on")
     wait_for_state(page, "is finished")
     page.wait_for_selector("#run-verdict >> text=the start")
-    assert page.locator("#run-film img").count() >= 6
+    assert page.locator("#run-film img").count() >= 6 * 2  # three photos, patches and attention
+    for plot in ("losses", "measure", "health", "rates"):
+        assert page.locator(f"#run-{plot} canvas, #run-{plot} svg").count()
     screenshot(page, "tune-run")
 
     name, content = download(page, "#run-zip")
