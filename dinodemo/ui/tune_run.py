@@ -54,8 +54,10 @@ def build_run(services: Services, header: Header, runs: Runs, page: gr.Blocks) -
     with gr.Row():
         health = _plot("Health: rank and entropy as shares of the start's", "run-health")
         rates = _plot("Learning rates", "run-rates")
-    film = gr.Gallery(label="What is being learnt: patches (one PCA a photo) and attention of three photos", columns=1,
-                      height="auto", buttons=[], format="jpeg", object_fit="contain", elem_id="run-film")  # fmt: skip
+    gr.Markdown("#### What is being learnt\nThree photos at each evaluation: patches, coloured by one PCA a photo, and "
+                "what CLS attends to.")  # fmt: skip
+    film = gr.Gallery(show_label=False, columns=1, height="auto", buttons=[], format="jpeg", object_fit="contain",
+                      elem_id="run-film")  # fmt: skip
     with gr.Accordion("Log", open=False):
         log = gr.Textbox(lines=draw.LOG_LINES, show_label=False, interactive=False, elem_id="run-log")
     verdict = gr.Markdown(elem_id="run-verdict")
@@ -119,8 +121,8 @@ def _drawn(curves: pd.DataFrame) -> dict:
 
 
 def _strips(film: list[list]) -> dict:
-    """Update the gallery: a strip is a row."""
-    return gr.update(value=[frame for strip in film for frame in strip], columns=len(film[0]) if film else 1)
+    """Update the gallery: a strip is a column, so that pictures keep their size while the film grows."""
+    return gr.update(value=[frame for row in zip(*film, strict=True) for frame in row], columns=max(1, len(film)))
 
 
 def _buttons(runs: Runs, owner: gr.Textbox, run: gr.Dropdown) -> list:

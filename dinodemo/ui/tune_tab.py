@@ -94,7 +94,7 @@ def _parts(services: Services) -> Parts:
             picker = folder_picker("tune-picker")
             folder = server_folder_box(services.settings, "tune-folder")
             about = gr.Markdown("No photos yet.", elem_id="tune-about")
-            thumbs = gr.Gallery(label="Some of them", columns=5, height="auto", buttons=[], allow_preview=False,
+            thumbs = gr.Gallery(show_label=False, columns=5, height="auto", buttons=[], allow_preview=False,
                                 format="jpeg", object_fit="cover", elem_id="tune-thumbs",
                                 elem_classes="examples")  # fmt: skip
             forget = gr.Button("Forget these photos", size="sm", elem_id="tune-forget")

@@ -43,6 +43,7 @@ def test_clicking_a_point_asks_that_patch(page, screenshot):
     assert abs(float(page.input_value("#point-x input[type=number]")) - 45) <= 2
     page.fill("#point-x input[type=number]", "90")
     page.keyboard.press("Tab")
+    page.wait_for_function("() => document.querySelector('#point-x input[type=range]').value === '90'")
     page.click("#point-ask")
     second = wait_for_new(page, "#point-cosine", first)
     assert not np.array_equal(pixels(page, first), pixels(page, second))

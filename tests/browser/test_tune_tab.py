@@ -80,7 +80,9 @@ def test_a_run_survives_a_reload_is_stopped_resumed_finished_and_used(page, fold
     page.click("#run-go-on")
     wait_for_state(page, "is finished")
     page.wait_for_selector("#run-verdict >> text=the start")
-    assert page.locator("#run-film img").count() >= 6 * 2  # three photos, patches and attention
+    film = page.locator("#run-film img")
+    assert film.count() >= 6 * 2  # three photos, patches and attention
+    assert film.nth(5).bounding_box()["y"] == film.nth(0).bounding_box()["y"] < film.nth(6).bounding_box()["y"]
     for plot in ("losses", "measure", "health", "rates"):
         assert page.locator(f"#run-{plot} canvas, #run-{plot} svg").count()
     screenshot(page, "tune-run")
