@@ -1,14 +1,21 @@
-"""`dinodemo embed`: one vector a photo, made as an index makes them, in a file that other programs read."""
+"""`dinodemo embed`: one vector a photo, made as an index makes them, in a file that other programs read.
+
+With --ray the vectors are computed on a cluster, and go into an index, which can be searched and added to.
+"""
 
 import argparse
 import io
+import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .cli_files import (
     Target,
     add_command,
     add_photos,
+    into,
+    number,
     open_batch,
     open_engine,
     progress,
@@ -36,16 +43,30 @@ def add_commands(commands) -> None:
     parser = add_command(commands, "embed", _embed, "write one vector a photo into a file", [
         "photos --out vectors.npz",
         "photos --out vectors.parquet --resolution 392 --json",
+        "s3://bucket/photos --ray --out s3://bucket/my.index",
     ])  # fmt: skip
-    add_photos(parser, "file of paths and vectors of unit length: .npz or .parquet", RESOLUTION)
-    parser.add_argument("--descriptor", choices=DESCRIPTORS, default=DEFAULT_DESCRIPTOR,
+    add_photos(parser, "file of paths and vectors of unit length: .npz or .parquet; with --ray an index", RESOLUTION,
+               lambda text: text if "://" in text else Path(text))  # fmt: skip
+    parser.add_argument("--descriptor", choices=DESCRIPTORS,
                         help="cls: the last layer's class token; cls11: the one before; gem: the patches' generalised "
-                        "mean (default: %(default)s)")  # fmt: skip
+                        f"mean (default: {DEFAULT_DESCRIPTOR}; with --ray what an index takes)")  # fmt: skip
+    parser.add_argument("--ray", action="store_true",
+                        help="on the Ray cluster of $RAY_ADDRESS, or one that is started here; photos and index may lie "
+                        "in an object store (s3://...). Stopped, the same command goes on")  # fmt: skip
+    parser.add_argument("--workers", type=number(1, 10_000, int),
+                        help="with --ray: processes that run the network (default: one a GPU)")  # fmt: skip
 
 
 def _embed(args: argparse.Namespace) -> int:
     import numpy as np
 
+    from .tasks.retrieval.descriptor import DEFAULT_DESCRIPTOR
+
+    if args.ray:
+        return _embed_on_cluster(args)
+    if args.workers or "://" in str(args.out):
+        raise ValueError("--workers and an object store's address as --out need --ray")
+    args.descriptor = args.descriptor or DEFAULT_DESCRIPTOR
     if args.out.suffix not in KINDS:
         raise ValueError(f"--out must end in {' or '.join(KINDS)}, got {args.out.name}")
     if args.out.exists() and not args.overwrite:
@@ -63,6 +84,26 @@ def _embed(args: argparse.Namespace) -> int:
     write_file(args.out, encode(paths, vectors, about))
     facts = {"photos": len(rows), "width": vectors.shape[1], "file": str(args.out), "descriptor": args.descriptor}
     return report(args, engine, facts, f"{len(rows)} vectors of {vectors.shape[1]} numbers in {args.out}", problems)
+
+
+def _embed_on_cluster(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from .backbones import default_backbone
+    from .cluster import Cluster
+    from .tasks.retrieval import ImageIndex
+
+    if args.overwrite or args.device != "auto":
+        raise ValueError("--overwrite and --device do nothing with --ray; leave them out")
+    recipe = ImageIndex(args.out).recipe
+    cluster = Cluster(args.backbone or (recipe.backbone if recipe else default_backbone()), args.workers)
+    index = ImageIndex(args.out, cluster, _side(cluster, args.resolution), args.descriptor)
+    with tqdm(unit="photo", disable=not sys.stderr.isatty()) as bar:
+        added = index.add(args.photos, progress=into(bar), make_rows=cluster.rows)
+    index.wait()
+    facts = {"photos": added.added, "kept": added.skipped, "file": index.path, "descriptor": index.recipe.descriptor}
+    told = f"{added.added} added, {added.skipped} were there already; {len(index)} photos in {args.out}"
+    return report(args, cluster, facts, told, added.problems)
 
 
 def embed(

@@ -38,10 +38,10 @@ def add_command(commands, name: str, run: Callable, words: str, examples: Sequen
     return parser
 
 
-def add_photos(parser: argparse.ArgumentParser, out: str, resolution: int = 518) -> None:
-    """Add the photos that come in, where results go, and the resolution."""
+def add_photos(parser: argparse.ArgumentParser, out: str, resolution: int = 518, kind: Callable = Path) -> None:
+    """Add the photos that come in, where results go (a path, or what `kind` makes of it), and the resolution."""
     parser.add_argument("photos", nargs="+", help="photos, folders (with those inside) or zips")
-    parser.add_argument("--out", required=True, type=Path, help=out)
+    parser.add_argument("--out", required=True, type=kind, help=out)
     add_resolution(parser, resolution)
 
 
@@ -209,6 +209,16 @@ def progress(steps: Iterable[T], total: int) -> Iterable[T]:
     from tqdm import tqdm
 
     return tqdm(steps, total=total, unit="photo", disable=not sys.stderr.isatty())
+
+
+def into(bar) -> Callable[[int, int], None]:
+    """Make a progress(done, total) that moves a bar of tqdm."""
+
+    def progress(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return progress
 
 
 def write_file(path: Path, content: bytes) -> None:

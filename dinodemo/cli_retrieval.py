@@ -4,6 +4,8 @@ import argparse
 import json
 import sys
 
+from .cli_files import into
+
 
 def add_commands(commands) -> None:
     """Add both commands to the parser's."""
@@ -55,12 +57,12 @@ def _index(args: argparse.Namespace) -> int:
         index = ImageIndex(args.out)
         engine = Engine(args.backbone or default_backbone(), device=args.device)
         with tqdm(unit="photo", disable=not sys.stderr.isatty()) as bar:
-            index.rebuild(engine, args.resolution, progress=_into(bar))
+            index.rebuild(engine, args.resolution, progress=into(bar))
         index.engine = engine
     else:
         index = _open(args.out, args.backbone, args.device, args.resolution)
     with tqdm(unit="photo", disable=not sys.stderr.isatty()) as bar:
-        report = index.add(args.source, progress=_into(bar))
+        report = index.add(args.source, progress=into(bar))
     index.wait()
     found = index.statistics()
     if args.json:
@@ -71,14 +73,6 @@ def _index(args: argparse.Namespace) -> int:
         for file, reason in report.problems:
             print(f"left out: {file}: {reason}", file=sys.stderr)
     return 0
-
-
-def _into(bar):
-    def progress(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
-
-    return progress
 
 
 def _search(args: argparse.Namespace) -> None:

@@ -30,11 +30,12 @@ MAY_IMPORT = {
     "jobs": FOUNDATION | {"processes"},
     "run_settings": FOUNDATION | {"train"},
     "curation": FOUNDATION | {"devices"},
+    "cluster": FOUNDATION | {"engine", "tasks"},
     "train": FOUNDATION | {"devices", "vit"},
     **dict.fromkeys(MACHINERY, FOUNDATION | MACHINERY),
     "settings": FOUNDATION,
     "ui": FOUNDATION | MACHINERY | MIDDLE | {"settings"},
-    **dict.fromkeys(COMMANDS, FOUNDATION | MACHINERY | MIDDLE | TOP | {"train"}),
+    **dict.fromkeys(COMMANDS, FOUNDATION | MACHINERY | MIDDLE | TOP | {"train", "cluster"}),
 }
 
 

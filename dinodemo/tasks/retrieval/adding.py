@@ -82,12 +82,13 @@ def rows(
                 yield outcome.photo
 
     for vector in describe(engine, photos(), recipe.resolution, recipe.descriptor):
-        yield _row(waiting.popleft(), recipe, vector)
+        yield to_row(waiting.popleft(), recipe, vector)
         if stopped():  # what else the network has in hand is let go
             return
 
 
-def _row(prepared: Prepared, recipe: Recipe, vector: np.ndarray) -> Row:
+def to_row(prepared: Prepared, recipe: Recipe, vector: np.ndarray) -> Row:
+    """Put a photo and its vector (D,) together."""
     item = prepared.item
     return Row(
         sha256=prepared.digest.hex(), path=item.path, label=item.label, nbytes=prepared.nbytes,
@@ -106,7 +107,7 @@ def _prepare_all(
         for item in items:
             if stopped():
                 return
-            pending.append(pool.submit(_prepare, item, side, known, store))
+            pending.append(pool.submit(prepare, item, side, known, store))
             if len(pending) >= AHEAD:
                 yield pending.popleft().result()
         while pending and not stopped():
@@ -115,7 +116,8 @@ def _prepare_all(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _prepare(item: Item, side: int, known: Known, store: bool) -> Prepared | Problem | None:
+def prepare(item: Item, side: int, known: Known, store: bool) -> Prepared | Problem | None:
+    """Read, decode and shrink a photo; (file, reason) when it cannot be read, None when its content is known."""
     if known.has_file(item):
         return None
     try:

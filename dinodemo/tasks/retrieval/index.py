@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...images import ImageSource, Photo, load_photo
-from . import analysis, approximate, places
+from . import adding, analysis, approximate, places
 from .approximate import Builder
 from .descriptor import describe_one, squash
 from .ranking import RANKINGS
@@ -18,7 +18,7 @@ from .results import Entry, Hit, Statistics, to_hit
 from .snapshot import EXACT_ROWS, NO_FILTER, Filter, Snapshot
 from .sources import PathLike, Source, open_source, read_again
 from .store import Recipe, Store, one_of, quoted, recipe_of
-from .writing import AddReport, Progress, Writer, fill, known_of, level, new_recipe, rebuild
+from .writing import AddReport, MakeRows, Progress, Writer, fill, known_of, level, new_recipe, rebuild
 
 if TYPE_CHECKING:
     from ...engine import Engine
@@ -79,6 +79,7 @@ class ImageIndex:
         progress: Progress | None = None,
         stopped: Callable[[], bool] = lambda: False,
         store: bool = False,
+        make_rows: MakeRows = adding.rows,
     ) -> AddReport:
         """Add the photos of a folder, a zip, one photo, (name, bytes), or a list of these.
 
@@ -93,7 +94,7 @@ class ImageIndex:
         with open_source(source) as (items, problems):
             table = self._store.open_or_create(recipe)
             writer = Writer(self._store, table, AddReport(problems=problems), len(items), progress)
-            report = fill(writer, self.engine, recipe, items, known_of(table), store, stopped)
+            report = fill(writer, self.engine, recipe, items, known_of(table), store, stopped, make_rows)
         self._after_change(table)
         return report
 

@@ -6,9 +6,11 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from ...images import DAMAGE
+from .addresses import is_address, list_files, read_file
 
 PICTURE_TYPES = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic",
                  ".heif", ".avif", ".jp2", ".ppm", ".pgm", ".ico", ""}  # fmt: skip
@@ -42,7 +44,7 @@ class Item:
 def open_source(source: Source) -> Iterator[tuple[list[Item], list[Problem]]]:
     """List the photos of a folder (with those inside), a zip, one photo, (name, bytes), or a list of these.
 
-    Gives items sorted by name within each folder or zip, and problems (file, reason) of what was left out. Zips stay
+    A folder or photo may lie in an object store (s3://bucket/folder). Gives items sorted by name within each folder or zip, and problems (file, reason) of what was left out. Zips stay
     open inside the `with`. Hidden files are passed over. Raises ValueError when a source does not exist.
     """
     sources = [source] if isinstance(source, str | Path) or _is_named_bytes(source) else list(source)
@@ -53,6 +55,8 @@ def open_source(source: Source) -> Iterator[tuple[list[Item], list[Problem]]]:
             if _is_named_bytes(one):
                 name, data = one
                 items.append(Item(str(name), lambda data=data: data, only_here=True))
+            elif is_address(one):
+                _list_address(one, items, problems)
             else:
                 _list_path(Path(one), items, problems, stack)
         yield items, problems
@@ -62,6 +66,8 @@ def read_again(path: str) -> bytes:
     """Read a photo from the path that an index holds, also out of a zip; raises ValueError when it is gone."""
     file = Path(path)
     try:
+        if is_address(path):
+            return read_file(path)
         if file.is_file():
             return file.read_bytes()
         archive = next((parent for parent in file.parents if parent.is_file()), None)
@@ -105,6 +111,16 @@ def _list_folder(folder: Path, items: list[Item], problems: list[Problem]) -> No
             path = Path(root, file)
             if not _is_hidden(file):
                 _append(items, problems, path, class_label(PurePosixPath(path.relative_to(folder).as_posix())))
+
+
+def _list_address(address: str, items: list[Item], problems: list[Problem]) -> None:
+    for path, name, stamp in list_files(address):
+        if any(_is_hidden(part) or part.endswith(".lance") for part in name.parts):
+            continue
+        if name.suffix.lower() in PICTURE_TYPES:
+            items.append(Item(path, partial(read_file, path), class_label(name), stamp))
+        else:
+            problems.append((path, _no_photo(name.suffix)))
 
 
 def _append(items: list[Item], problems: list[Problem], path: Path, label: str | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 COMMIT_ROWS = 512
 COMMIT_SECONDS = 4.0  # so much work a kill may cost
 Progress = Callable[[int, int], None]  # photos done, photos in all
+MakeRows = Callable[..., Iterator[Row]]  # with the arguments of `adding.rows`
 
 
 @dataclass
@@ -85,10 +86,11 @@ def fill(
     known: Known,
     store: bool,
     stopped: Callable[[], bool],
+    make_rows: MakeRows = rows,
 ) -> AddReport:
     """Add items to a writer's table until `stopped()`; what was computed is written in any case."""
     try:
-        for row in rows(engine, items, recipe, known, store, stopped, writer.leave_out):
+        for row in make_rows(engine, items, recipe, known, store, stopped, writer.leave_out):
             writer.write(row)
     finally:  # also when the network fails in the middle: these photos are done
         writer.flush()
