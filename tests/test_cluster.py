@@ -119,15 +119,16 @@ def test_options_that_contradict_each_other_are_refused(options, reason, capsys)
     assert reason in capsys.readouterr().err
 
 
-@pytest.fixture
-def ray(tmp_path_factory, monkeypatch):
+@pytest.fixture(scope="module")
+def ray(tmp_path_factory):
     """Start a cluster of four CPUs on this machine."""
     ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'dinodemo[ray]')")
     pytest.importorskip("ray.data", reason="Ray is installed without its data part (pip install 'dinodemo[ray]')")
-    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # Ray writes there
-    ray.init(num_cpus=4, num_gpus=0, log_to_driver=False, include_dashboard=False)
-    yield ray
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # Ray writes there
+        ray.init(num_cpus=4, num_gpus=0, log_to_driver=False, include_dashboard=False)
+        yield ray
+        ray.shutdown()
 
 
 def processes_below(pid: int, name: str) -> list[int]:
