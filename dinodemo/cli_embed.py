@@ -51,8 +51,8 @@ def add_commands(commands) -> None:
                         help="cls: the last layer's class token; cls11: the one before; gem: the patches' generalised "
                         f"mean (default: {DEFAULT_DESCRIPTOR}; with --ray what an index takes)")  # fmt: skip
     parser.add_argument("--ray", action="store_true",
-                        help="on the Ray cluster of $RAY_ADDRESS, or one that is started here; photos and index may lie "
-                        "in an object store (s3://...). Stopped, the same command goes on")  # fmt: skip
+                        help="on the Ray cluster of $RAY_ADDRESS, or one that is started here; photos and index may "
+                        "lie in an object store (s3://...). Stopped, the same command goes on")  # fmt: skip
     parser.add_argument("--workers", type=number(1, 10_000, int),
                         help="with --ray: processes that run the network (default: one a GPU)")  # fmt: skip
 

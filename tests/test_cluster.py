@@ -25,7 +25,8 @@ def write_photos(folder: Path, count: int) -> Path:
     for name in ("cats", "dogs"):
         (folder / name).mkdir(parents=True)
     for i in range(count):
-        Image.fromarray(noise.integers(0, 256, (40, 50, 3), np.uint8)).save(folder / ["cats", "dogs"][i % 2] / f"{i}.png")
+        picture = Image.fromarray(noise.integers(0, 256, (40, 50, 3), np.uint8))
+        picture.save(folder / ["cats", "dogs"][i % 2] / f"{i}.png")
     (folder / "dogs" / "twin.png").write_bytes((folder / "cats" / "0.png").read_bytes())
     (folder / "cats" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     return folder
@@ -92,7 +93,9 @@ def test_a_cluster_is_shared_out(resources, workers, expected):
     assert share_out(resources, workers) == expected
 
 
-@pytest.mark.parametrize(("resources", "workers"), [({"CPU": 1.0}, None), ({"CPU": 8.0, "GPU": 1.0}, 2), ({"CPU": 2.0}, 2)])
+@pytest.mark.parametrize(
+    ("resources", "workers"), [({"CPU": 1.0}, None), ({"CPU": 8.0, "GPU": 1.0}, 2), ({"CPU": 2.0}, 2)]
+)
 def test_a_cluster_that_is_too_small_says_so(resources, workers):
     with pytest.raises(ValueError, match="too few for"):
         share_out(resources, workers)
@@ -100,8 +103,8 @@ def test_a_cluster_that_is_too_small_says_so(resources, workers):
 
 def test_without_ray_the_command_says_what_to_install(tiny_folders, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
-    out = tmp_path / "index"
-    assert cli.main(["embed", str(tmp_path), "--ray", "--out", str(out), "--backbone", str(tiny_folders["dinov2"])]) == 1
+    out, backbone = tmp_path / "index", str(tiny_folders["dinov2"])
+    assert cli.main(["embed", str(tmp_path), "--ray", "--out", str(out), "--backbone", backbone]) == 1
     assert "pip install 'dinodemo[ray]'" in capsys.readouterr().err
     assert not out.exists()
 
@@ -153,7 +156,7 @@ def ancestors(pid: int, parents: dict[int, int]) -> set[int]:
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the process to kill in /proc")
-def test_an_index_made_on_a_cluster_that_loses_a_process_equals_one_made_without(ray, tiny_folders, tmp_path, monkeypatch):
+def test_an_index_made_by_a_cluster_that_loses_a_process_is_the_same(ray, tiny_folders, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "ITEMS_A_TASK", 16)
     photos, backbone = write_photos(tmp_path / "photos", 600), str(tiny_folders["dinov2"])
     alone = ImageIndex(tmp_path / "alone", Engine(backbone), SIDE)

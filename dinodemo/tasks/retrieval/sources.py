@@ -44,8 +44,9 @@ class Item:
 def open_source(source: Source) -> Iterator[tuple[list[Item], list[Problem]]]:
     """List the photos of a folder (with those inside), a zip, one photo, (name, bytes), or a list of these.
 
-    A folder or photo may lie in an object store (s3://bucket/folder). Gives items sorted by name within each folder or zip, and problems (file, reason) of what was left out. Zips stay
-    open inside the `with`. Hidden files are passed over. Raises ValueError when a source does not exist.
+    A folder or photo may lie in an object store (s3://bucket/folder). Gives items sorted by name within each folder or
+    zip, and problems (file, reason) of what was left out. Zips stay open inside the `with`. Hidden files are passed
+    over. Raises ValueError when a source does not exist.
     """
     sources = [source] if isinstance(source, str | Path) or _is_named_bytes(source) else list(source)
     items: list[Item] = []
