@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WEIGHTS := weights/.ready
 
-.PHONY: run test bench lint screenshots clean
+.PHONY: run test bench lint lock audit screenshots clean
 
 run: $(VENV)/.run $(WEIGHTS)
 	$(BIN)/python app.py $(ARGS)
@@ -18,6 +18,20 @@ bench: $(VENV)/.dev $(WEIGHTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
+
+# what a deployment installs, by version and hash: on a GPU machine the first, elsewhere the second
+LOCK := $(BIN)/uv pip compile requirements.txt --no-config --quiet --generate-hashes --python-version 3.11 \
+	--python-platform x86_64-manylinux_2_28 --custom-compile-command "make lock" --index-url https://pypi.org/simple
+TORCH_CPU ?= --extra-index-url https://download.pytorch.org/whl/cpu --index-strategy unsafe-best-match
+lock: | $(VENV)/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet uv
+	$(LOCK) --upgrade -o requirements.lock
+	$(LOCK) --upgrade $(TORCH_CPU) -o requirements-cpu.lock
+
+# known weaknesses of what the locks name
+audit: | $(VENV)/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet pip-audit
+	$(BIN)/pip-audit --disable-pip --require-hashes --vulnerability-service pypi -r requirements.lock
 
 # the pictures of the documentation, from the real app; ARGS may name some of them
 screenshots: $(VENV)/.dev $(WEIGHTS) chromium
