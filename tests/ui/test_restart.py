@@ -15,14 +15,14 @@ def give(visitor: Visitor, numbers: range) -> None:
 def test_a_server_ended_in_mid_request_loses_nothing_that_it_had_told(server, tiny_folder, tmp_path):
     page = Visitor(server.url)
     give(page, range(10))
-    page.set("build-name", "holiday")
+    page.set("build-name", "last words")
     page.fire("build-add", "click")
     assert "10 added" in page.get("build-status")
     give(page, range(10, 30))
     page.join(page.event("build-add", "click")).raise_for_status()
     assert server.stop() == 0  # in good order, though it was at work
 
-    (path,) = (server.folder / "tmp" / "dinodemo-indexes").glob("*/holiday")
+    (path,) = (server.folder / "tmp" / "dinodemo-indexes").glob("*/last words")
     index = ImageIndex(path, Engine(str(tiny_folder), device="cpu"))
     kept = len(index)
     assert 10 <= kept <= 30
