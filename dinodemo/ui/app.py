@@ -33,6 +33,7 @@ from .tune_tab import build_tune_tab, make_runs
 TITLE = "dinodemo"
 SUBTITLE = "See, use and adapt what self-supervised vision features know about your own pictures."
 MAX_UPLOAD = "100mb"
+SESSIONS = 256  # pages kept in memory, the latest used; Gradio's bookkeeping takes 0.8 MB of each, used or not
 CACHE_SWEEP = (600, 6 * 3600)  # seconds: how often uploads are swept, and how old they may grow
 CSS = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 # Gradio's sliders report their release to the mouse only; this gives the keyboard the same
@@ -89,6 +90,7 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
         server_name=settings.host, server_port=settings.port, share=settings.share, prevent_thread_lock=True,
         max_file_size=MAX_UPLOAD, show_error=False, run_history=False, ssr_mode=False, css=CSS, js=KEYBOARD_RELEASE,
         mcp_server=settings.mcp, theme=gr.themes.Default(primary_hue="indigo", **FONTS), enable_monitoring=False,
+        state_session_capacity=SESSIONS,
         app_kwargs={"routes": health_routes(services.pool), "middleware": [Middleware(Guard)]},
         auth=settings.auth, footer_links=["api"], allowed_paths=[], blocked_paths=_private_folders(settings),
     )  # fmt: skip
