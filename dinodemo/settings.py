@@ -27,6 +27,7 @@ class Settings:
     run_hours, run_photos, run_days: limits of trainings, see RUN_LIMITS.
     photos: folder of the server whose photos visitors may index and train on by name; without one they can only upload.
     mcp: offer the API's functions to agents too, as tools of the Model Context Protocol.
+    zero_gpu: this is a Space that lends a GPU for seconds at a time (ZeroGPU), which the app does not use.
     """
 
     host: str | None = None
@@ -43,6 +44,7 @@ class Settings:
     run_hours: float = 12.0
     run_photos: int = 20_000
     run_days: float = 14.0
+    zero_gpu: bool = False
 
     @property
     def local(self) -> bool:
@@ -98,7 +100,7 @@ def from_arguments(args: argparse.Namespace) -> Settings:
         host=args.host, port=args.port, share=args.share, backbone=args.backbone or default_backbone(),
         device=args.device, indexes=args.indexes, photos=args.photos, runs=args.runs,
         auth=(user, password) if args.auth else None, public=args.public, mcp=args.mcp,
-        **{name: getattr(args, name) for name, *_ in RUN_LIMITS},
+        zero_gpu=_is_on(os.environ.get("SPACES_ZERO_GPU")), **{name: getattr(args, name) for name, *_ in RUN_LIMITS},
     )  # fmt: skip
 
 

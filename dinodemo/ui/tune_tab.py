@@ -20,6 +20,10 @@ from .tune_store import PhotoStore
 
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 PUBLIC_HOURS = 0.5  # of a training on a server for strangers
+ZERO_GPU = (
+    "This Space lends a GPU for seconds at a time (ZeroGPU), which is too short for a training. It would run on the "
+    "processor: enough for a small run. For more, duplicate the Space and choose a GPU of its own."
+)
 GENTLE, STANDARD, SCRATCH = "Gentle", "Standard", "From scratch"
 PRESETS = {
     GENTLE: {"max_blocks": 2, "gram_weight": 2.0},
@@ -39,9 +43,9 @@ SWITCHES = {
 SWITCH_HELP = (
     "Self-distillation has a way out: if teacher and student give the same answer to every photo, the loss is perfect "
     "and nothing is learnt. Centring (or Sinkhorn) forbids the same answer for all, the moving average keeps the "
-    "teacher ahead of its student, masked patches keep patches from following CLS blindly. Switch one off, run a few "
-    "hundred steps, and watch *cosine between photos* rise to 1 and *effective rank* fall to 1: collapse. The guard "
-    "ends the run then, and hands back the start."
+    "teacher ahead of its student, masked patches keep patches from following CLS blindly. Switch one off and watch: "
+    "the loss and the teacher's entropy go flat first, then *cosine between photos* climbs towards 1 and *effective "
+    "rank* falls towards 1: collapse. The guard ends the run then, and hands back the start."
 )
 
 
@@ -240,6 +244,8 @@ def _edited(rows: list, shown: list) -> dict:
 def _price(services: Services, runs: Runs, backbone: str, values: dict, photos: int) -> str:
     """Tell what a run will roughly cost here, and what this server grants."""
     granted = f"This server ends a run after {runs.limits.hours:g} hours; what was learnt until then is kept."
+    if services.settings.zero_gpu:
+        granted = f"{granted} {ZERO_GPU}"
     if backbone not in services.pool.loaded():
         return granted
     engine = services.pool.get(backbone)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from dinodemo.backbones import BACKBONES
 from dinodemo.jobs import Limits, RunInfo, Runs
-from dinodemo.settings import Settings
+from dinodemo.settings import Settings, parse
 from dinodemo.ui import tune_check, tune_tab, tune_view
 from dinodemo.ui.folder_picker import photos_in, server_folder
 from dinodemo.ui.memory import new_owner
@@ -198,6 +198,14 @@ def test_a_public_server_grants_half_an_hour(tmp_path):
         for public in (False, True)
     ]
     assert limits == [3.0, 0.5]
+
+
+@pytest.mark.parametrize("zero", [False, True])
+def test_a_space_that_lends_its_gpu_says_what_a_training_needs(zero, tmp_path, monkeypatch):
+    monkeypatch.setenv("SPACES_ZERO_GPU", str(zero).lower())
+    services = Services(parse(["--backbone", "b", "--runs", str(tmp_path)]), SimpleNamespace(loaded=list))
+    told = tune_tab._price(services, tune_tab.make_runs(services), "b", {}, 100)
+    assert "This server ends a run" in told and ("choose a GPU of its own" in told) == zero
 
 
 def test_a_server_folder_counts_as_uploaded_but_nothing_outside_of_it(store, tmp_path):
