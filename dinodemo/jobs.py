@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .processes import free_memory, is_locked, is_training, last_line, locked
+from .processes import be_nice, free_memory, is_locked, is_training, last_line, locked
 
 log = logging.getLogger(__name__)
 NICENESS = 10  # training yields to whoever waits for an answer
@@ -233,8 +233,7 @@ class Runs:
                                      start_new_session=True, close_fds=True)  # fmt: skip
         self._children[path] = child
         _change(path, launched=time.time(), pid=child.pid)
-        with contextlib.suppress(OSError, AttributeError):  # gone already, or a system without priorities
-            os.setpriority(os.PRIO_PROCESS, child.pid, NICENESS)
+        be_nice(child.pid, NICENESS)
 
     def _signal(self, path: Path, number: int) -> None:
         request = _read(path / "request.json")

@@ -67,3 +67,15 @@ def free_memory() -> int:
     except OSError:
         return 1 << 62
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), 1 << 62)
+
+
+def be_nice(pid: int, niceness: int) -> None:
+    """Lower the priority of a process that leads a session; one that is gone, or a system without it, is let be.
+
+    Linux may weigh sessions against each other before it looks at their processes (man 7 sched, autogroup), so that a
+    process's own niceness alone means nothing beside those of other sessions.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, pid, niceness)
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(niceness))

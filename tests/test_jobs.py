@@ -5,10 +5,11 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from dinodemo.jobs import Limits, Runs
+from dinodemo.jobs import NICENESS, Limits, Runs
 from dinodemo.processes import is_training
 
 OWNER, OTHER = "a" * 32, "b" * 32
@@ -105,6 +106,16 @@ def test_one_runs_at_a_time_and_the_others_know_their_place(make, folder):
         time.sleep(0.02)
     assert max(states) == 1
     assert [info.state for info in runs.runs_of(OWNER)] == ["finished"] * 3
+
+
+def test_a_run_yields_to_the_app_as_a_process_and_as_a_session(make, folder):
+    runs = make()
+    info = wait(runs, runs.submit(OWNER, "a", folder, "b", {"steps": 500}), "running")
+    assert os.getpriority(os.PRIO_PROCESS, pid_of(info)) == NICENESS > 0
+    session = Path(f"/proc/{pid_of(info)}/autogroup")
+    if not session.exists():
+        pytest.skip("this system does not weigh sessions")
+    assert session.read_text().split()[-1] == str(NICENESS)
 
 
 def test_pause_go_on_and_cancel_then_resume(make, folder):
