@@ -58,8 +58,8 @@ class FinetuneConfig:
     accumulate: int = 1  # batches whose gradients are added up to one step
 
     # optimiser: AdamW
-    lr: float = 1e-4  # peak of the backbone's last block
-    head_lr: float = 1e-3  # peak of the heads, which start from random weights
+    lr: float = 1e-4  # peak learning rate of the backbone's last block
+    head_lr: float = 1e-3  # peak learning rate of the heads, which start from random weights
     min_lr: float = 1e-6  # learning rate at the end of the run
     warmup: float = 0.1  # the learning rates rise over this share
     layer_decay: float = 0.9  # learning rate per block, from the top down

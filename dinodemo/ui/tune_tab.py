@@ -14,6 +14,7 @@ from .folder_picker import Uploaded, folder_picker, photos_in, read_upload, serv
 from .header import Header
 from .memory import WITH_KEY
 from .services import Services
+from .settings_list import read_edits, settings_list, settings_value
 from .tune_check import build_check
 from .tune_run import build_run
 from .tune_store import PhotoStore
@@ -63,9 +64,7 @@ class Parts:
     preset: gr.Radio
     steps: gr.Number
     switches: gr.CheckboxGroup
-    table: gr.Dataframe
-    shown: gr.JSON  # the table as it was filled, to tell what a person has changed in it
-    edits: gr.JSON  # what a person had changed before it was filled
+    fields: gr.HTML  # every setting; see `settings_list`
     command: gr.Code
     price: gr.Markdown
     start: gr.Button
@@ -114,24 +113,19 @@ def _parts(services: Services) -> Parts:
                 switches = gr.CheckboxGroup(list(SWITCHES), label="Switch off", elem_id="tune-switches")
                 gr.Markdown(SWITCH_HELP)
     with gr.Accordion("Every setting", open=False):
-        table = gr.Dataframe(headers=["setting", "value", "what it is"], datatype="str", type="array", wrap=True,
-                             interactive=True, show_search="search", column_widths=["20%", "20%", "60%"],
-                             max_height=420, elem_id="tune-table")  # fmt: skip
+        fields = settings_list("tune-fields")
     command = gr.Code(label="The same on the command line", language="shell", interactive=False, elem_id="tune-command",
                       max_lines=6)  # fmt: skip
     photos = gr.State(None)
-    # on the page, not in the server's state: they have to be as old as the table that comes with them
-    shown, edits = gr.JSON([], visible="hidden"), gr.JSON({}, visible="hidden")
-    return Parts(picker, folder, photos, about, thumbs, forget, name, preset, steps, switches, table, shown, edits,
-                 command, price, start)  # fmt: skip
+    return Parts(picker, folder, photos, about, thumbs, forget, name, preset, steps, switches, fields, command, price,
+                 start)  # fmt: skip
 
 
 def _wire(services: Services, header: Header, page: gr.Blocks, runs: Runs, store: PhotoStore, parts: Parts,
           after: tuple) -> None:  # fmt: skip
     tabs, shown_run, selected = after
-    chosen = [header.owner, parts.photos, parts.preset, parts.steps, parts.switches, header.backbone,
-              parts.edits, parts.table, parts.shown]  # fmt: skip
-    settings = [parts.table, parts.shown, parts.edits, parts.command, parts.price]
+    chosen = [header.owner, parts.photos, parts.preset, parts.steps, parts.switches, header.backbone, parts.fields]
+    settings = [parts.fields, parts.command, parts.price]
 
     @friendly
     def on_load(owner: str, _: None):
@@ -165,27 +159,25 @@ def _wire(services: Services, header: Header, page: gr.Blocks, runs: Runs, store
 
     @friendly
     def on_settings(owner: str, token: str | None, preset: str, steps: float, switches: list[str], backbone: str,
-                    edits: dict, rows: list, shown: list):  # fmt: skip
+                    fields: dict):  # fmt: skip
         count = len(store.describe(owner, token).paths) if token else 100
-        edits = edits | _edited(rows, shown)  # what was set by hand stays
         backbone, explicit = _explicit(preset, steps, switches, backbone)
-        values = choose_settings(count, backbone, services.settings.device, explicit | edits)
-        table = [[name, _text(values[name]), told] for name, told in explain_settings().items() if name != "backbone"]
-        return (table, table, edits, _command_line(backbone, explicit | edits),
+        edits = read_edits(fields)
+        explicit |= _parsed(edits)  # what was set by hand stays
+        values = choose_settings(count, backbone, services.settings.device, explicit)
+        told = explain_settings()
+        texts = {name: _text(values[name]) for name in told if name != "backbone"}
+        return (settings_value(texts, told, edits), _command_line(backbone, explicit),
                 _price(services, runs, backbone, values, count))  # fmt: skip
 
     @friendly
-    def on_table(*given):
-        return on_settings(*given)[3:]  # the table itself stays: somebody is typing in it
-
-    @friendly
     def on_start(owner: str, token: str | None, preset: str, steps: float, switches: list[str], backbone: str,
-                 edits: dict, rows: list, shown: list, name: str):  # fmt: skip
+                 fields: dict, name: str):  # fmt: skip
         photos = store.describe(owner, token)
         backbone, explicit = _explicit(preset, steps, switches, backbone)
         if backbone != "scratch":
             services.pool.check(backbone)  # the training loads it in a process of its own
-        explicit |= edits | _edited(rows, shown)
+        explicit |= _parsed(read_edits(fields))
         choose_settings(len(photos.paths), backbone, services.settings.device, explicit)  # says what is wrong with it
         runs.submit(owner, name, photos.folder, backbone, explicit, services.settings.device)
         runs.tick()
@@ -205,9 +197,9 @@ def _wire(services: Services, header: Header, page: gr.Blocks, runs: Runs, store
     changes.append(selected(on_selected, [header.owner, parts.photos], [parts.about, parts.thumbs], **QUIET))
     for event in changes:
         event.success(on_settings, chosen, settings, **QUIET)
-    parts.table.input(on_table, chosen, settings[3:], **QUIET, trigger_mode="always_last")
-    for control in (parts.preset, parts.steps, parts.switches, header.backbone):
-        control.change(on_settings, chosen, settings, **QUIET, trigger_mode="always_last")
+    for change in (parts.fields.input, *(control.change for control in
+                   (parts.preset, parts.steps, parts.switches, header.backbone))):  # fmt: skip
+        change(on_settings, chosen, settings, **QUIET, trigger_mode="always_last")
     begun = parts.start.click(on_start, [*chosen, parts.name], tabs, **QUIET)
     shown_run(begun.success)
 
@@ -235,10 +227,11 @@ def _explicit(preset: str, steps: float, switches: list[str], backbone: str) -> 
     return backbone, explicit
 
 
-def _edited(rows: list, shown: list) -> dict:
-    """Return the settings that a person has changed in the table; raises ValueError for a wrong value."""
-    before = {name: value for name, value, _ in shown}
-    return parse_settings(f"{name}={value}" for name, value, *_ in rows or [] if before.get(name) != str(value).strip())
+def _parsed(edits: dict[str, str]) -> dict:
+    """Return settings that were typed; raises ValueError for a wrong one."""
+    if "backbone" in edits:
+        raise ValueError("the backbone is chosen at the top of the page, not among the settings")
+    return parse_settings(f"{name}={text}" for name, text in edits.items())
 
 
 def _price(services: Services, runs: Runs, backbone: str, values: dict, photos: int) -> str:

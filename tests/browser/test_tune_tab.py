@@ -36,19 +36,12 @@ def set_steps(page, steps: int) -> None:
     page.wait_for_selector(f"#tune-command >> text=steps={steps}")
 
 
-def set_in_table(page, name: str, value: str) -> None:
-    """Change a setting where all of them are listed; one of the upper rows, the others are there once in view."""
-    row = page.locator("#tune-table [role=row]", has=page.get_by_text(name, exact=True))
-    cell, told = row.locator("[role=gridcell]").nth(1), page.locator(f"#tune-command >> text={name}={value}")
-    for _ in range(10):  # what is typed while the table is being filled is lost
-        cell.dblclick()
-        page.keyboard.press("Control+a")
-        page.keyboard.type(value)
-        page.keyboard.press("Enter")
-        page.wait_for_timeout(1500)
-        if told.count():
-            return
-    told.wait_for()
+def set_field(page, name: str, value: str) -> None:
+    """Change a setting where all of them are listed."""
+    field = page.locator(f"#tune-fields input[aria-label={name}]")
+    field.fill(value)
+    field.press("Enter")
+    page.wait_for_selector(f"#tune-command >> text={name}={value}")
 
 
 def wait_for_state(page, text: str, seconds: int = 180) -> None:
@@ -62,8 +55,8 @@ def test_a_run_survives_a_reload_is_stopped_resumed_finished_and_used(page, fold
     assert "2 class folders" in page.inner_text("#tune-about")
     set_steps(page, 20)
     page.get_by_role("button", name="Every setting").click()
-    set_in_table(page, "batch_size", "4")
-    set_in_table(page, "n_local", "1")
+    set_field(page, "batch_size", "4")
+    set_field(page, "n_local", "1")
     page.get_by_role("radio", name="Gentle").click()
     page.wait_for_selector("#tune-command >> text=max_blocks=2")
     command = page.inner_text("#tune-command")  # what was set by hand stays, what follows from it is not set by hand
@@ -107,3 +100,27 @@ def test_another_browser_sees_no_runs_and_bad_requests_are_told(open_page, folde
     open_tab(page)
     page.click("#tune-start")
     page.get_by_text("There are no photos yet").first.wait_for()
+
+
+def test_typed_settings_stay_until_they_are_emptied_and_wrong_ones_are_named(page, screenshot):
+    open_tab(page)
+    page.get_by_role("button", name="Every setting").click()
+    field, command = page.locator("#tune-fields input[aria-label=lr]"), page.locator("#tune-command")
+    field.wait_for()
+    chosen = field.input_value()
+    for name, value in (("batch_size", "4"), ("n_local", "3"), ("lr", "0.005")):  # without waiting for an answer
+        page.locator(f"#tune-fields input[aria-label={name}]").fill(value)
+    field.press("Enter")
+    page.wait_for_function("""() => ["batch_size=4", "n_local=3", "lr=0.005"].every(
+        (part) => document.querySelector("#tune-command").innerText.includes(part))""")
+    field.fill("fast")
+    field.press("Enter")
+    page.get_by_text("lr").filter(has_text="fast").first.wait_for()  # the message, naming the field
+    field.fill("")
+    field.press("Enter")
+    page.get_by_role("searchbox", name="Search settings").fill("learning rate")
+    page.wait_for_function("() => !/ lr=/.test(document.querySelector('#tune-command').innerText)")
+    assert "batch_size=4" in command.inner_text() and "n_local=3" in command.inner_text()
+    assert float(field.input_value()) == float(chosen) * 4 / 8  # chosen again, by the batch size
+    assert not page.locator("#tune-fields .row:has-text('prototypes')").first.is_visible()
+    screenshot(page, "tune-settings")
