@@ -29,7 +29,7 @@ from _pasted import paste_pairs
 from dinodemo.images import load_image, load_photo
 from dinodemo.tasks.pca import otsu_threshold
 from dinodemo.tasks.segmentation import ReferenceSegmenter, scores
-from dinodemo.tasks.segmentation.reference import MIN_PRESENCE, Prediction
+from dinodemo.tasks.segmentation.reference import MIN_PRESENCE, SURE_PRESENCE, Prediction
 from dinodemo.tasks.segmentation.refine import to_pixels
 from dinodemo.tokens import unit, without
 
@@ -215,15 +215,17 @@ def print_presence(bench: Bench) -> None:
     present = [bench.prediction(pair).presence for pair in bench.pairs]
     missing = [bench.prediction(pair).presence for pair in absent]
     print(f"\npresence, {len(present)} targets with the thing, {len(missing)} without (of other groups); "
-          f"errors at the default of {MIN_PRESENCE}")  # fmt: skip
+          f"errors at the default of {MIN_PRESENCE} and where the page calls it sure")  # fmt: skip
     for name in SETS:
         for half, number in zip(HALVES, (0, 1, None), strict=True):
             here = [v for v, p in zip(present, bench.pairs, strict=True) if p.set == name and number in (None, p.half)]
             gone = [v for v, p in zip(missing, absent, strict=True) if p.set == name and number in (None, p.half)]
             area = roc_auc_score([1] * len(here) + [0] * len(gone), here + gone)
-            missed, painted = np.mean(np.less(here, MIN_PRESENCE)), np.mean(np.greater_equal(gone, MIN_PRESENCE))
-            print(f"{name:20} {half:9} AUROC {area:.3f}   missed {missed:.2f}   painted though absent {painted:.2f}"
-                  f"   error {(missed + painted) / 2:.2f}")  # fmt: skip
+            print(f"{name:20} {half:9} AUROC {area:.3f}", end="")
+            for least in (MIN_PRESENCE, SURE_PRESENCE):
+                missed, painted = np.mean(np.less(here, least)), np.mean(np.greater_equal(gone, least))
+                print(f"   at {least}: missed {missed:.2f}, painted though absent {painted:.2f}", end="")
+            print()
 
 
 def print_times(bench: Bench, count: int = 40) -> None:

@@ -82,8 +82,10 @@ def search(
             continue
         thumb = gr.skip() if len(results) % max(1, len(results) // 8) else draw.draw_thumbs(results, look)
         yield Found(tuple(results), backbone), thumb, f"Photo {i} of {len(paths)}", gr.skip()
-    there = sum(bool(r.segmentation.at(look.threshold, look.min_presence).any()) for r in results)
-    done = f"Found on {there} of {len(results)} photo(s) with **{services.pool.get(backbone).backbone.name}**."
+    there = [r for r in results if r.segmentation.at(look.threshold, look.min_presence).any()]
+    sure = sum(draw.is_sure(r) for r in there)
+    unsure = f", perhaps on {len(there) - sure} more" if len(there) > sure else ""
+    done = f"Found on {sure} of {len(results)} photo(s){unsure}, with **{services.pool.get(backbone).backbone.name}**."
     yield Found(tuple(results), backbone), draw.draw_thumbs(results, look), done, gr.update(visible=False)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..images import Photo, load_image, scale_to
 from ..render import blend, colourise, png_bytes
-from ..tasks.segmentation import MIN_PRESENCE, Instances, Segmentation, find_instances
+from ..tasks.segmentation import MIN_PRESENCE, SURE_PRESENCE, Instances, Segmentation, find_instances
 from .services import DISPLAY_SIDE, stem
 
 FILL, OUTLINE = (255, 60, 60), (255, 255, 255)
@@ -100,8 +100,13 @@ def draw_thumbs(results: list[Result], look: Look) -> list[tuple[np.ndarray, str
 def caption(shown: Shown) -> str:
     """Tell a target's name, presence and covered share in a line."""
     share = shown.mask.mean()
-    found = f"{share:.1%} of the picture" if share else "not here"
+    found = f"{'' if is_sure(shown.result) else 'unsure, '}{share:.1%} of the picture" if share else "not here"
     return f"{shown.result.photo.name} · presence {shown.result.segmentation.presence:.2f} · {found}"
+
+
+def is_sure(result: Result) -> bool:
+    """Tell whether the thing is so well found again that a photo without it would rarely come as far."""
+    return result.segmentation.presence >= SURE_PRESENCE
 
 
 def draw_reference(reference: Reference) -> np.ndarray:

@@ -42,6 +42,12 @@ def test_a_higher_least_presence_empties_a_photo(result):
     assert not shown.mask.any() and "not here" in view.caption(shown)
 
 
+@pytest.mark.parametrize(("presence", "unsure"), [(0.89, True), (0.9, False)])
+def test_a_doubtful_find_is_called_unsure(result, presence, unsure):
+    result.segmentation.presence = presence
+    assert ("unsure" in view.caption(view.look_at(result, LOOK))) == unsure
+
+
 def slow_run_lengths(mask):
     counts, value, run = [], False, 0
     for x in range(mask.shape[1]):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Picture = ImageSource | Photo
 DEFAULT_THRESHOLD = 0.5
 MIN_PRESENCE = 0.5
+SURE_PRESENCE = 0.9  # below it, a found thing may well be another
 
 
 @dataclass(frozen=True, eq=False)

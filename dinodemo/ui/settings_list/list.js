@@ -11,6 +11,7 @@ function build(name, told) {
   help.textContent = told;
   input.setAttribute('aria-label', name);
   input.addEventListener('change', () => edit(name, input.value.trim()));
+  input.addEventListener('blur', show);  // an answer leaves a field alone while somebody is in it
   row.append(title, input, help);
   rows.append(row);
   inputs[name] = input;
