@@ -32,7 +32,8 @@ which patches are taken is the limit, not the grid: the best threshold for each 
 before edges. Tried on the first half without gain: earlier layers and their mixtures, a ridge classifier, a learned
 mixture of cosines, diffusion on the target's own patch graph, prototypes of smoothed tokens (better by themselves on
 COCO, worse elsewhere), a gate set by the reference's own background, a narrower band for GrabCut, a second look at a
-crop with edges refined.
+crop with edges refined, views of the reference (mirrored, closer, smaller), tokens averaged with the mirror image's,
+keeping the plain threshold where GrabCut differs much from it (helps small things, harms pasted ones).
 """
 
 from .instances import Instance, Instances, find_instances
