@@ -1,7 +1,6 @@
 """Multi-crop: several random views of every photo of a batch, made together on the device of the photos."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -57,14 +56,14 @@ class MultiCrop:
         kinds = [(self.global_size, self.global_scale, FIRST if i == 0 else SECOND) for i in range(self.n_global)]
         kinds += [(self.local_size, self.local_scale, LOCAL)] * self.n_local
         drawn = [self._draw(images, *kind, generator) for kind in kinds]
-        if images[0].device.type == "cpu":
-            with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-                views = list(threads.map(lambda one: self._make(images, one), drawn))
-        else:
-            views = [self._make(images, one) for one in drawn]
-        empty = torch.empty(0, len(images), 3, self.global_size, self.global_size, device=images[0].device)
-        parts = views[: self.n_global], views[self.n_global :]
-        return tuple(torch.stack(part) if part else empty for part in parts)
+        n, device = len(images), images[0].device
+        # made where they belong: gathering views afterwards would touch all of that memory once more
+        large = torch.empty(self.n_global, n, 3, self.global_size, self.global_size, device=device)
+        small = torch.empty(self.n_local, n, 3, self.local_size, self.local_size, device=device)
+        # one after the other: steps this short are slower on two threads, which hand Python's lock back and forth
+        for view, out in zip(drawn, [*large, *small], strict=True):
+            self._make(images, view, out)
+        return large, small
 
     def _draw(
         self, images: list[Tensor], size: int, scale: tuple[float, float], chances: tuple[float, float],
@@ -77,9 +76,13 @@ class MultiCrop:
         colours = draw_colours(n, self.colour, blur * self.blur, solarise, generator)
         return View(size, boxes, mirrored, colours)
 
-    def _make(self, images: list[Tensor], view: View) -> Tensor:
-        """Make a view of each photo: (B, 3, size, size) float32, normalised."""
+    def _make(self, images: list[Tensor], view: View, out: Tensor) -> None:
+        """Make a view of each photo, normalised, into out (B, 3, size, size) float32."""
         crops = resample(images, view.boxes, view.size)
-        crops[view.mirrored] = crops[view.mirrored].flip(-1)
-        change = change_bytes if crops.device.type == "cpu" else change_floats
-        return change(crops, view.colours).sub_(self._mean.to(crops.device)).div_(self._std.to(crops.device))
+        if out.device.type == "cpu":
+            change_bytes(crops, view.colours, view.mirrored, self._mean, self._std, out)
+        else:
+            batch = torch.stack(crops)
+            batch[view.mirrored] = batch[view.mirrored].flip(-1)
+            mean, std = self._mean.to(out.device), self._std.to(out.device)
+            torch.sub(change_floats(batch, view.colours), mean, out=out).div_(std)

@@ -6,6 +6,7 @@ to 0..1 after all of them and not after each, and hue turns the colour around th
 HSV's angle.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import cv2
@@ -19,7 +20,7 @@ TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0
 SIGMA = (0.1, 2.0)  # pixels, of the blur
 RADIUS = 4  # pixels of its kernel on either side
 THRESHOLD = 127.5 / 255  # values from byte 128 on are turned over by solarise
-TURNED_OVER = np.where(np.arange(256) < 128, np.arange(256), 255 - np.arange(256)).astype(np.uint8)
+TURNED_OVER = np.where(np.arange(256) < 128, np.arange(256), 255 - np.arange(256))
 
 
 @dataclass(frozen=True)
@@ -78,21 +79,30 @@ def change_floats(crops: Tensor, params: ColourParams) -> Tensor:
     return changed
 
 
-def change_bytes(crops: Tensor, params: ColourParams) -> Tensor:
-    """Do the same crop by crop on bytes: a processor's cache holds one crop, and OpenCV has fast ways for bytes."""
-    pixels = crops.permute(0, 2, 3, 1).contiguous().numpy()
-    mean = torch.tensor([cv2.mean(crop)[:3] for crop in pixels]) / 255
-    matrix, offset = affine(params, mean)
+def change_bytes(
+    crops: Sequence[Tensor], params: ColourParams, mirrored: Sequence[int], mean: Tensor, std: Tensor, out: Tensor
+) -> None:
+    """Do the same crop by crop on bytes, mirror some and normalise, into out (n, 3, h, w) float32. For processors.
+
+    crops: n tensors (3, h, w) uint8. mirrored: indices of crops. mean, std (3, 1, 1): of values from 0 to 1.
+    A processor's cache holds one crop, and OpenCV has fast ways for bytes; torch would share each small step out among
+    threads, which wait for each other when several views are made at once.
+    """
+    pixels = [crop.permute(1, 2, 0).contiguous().numpy() for crop in crops]
+    matrix, offset = affine(params, torch.tensor([cv2.mean(crop)[:3] for crop in pixels]) / 255)
     maps = torch.cat([matrix, 255 * offset[..., None]], dim=2).numpy()  # (n, 3, 4)
-    changed = torch.empty(crops.shape)
-    for i, (crop, sigma, solarise) in enumerate(zip(pixels, params.sigma.tolist(), params.solarise, strict=True)):
-        crop = cv2.transform(crop, maps[i])  # rounds, and cuts to 0..255
+    plain = ((torch.arange(256) / 255 - mean[:, 0]) / std[:, 0]).numpy()  # (3, 256): what a byte becomes
+    tables = plain, plain[:, TURNED_OVER].copy()
+    mirrored, solarised = {int(i) for i in mirrored}, params.solarise.tolist()
+    for i, (sigma, made) in enumerate(zip(params.sigma.tolist(), out.numpy(), strict=True)):
+        crop = cv2.transform(pixels[i], maps[i])  # rounds, and cuts to 0..255
         if sigma:
-            crop = cv2.GaussianBlur(crop, (2 * RADIUS + 1,) * 2, sigma)
-        if solarise:
-            crop = cv2.LUT(crop, TURNED_OVER)
-        changed[i] = torch.from_numpy(crop).permute(2, 0, 1)
-    return changed.div_(255)
+            taps = cv2.getGaussianKernel(2 * RADIUS + 1, sigma)
+            crop = cv2.sepFilter2D(crop, -1, taps, taps)  # twice as fast as GaussianBlur, which is exact to the bit
+        if i in mirrored:
+            crop = cv2.flip(crop, 1)
+        for plane, table, made_plane in zip(cv2.split(crop), tables[solarised[i]], made, strict=True):
+            cv2.LUT(plane, table, dst=made_plane)
 
 
 def affine(params: ColourParams, mean: Tensor) -> tuple[Tensor, Tensor]:
