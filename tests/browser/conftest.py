@@ -20,6 +20,7 @@ CHROMIUM_ARGUMENTS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+LEAVING = "addEventListener('beforeunload', () => { console.error = () => {} })"  # answers cut off by it are no errors
 HARMLESS = re.compile("Method not implemented|AbortError|Failed to load resource: .*manifest|BJS - .*WebGPU")
 
 
@@ -79,6 +80,7 @@ def open_page(browser, app_url):
     def open_one(**options):
         context = browser.new_context(viewport={"width": 1400, "height": 1000}, **options)
         contexts.append(context)
+        context.add_init_script(LEAVING)
         page = context.new_page()
         page.set_default_timeout(30_000)
         page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
