@@ -88,7 +88,8 @@ def build_tune_tab(services: Services, header: Header, page: gr.Blocks, runs: Ru
             selected = build_check(services, header, store, parts.photos)
         with gr.Tab("3. Run and result", id="tune-run"):
             started = build_run(services, header, runs, page)
-    _wire(services, header, page, runs, store, parts, (steps, started, selected))
+    changes = _wire_photos(services, header, page, store, parts, selected)
+    started(_wire_settings(services, header, runs, store, parts, steps, changes).success)
 
 
 def _parts(services: Services) -> Parts:
@@ -121,11 +122,9 @@ def _parts(services: Services) -> Parts:
                  start)  # fmt: skip
 
 
-def _wire(services: Services, header: Header, page: gr.Blocks, runs: Runs, store: PhotoStore, parts: Parts,
-          after: tuple) -> None:  # fmt: skip
-    tabs, shown_run, selected = after
-    chosen = [header.owner, parts.photos, parts.preset, parts.steps, parts.switches, header.backbone, parts.fields]
-    settings = [parts.fields, parts.command, parts.price]
+def _wire_photos(services: Services, header: Header, page: gr.Blocks, store: PhotoStore, parts: Parts,
+                 selected) -> list:  # fmt: skip
+    """Let photos be added and forgotten; returns the events after which they are others."""
 
     @friendly
     def on_load(owner: str, _: None):
@@ -158,6 +157,27 @@ def _wire(services: Services, header: Header, page: gr.Blocks, runs: Runs, store
         return None, *_shown(store, owner, None)
 
     @friendly
+    def on_selected(owner: str, token: str | None):
+        return _shown(store, owner, token)
+
+    known, shown = [header.owner, parts.photos], [parts.about, parts.thumbs]
+    photos = [parts.photos, *shown]
+    return [
+        page.load(on_load, known, photos, js=WITH_KEY, **QUIET),
+        parts.picker.submit(on_upload, [*known, parts.picker], photos, **QUIET),
+        parts.folder.submit(on_folder, [*known, parts.folder], photos, **QUIET),
+        parts.forget.click(on_forget, known, photos, **QUIET),
+        selected(on_selected, known, shown, **QUIET),
+    ]
+
+
+def _wire_settings(services: Services, header: Header, runs: Runs, store: PhotoStore, parts: Parts, tabs: gr.Tabs,
+                   events: list):  # fmt: skip
+    """Choose the settings anew after each of the events and when any is changed; returns the event of a run's start."""
+    chosen = [header.owner, parts.photos, parts.preset, parts.steps, parts.switches, header.backbone, parts.fields]
+    settings = [parts.fields, parts.command, parts.price]
+
+    @friendly
     def on_settings(owner: str, token: str | None, preset: str, steps: float, switches: list[str], backbone: str,
                     fields: dict):  # fmt: skip
         count = len(store.describe(owner, token).paths) if token else 100
@@ -183,25 +203,12 @@ def _wire(services: Services, header: Header, page: gr.Blocks, runs: Runs, store
         runs.tick()
         return gr.update(selected="tune-run")
 
-    @friendly
-    def on_selected(owner: str, token: str | None):
-        return _shown(store, owner, token)
-
-    photos = [parts.photos, parts.about, parts.thumbs]
-    changes = [
-        page.load(on_load, [header.owner, parts.photos], photos, js=WITH_KEY, **QUIET),
-        parts.picker.submit(on_upload, [header.owner, parts.photos, parts.picker], photos, **QUIET),
-        parts.folder.submit(on_folder, [header.owner, parts.photos, parts.folder], photos, **QUIET),
-        parts.forget.click(on_forget, [header.owner, parts.photos], photos, **QUIET),
-    ]
-    changes.append(selected(on_selected, [header.owner, parts.photos], [parts.about, parts.thumbs], **QUIET))
-    for event in changes:
+    for event in events:
         event.success(on_settings, chosen, settings, **QUIET)
-    for change in (parts.fields.input, *(control.change for control in
-                   (parts.preset, parts.steps, parts.switches, header.backbone))):  # fmt: skip
+    controls = (parts.preset, parts.steps, parts.switches, header.backbone)
+    for change in (parts.fields.input, *(control.change for control in controls)):
         change(on_settings, chosen, settings, **QUIET, trigger_mode="always_last")
-    begun = parts.start.click(on_start, [*chosen, parts.name], tabs, **QUIET)
-    shown_run(begun.success)
+    return parts.start.click(on_start, [*chosen, parts.name], tabs, **QUIET)
 
 
 def _shown(store: PhotoStore, owner: str, token: str | None) -> tuple[str, list]:
