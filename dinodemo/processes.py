@@ -70,7 +70,9 @@ def free_memory() -> int:
 
 
 def be_nice(pid: int, niceness: int) -> None:
-    """Lower the priority of a process that leads a session; one that is gone, or a system without it, is let be.
+    """Let a process that leads a session stand back: it computes last, and is ended first when memory runs out.
+
+    One that is gone, or a system without such ranks, is let be.
 
     Linux may weigh sessions against each other before it looks at their processes (man 7 sched, autogroup), so that a
     process's own niceness alone means nothing beside those of other sessions.
@@ -79,3 +81,5 @@ def be_nice(pid: int, niceness: int) -> None:
         os.setpriority(os.PRIO_PROCESS, pid, niceness)
     with contextlib.suppress(OSError):
         Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/oom_score_adj").write_text("1000")  # the most there is (man 5 proc)

@@ -108,6 +108,15 @@ def test_one_runs_at_a_time_and_the_others_know_their_place(make, folder):
     assert [info.state for info in runs.runs_of(OWNER)] == ["finished"] * 3
 
 
+def test_a_run_is_ended_before_the_app_when_memory_runs_out(make, folder):
+    runs = make()
+    info = wait(runs, runs.submit(OWNER, "a", folder, "b", {"steps": 500}), "running")
+    rank = Path(f"/proc/{pid_of(info)}/oom_score_adj")
+    if not rank.exists():
+        pytest.skip("this system does not say whom it ends first")
+    assert rank.read_text().strip() == "1000"
+
+
 def test_a_run_yields_to_the_app_as_a_process_and_as_a_session(make, folder):
     runs = make()
     info = wait(runs, runs.submit(OWNER, "a", folder, "b", {"steps": 500}), "running")
