@@ -89,14 +89,13 @@ def _embed(args: argparse.Namespace) -> int:
 def _embed_on_cluster(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from .backbones import default_backbone
     from .cluster import Cluster
     from .tasks.retrieval import ImageIndex
 
     if args.overwrite or args.device != "auto":
         raise ValueError("--overwrite and --device do nothing with --ray; leave them out")
     recipe = ImageIndex(args.out).recipe
-    cluster = Cluster(args.backbone or (recipe.backbone if recipe else default_backbone()), args.workers)
+    cluster = Cluster(args.backbone or (recipe.backbone if recipe else None), args.workers)
     index = ImageIndex(args.out, cluster, _side(cluster, args.resolution), args.descriptor)
     with tqdm(unit="photo", disable=not sys.stderr.isatty()) as bar:
         added = index.add(args.photos, progress=into(bar), make_rows=cluster.rows)

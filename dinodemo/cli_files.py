@@ -66,10 +66,9 @@ def number(low: float, high: float, kind: type = float) -> Callable[[str], float
 
 def open_engine(args: argparse.Namespace) -> "Engine":
     """Load the backbone that was asked for, and check that it can run at the resolution."""
-    from .backbones import default_backbone
     from .engine import Engine
 
-    engine = Engine(args.backbone or default_backbone(), device=args.device)
+    engine = Engine(args.backbone, device=args.device)
     engine.grid((1, 1), args.resolution)
     if engine.backbone.notice:
         print(engine.backbone.notice, file=sys.stderr)

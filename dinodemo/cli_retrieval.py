@@ -37,12 +37,11 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
 
 
 def _open(path: str, backbone: str | None, device: str, resolution: int | None = None):
-    from .backbones import default_backbone
     from .engine import Engine
     from .tasks.retrieval import ImageIndex
 
     recipe = ImageIndex(path).recipe
-    name = backbone or (recipe.backbone if recipe else default_backbone())
+    name = backbone or (recipe.backbone if recipe else None)
     return ImageIndex(path, Engine(name, device=device), resolution if recipe is None else None)
 
 
@@ -50,12 +49,11 @@ def _index(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     if args.rebuild:
-        from .backbones import default_backbone
         from .engine import Engine
         from .tasks.retrieval import ImageIndex
 
         index = ImageIndex(args.out)
-        engine = Engine(args.backbone or default_backbone(), device=args.device)
+        engine = Engine(args.backbone, device=args.device)
         with tqdm(unit="photo", disable=not sys.stderr.isatty()) as bar:
             index.rebuild(engine, args.resolution, progress=into(bar))
         index.engine = engine

@@ -30,12 +30,13 @@ class Cluster:
     that runs on this machine, else starts one here. Raises RuntimeError where Ray is not installed.
     """
 
-    def __init__(self, backbone: str, workers: int | None = None):
+    def __init__(self, backbone: str | None, workers: int | None = None):
         if workers is not None and workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers!r}")
         self._ray = _connect()
-        self._name, self._workers = backbone, workers
+        self._workers = workers
         self.backbone, _ = resolve(backbone)
+        self._name = self.backbone.name
 
     def rows(
         self,

@@ -43,14 +43,15 @@ class Raw:
 class Engine:
     """Turn pictures into features with one backbone; safe to call from many threads.
 
-    backbone: a name of `backbones.BACKBONES`, a model folder, a finished training run, or a hub id.
+    backbone: a name of `backbones.BACKBONES`, a model folder, a finished training run, or a hub id; it runs, or an
+    error says why it cannot. None: the default, which falls back to the offline default where it cannot be had.
     device: "auto", "cpu", "cuda", "mps". dtype: "auto", "float32", "bfloat16", "float16".
     cache, device_lock: to be shared by engines on one device (see `EnginePool`).
     """
 
     def __init__(
         self,
-        backbone: str = "dinov2-small",
+        backbone: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
         cache: SharedCache | None = None,
@@ -71,7 +72,7 @@ class Engine:
 
     @property
     def backbone(self) -> Backbone:
-        """Return the row of the backbone that runs (not always the one asked for: see its notice)."""
+        """Return the row of the backbone that runs."""
         return self._network.backbone
 
     @property

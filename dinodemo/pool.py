@@ -22,9 +22,15 @@ class EnginePool:
 
     torch is imported by the first `get`, so that a server can show its page before.
     check(name) raises ValueError for a backbone that is not to be loaded.
+    downloads: where many people ask, a backbone that is not here is fetched beside the queue, and `get` says so
+    instead of waiting; without it `get` fetches and waits.
     """
 
-    def __init__(self, device: str = "auto", dtype: str = "auto", check: Callable[[str], None] | None = None):
+    def __init__(
+        self, device: str = "auto", dtype: str = "auto", check: Callable[[str], None] | None = None,
+        downloads: backbones.Downloads | None = None,
+    ):  # fmt: skip
+        self.downloads = downloads
         self._device, self._dtype = device, dtype
         self.check = check or (lambda name: None)
         self._cache = SharedCache(CACHE_BYTES)
@@ -34,8 +40,19 @@ class EnginePool:
         self._lock = threading.Lock()
 
     def get(self, name: str) -> "Engine":
-        """Return the engine of a backbone; loads (and downloads) it once, however many ask at the same time."""
+        """Return the engine of a backbone; loads it once, however many ask at the same time.
+
+        Raises ValueError for a backbone that is unknown or may not be loaded, RuntimeError for one that cannot be had
+        or, with `downloads`, is still on its way.
+        """
         self.check(name)
+        name = backbones.canonical_name(name)
+        with self._lock:
+            if name in self._engines:
+                self._engines.move_to_end(name)
+                return self._engines[name]
+        if self.downloads is not None and backbones.needs_download(name):
+            raise self.downloads.pending(name)
         with self._lock:
             loading = self._loading.setdefault(name, threading.Lock())
         with loading:

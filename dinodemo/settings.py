@@ -19,6 +19,8 @@ RUN_LIMITS = (
 class Settings:
     """Hold a server's settings. host and port None: Gradio's own defaults (127.0.0.1, the first free from 7860).
 
+    backbone: the one to start with. backbone_named: somebody named it; only one that nobody named may be replaced by
+        the offline default.
     indexes: folder of retrieval indexes that all visitors share; without one each visitor's are private.
     runs: folder of trainings (by default in the user's cache folder).
     auth: user and password that visitors have to give; None lets everybody in.
@@ -45,6 +47,7 @@ class Settings:
     run_photos: int = 20_000
     run_days: float = 14.0
     zero_gpu: bool = False
+    backbone_named: bool = False
 
     @property
     def local(self) -> bool:
@@ -64,7 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
     parser.add_argument("--port", type=int, default=environment.get("PORT"), help="default: the first free from 7860")
     shared = _is_on(environment.get("SHARE") or environment.get("GRADIO_SHARE"))
     parser.add_argument("--share", action="store_true", default=shared, help="open a public gradio.live address")
-    parser.add_argument("--backbone", default=environment.get("BACKBONE"), help="name, folder or hub id to start with")
+    parser.add_argument("--backbone", default=environment.get("BACKBONE"),
+                        help="name, folder or hub id to start with; never replaced by another")  # fmt: skip
     parser.add_argument("--device", default=environment.get("DEVICE", "auto"), help="auto, cpu, cuda or mps")
     parser.add_argument("--indexes", default=environment.get("INDEXES"), help="folder of indexes for all visitors")
     parser.add_argument("--photos", default=environment.get("PHOTOS"), help="folder of photos that visitors may use")
@@ -98,6 +102,7 @@ def from_arguments(args: argparse.Namespace) -> Settings:
         raise ValueError("--auth (or AUTH) has to be USER:PASSWORD, both of at least one character")
     return Settings(
         host=args.host, port=args.port, share=args.share, backbone=args.backbone or default_backbone(),
+        backbone_named=bool(args.backbone),
         device=args.device, indexes=args.indexes, photos=args.photos, runs=args.runs,
         auth=(user, password) if args.auth else None, public=args.public, mcp=args.mcp,
         zero_gpu=_is_on(os.environ.get("SPACES_ZERO_GPU")), **{name: getattr(args, name) for name, *_ in RUN_LIMITS},

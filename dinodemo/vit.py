@@ -65,7 +65,7 @@ class VisionTransformer:
     def __init__(self, backbone: Backbone, folder: Path, device: torch.device, dtype: torch.dtype):
         self.backbone, self.device, self.dtype = backbone, device, dtype
         self.module = load_module(backbone.name, folder).to(device=device, dtype=dtype)
-        mean, std = _normalisation(folder)
+        mean, std = read_normalisation(folder)
         self._mean = torch.tensor(mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(std, device=device).view(1, 3, 1, 1)
         # DINO v1's ViTModel has to be told to fit its positions to other sizes; the others always do
@@ -154,12 +154,39 @@ def load_module(name: str, folder: Path) -> nn.Module:
     missing = [key for key in report["missing_keys"] if not any(unused in key for unused in _UNUSED_KEYS)]
     if missing:
         raise ValueError(f"the weights of {name} lack {len(missing)} parameters, e.g. {missing[0]}; fetch them again")
+    broken = [key for key, value in module.named_parameters() if not value.isfinite().all()]
+    if broken:
+        raise ValueError(f"the weights of {name} in {folder} are not finite in {len(broken)} parameters, e.g. "
+                         f"{broken[0]}; fetch them again, or export them from an earlier checkpoint")  # fmt: skip
     _replace_gelu(module)
     return module.eval().requires_grad_(False)
 
 
-def _normalisation(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Read mean and deviation per channel from preprocessor_config.json; ImageNet's where there is none."""
+def read_normalisation(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Read mean and deviation per channel from preprocessor_config.json; ImageNet's where it names none.
+
+    Raises ValueError, naming the file, when it is damaged or its numbers are none.
+    """
     path = folder / "preprocessor_config.json"
-    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return tuple(config.get("image_mean") or IMAGENET_MEAN), tuple(config.get("image_std") or IMAGENET_STD)
+    if not path.is_file():
+        return IMAGENET_MEAN, IMAGENET_STD
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("expected an object")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}); fetch it again") from error
+    values = [_channels(path, key, config.get(key)) or usual
+              for key, usual in (("image_mean", IMAGENET_MEAN), ("image_std", IMAGENET_STD))]  # fmt: skip
+    if min(values[1]) <= 0:
+        raise ValueError(f"{path} says image_std = {values[1]}; expected numbers above 0")
+    return values[0], values[1]
+
+
+def _channels(path: Path, key: str, value: object) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    numbers = isinstance(value, list) and all(isinstance(v, int | float) and abs(v) < 1e3 for v in value)
+    if not numbers or len(value) != 3:
+        raise ValueError(f"{path} says {key} = {value!r}; expected three numbers, one a channel")
+    return tuple(float(v) for v in value)

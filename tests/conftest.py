@@ -75,6 +75,7 @@ def tiny_folders(tmp_path_factory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("tiny")
     for family in FAMILIES:
         build_model(family).save_pretrained(root / family)
+        (root / family / "preprocessor_config.json").write_text("{}")  # ImageNet's mean and deviation
     return {family: root / family for family in FAMILIES}
 
 

@@ -34,7 +34,7 @@ def test_an_official_backbone_asked_for_by_name_is_not_replaced(capsys, weights_
 def test_environment_sets_defaults_and_options_win(monkeypatch):
     for name, value in {"HOST": "0.0.0.0", "PORT": "7999", "BACKBONE": "dino-vits8", "DEVICE": "cpu"}.items():
         monkeypatch.setenv(name, value)
-    assert settings.parse([]) == settings.Settings("0.0.0.0", 7999, False, "dino-vits8", "cpu")
+    assert settings.parse([]) == settings.Settings("0.0.0.0", 7999, False, "dino-vits8", "cpu", backbone_named=True)
     assert settings.parse(["--port", "1234", "--share"]).port == 1234
     monkeypatch.setenv("MCP", "true")
     assert settings.parse([]).mcp and not settings.parse([]).share

@@ -37,7 +37,7 @@ def here(tmp_path, monkeypatch, make_picture):
 @pytest.fixture
 def tiny(here, tiny_folder, monkeypatch):
     """Make a tiny network the default."""
-    monkeypatch.setattr(backbones, "default_backbone", lambda: str(tiny_folder))
+    monkeypatch.setattr("dinodemo.backbones.find.default_backbone", lambda: str(tiny_folder))
     return here
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..backbones import default_backbone
+from ..backbones import resolve
 from .config import FinetuneConfig, check_lengths, parse_set
 
 SETTINGS = ("epochs", "steps", "batch_size", "lr", "seed")  # those that have an option of their own
@@ -46,7 +46,7 @@ def run_arguments(args: argparse.Namespace) -> dict[str, Any]:
     if not args.resume:
         if args.folder is None:
             raise ValueError("name the folder of photos to train on, or resume a run with --resume")
-        backbone = args.backbone or explicit.pop("backbone", None) or default_backbone()
+        backbone = args.backbone or explicit.pop("backbone", None) or resolve(None)[0].name
         config = FinetuneConfig.for_dataset(len(scan(args.folder).paths), backbone, args.device, **explicit)
     elif explicit or args.backbone:
         raise ValueError("a resumed run keeps its settings; leave them out, or start a new run")

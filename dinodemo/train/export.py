@@ -9,6 +9,8 @@ from pathlib import Path
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
+from ..backbones import Backbone, is_hub_id
+from ..backbones.registry import DINOV3_LICENCE
 from .checkpoint import DiskFull, load_newest
 from .network import Start, open_folder
 
@@ -69,19 +71,22 @@ def teacher_backbone(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
 
 
-def model_card(backbone: str, licence: str, sentence: str, settings: str) -> str:
-    """Write the README of an exported model."""
+def model_card(backbone: Backbone, sentence: str, settings: str) -> str:
+    """Write the README of an exported model, with the hub's fields; folders of this machine are not named."""
+    name = Path(backbone.name).name
+    # only what is on the hub can be its base model there
+    base = backbone.hub_id or (backbone.name if is_hub_id(backbone.name) and not Path(backbone.name).exists() else None)
+    fields = ["library_name: transformers", *([f"base_model: {base}"] if base else []), *_licence_fields(backbone)]
+    head = "\n".join([*fields, "tags: [self-supervised, dino, ibot]"])
     return f"""---
-library_name: transformers
-base_model: {backbone}
-tags: [self-supervised, dino, ibot]
+{head}
 ---
-# {backbone}, continued on photos of one's own
+# {name}, continued on photos of one's own
 
 {sentence}
 
 Trained without labels (DINO, iBOT, KoLeo and a moving-average teacher; this is the teacher's backbone) from
-`{backbone}` (licence: {licence}) by dinodemo.
+`{name}` (licence: {backbone.licence}) by dinodemo.
 
 ```python
 from transformers import AutoModel
@@ -95,6 +100,16 @@ model = AutoModel.from_pretrained("path/to/this/folder")
 ```
 </details>
 """
+
+
+def _licence_fields(backbone: Backbone) -> list[str]:
+    """Return the card's licence in the hub's own words; the result is as free as what it began with."""
+    if backbone.licence.startswith("Apache-2.0"):
+        return ["license: apache-2.0"]
+    if backbone.licence == DINOV3_LICENCE:
+        return ["license: other", "license_name: dinov3-license",
+                "license_link: https://ai.meta.com/resources/models-and-libraries/dinov3-license"]  # fmt: skip
+    return ["license: unknown"]
 
 
 def _fill(folder: Path, module: nn.Module, start: Start, card: str, size: int) -> None:

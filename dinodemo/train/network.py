@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from ..backbones import Backbone, describe, resolve
 from ..images import IMAGENET_MEAN, IMAGENET_STD
+from ..vit import read_normalisation
 from .config import SCRATCH, FinetuneConfig
 
 _LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
@@ -45,10 +46,8 @@ def open_folder(folder: Path, row: Backbone | None = None, drop_path: float = 0.
     """Open a model folder for training; without a row, it is read out of the folder. Raises ValueError."""
     row = row or describe(folder.name, folder)
     module = _load(row.name, folder, drop_path)
-    path = folder / "preprocessor_config.json"
-    norm = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    mean, std = norm.get("image_mean") or IMAGENET_MEAN, norm.get("image_std") or IMAGENET_STD
-    return Start(row, module, tuple(mean), tuple(std))
+    mean, std = read_normalisation(folder)
+    return Start(row, module, mean, std)
 
 
 def tokens(module: nn.Module, pixels: Tensor, masks: Tensor | None = None) -> tuple[Tensor, Tensor]:

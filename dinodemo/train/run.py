@@ -118,7 +118,7 @@ class Run:
         if weights is not None:
             start.module.load_state_dict(teacher_backbone(weights))
         sentence = self.verdict()["sentence"]
-        card = model_card(self.config.backbone, start.backbone.licence, sentence, self.config.to_json())
+        card = model_card(start.backbone, sentence, self.config.to_json())
         write_model(self.folder.export, start.module, start, card, self.config.eval_size)
 
     def export_best(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from .. import devices
-from ..backbones import default_backbone
+from ..backbones import resolve
 from . import distributed
 from .checkpoint import DiskFull, clean
 from .config import FinetuneConfig
@@ -89,7 +89,7 @@ def _settings(data, out: Path, config, device: str, resume: bool) -> tuple[Path,
     elif exists:
         raise ValueError(f"{out} holds a run already; resume it or choose another folder")
     if config is None:
-        config = FinetuneConfig.for_dataset(len(scan(Path(data)).paths), default_backbone(), device)
+        config = FinetuneConfig.for_dataset(len(scan(Path(data)).paths), resolve(None)[0].name, device)
     return Path(data), config, device
 
 

@@ -136,7 +136,7 @@ def truth(value: bool, what: str) -> bool:
 def network(services: Services, backbone: str, resolution: int) -> tuple[str, int]:
     """Check which network is to run at which resolution; an empty name is the server's own."""
     # names only: the folders of the server are not for callers to choose
-    name = services.settings.backbone if backbone == "" else one_of(backbone, "backbone", list(BACKBONES))
+    name = services.start.name if backbone == "" else one_of(backbone, "backbone", list(BACKBONES))
     return name, whole(resolution, "resolution", *RESOLUTIONS)
 
 

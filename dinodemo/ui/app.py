@@ -11,7 +11,7 @@ from pathlib import Path
 import gradio as gr
 from starlette.middleware import Middleware
 
-from ..backbones import weights_root
+from ..backbones import Downloads, weights_root
 from ..jobs import Runs
 from ..journal import log_to_stderr
 from ..pool import EnginePool
@@ -81,7 +81,8 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
     if settings.mcp and importlib.util.find_spec("mcp") is None:
         raise RuntimeError("--mcp needs more packages; install them with: pip install 'dinodemo[mcp]'")
     fetch_nothing()
-    services = Services(settings, EnginePool(settings.device, check=functools.partial(check_backbone, settings)))
+    pool = EnginePool(settings.device, check=functools.partial(check_backbone, settings), downloads=Downloads())
+    services = Services(settings, pool)
     runs = make_runs(services)
     demo = build_app(services, runs)
     runs.watch()
@@ -94,7 +95,7 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
         app_kwargs={"routes": health_routes(services.pool), "middleware": [Middleware(Guard)]},
         auth=settings.auth, footer_links=["api"], allowed_paths=[], blocked_paths=_private_folders(settings),
     )  # fmt: skip
-    threading.Thread(target=_warm_up, args=(services,), name="warm-up", daemon=True).start()
+    threading.Thread(target=services.start.prepare, name="warm-up", daemon=True).start()
     if block:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the server closes in good order
         demo.block_thread()
@@ -106,10 +107,3 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
 def _private_folders(settings: Settings) -> list[str]:
     """List the folders of which Gradio may serve no file, whatever else it is told."""
     return [str(folder.resolve()) for folder in (weights_root(), settings.runs_folder(), private_root())]
-
-
-def _warm_up(services: Services) -> None:
-    """Load the backbone and run it once, so that the first person does not wait for imports and allocations."""
-    import numpy as np
-
-    services.pool.get(services.settings.backbone).features(np.zeros((224, 224, 3), np.uint8), 224)

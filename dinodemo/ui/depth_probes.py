@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..backbones import needs_download
 from ..images import Photo
 from .services import Services
 
@@ -81,6 +82,9 @@ class ProbeShelf:
 
         if name not in DPT_MODELS:  # it may name a folder too, and that is not for the page to choose
             raise ValueError(f"no DPT model is called {name!r}; pick one of the list")
+        downloads = self.services.pool.downloads
+        if downloads and needs_download(name):  # gigabytes: nobody waits for them in the engine's queue
+            raise downloads.pending(name)
         with self._lock:
             model = self._dpt.get(name) or self._dpt.setdefault(
                 name, DptDepth(name, device=self.services.settings.device)

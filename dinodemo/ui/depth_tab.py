@@ -90,7 +90,7 @@ def build_depth_tab(services: Services, header: Header, tab: gr.Tab, page: gr.Bl
     with gr.Tabs():
         with gr.Tab("Estimate", id="depth-one-tab"), gr.Row(elem_classes="work"):
             with gr.Column(scale=2, min_width=320):
-                inputs = _inputs(shelf.ready(services.settings.backbone))
+                inputs = _inputs(shelf.ready(services.start.name))
             with gr.Column(scale=3, min_width=320):
                 outputs = _outputs(memory, inputs)
                 depth_beside(shelf, header, outputs, memory, inputs)

@@ -8,7 +8,7 @@ import gradio as gr
 from gradio import processing_utils
 from starlette.responses import PlainTextResponse
 
-from ..backbones import BACKBONES, is_complete, is_hub_id
+from ..backbones import BACKBONES, canonical_name, imported_names, is_complete, is_hub_id
 from ..settings import Settings
 
 _ELSEWHERE = re.compile(r"/(file[=/]\s*[a-z][a-z0-9+.-]*:|proxy=)", re.IGNORECASE)
@@ -54,7 +54,8 @@ def check_backbone(settings: Settings, name: str) -> None:
     """
     if not isinstance(name, str):
         raise ValueError("choose a backbone from the list")
-    if name in BACKBONES or name == settings.backbone or _is_result(settings, name):
+    known = canonical_name(name) in BACKBONES or name in imported_names()
+    if known or name == settings.backbone or _is_result(settings, name):
         return
     if settings.public:
         raise ValueError("this server opens the backbones of its list only; choose one from it")

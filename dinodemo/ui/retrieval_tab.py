@@ -114,7 +114,7 @@ def _wire_index(shelf: IndexShelf, tab: gr.Tab, page: gr.Blocks, asked: Asked, a
     def describe(owner: str, key: str | None):
         if not key:
             return EMPTY, gr.update(choices=[], value=[])
-        found = shelf.open(owner, key, shelf.services.settings.backbone).statistics()
+        found = shelf.open(owner, key, shelf.services.start.name).statistics()
         return draw.statistics(found), gr.update(choices=list(found.labels), value=[])
 
     page.load(offer, [asked.owner, asked.index], asked.index, js=WITH_KEY, **QUIET)

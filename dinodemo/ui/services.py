@@ -1,16 +1,26 @@
 """What every tab is handed: settings, the pool of engines, and how features are asked for."""
 
+import logging
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..backbones import BACKBONES, find_local
+from ..backbones import (
+    BACKBONES,
+    OFFLINE_DEFAULT,
+    Backbone,
+    HubError,
+    find_local,
+    imported_names,
+    needs_download,
+)
 from ..features import Features
 from ..images import Photo, fit_within
 from ..pool import EnginePool
 from ..settings import Settings
 
+log = logging.getLogger(__name__)
 LONGEST_SIDE = 2048  # pixels kept of a photo: twice the highest resolution of the network
 DISPLAY_SIDE = 1024  # pixels of the pictures on the page
 ENGINE_QUEUE = {"concurrency_id": "engine", "concurrency_limit": 4}  # of every event that runs the network
@@ -32,6 +42,10 @@ class Services:
 
     settings: Settings
     pool: EnginePool
+    start: "StartBackbone" = field(init=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "start", StartBackbone(self.settings, self.pool))
 
     def run(self, photo: Photo, backbone: str, resolution: int, attention: bool = False) -> Run:
         """Compute a photo's features with a backbone, timed."""
@@ -40,6 +54,43 @@ class Services:
         features, cached = engine.features_timed(photo, int(resolution), attention=attention)
         milliseconds = (time.perf_counter() - started) * 1000
         return Run(features, milliseconds, cached, status_line(engine, features, milliseconds, cached))
+
+
+class StartBackbone:
+    """The backbone that pages open with: the one that somebody named, else the default, else the offline default."""
+
+    def __init__(self, settings: Settings, pool: EnginePool):
+        self.name, self.ready, self.problem = settings.backbone, False, ""
+        self._named, self._pool = settings.backbone_named, pool
+
+    def prepare(self) -> None:
+        """Fetch it if it is not here, load it and run it once; runs in a thread while pages open already."""
+        try:
+            self._load()
+        except (HubError, ValueError) as error:
+            self.problem = str(error)
+            log.error("the backbone %s cannot be had: %s", self.name, error)
+            if self._named:
+                return
+            self.problem = f"{self.name} could not be had: {error}. The offline default runs instead."
+            self.name = OFFLINE_DEFAULT
+            self._load()
+        finally:
+            self.ready = True
+
+    def progress(self) -> str:
+        """Return a line on a download that is going on, else an empty one."""
+        job = self._pool.downloads.running(self.name) if self._pool.downloads else None
+        return f"Downloading {job.progress.sentence(self.name)}" if job else ""
+
+    def _load(self) -> None:
+        import numpy as np
+
+        if self._pool.downloads and needs_download(self.name):
+            self._pool.downloads.start(self.name).wait()
+        engine = self._pool.get(self.name)
+        log.info("backbone %s, weights from %s", engine.backbone.name, find_local(self.name))
+        engine.features(np.zeros((224, 224, 3), np.uint8), 224)  # imports and allocations, before somebody waits
 
 
 def status_line(engine, features: Features, milliseconds: float, cached: bool) -> str:
@@ -79,13 +130,18 @@ def shrink(photo: Photo) -> Photo:
 
 
 def backbone_choices() -> list[tuple[str, str]]:
-    """List (label, name) of the table's backbones, those on this machine first."""
+    """List (label, name): what is on this machine, what can be downloaded, what needs somebody's permission first."""
     here = {name for name in BACKBONES if find_local(name)}
-    rows = sorted(BACKBONES.values(), key=lambda row: row.name not in here)
-    return [
-        (f"{row.name} · ready" if row.name in here else f"{row.name} · {_size(row.download_mb)} to download", row.name)
-        for row in rows
-    ]
+    rows = sorted(BACKBONES.values(), key=lambda row: (row.name not in here, row.gated))
+    imported = [(f"{name} · imported", name) for name in imported_names()]
+    return [*imported, *((f"{row.name} · {_state(row, row.name in here)}", row.name) for row in rows)]
+
+
+def _state(row: Backbone, here: bool) -> str:
+    if here:
+        return "ready"
+    size = f"{_size(row.download_mb)} to download"
+    return f"gated: needs an accepted licence and a token, {size}" if row.gated else size
 
 
 def _size(megabytes: int) -> str:

