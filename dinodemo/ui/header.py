@@ -63,7 +63,8 @@ def build_header(services: Services, page: gr.Blocks) -> Header:
     cost = gr.Markdown(cost_line(services, default, 518), elem_id="cost")
     with gr.Row(elem_id="download-row"):
         download = gr.Markdown(elem_id="download")
-        cancel = gr.Button("Cancel the download", size="sm", visible=False, scale=0, elem_id="download-cancel", min_width=200)
+        cancel = gr.Button("Cancel the download", size="sm", visible=False, scale=0, min_width=200,
+                           elem_id="download-cancel")  # fmt: skip
     lines = Lines(cost, gr.Markdown(notice_of(default), elem_id="notice"), download, cancel)
     header = Header(backbone, gr.State(""), second, gr.State(()), resolution, gr.State((default, 518)),
                     browser_key(page))  # fmt: skip

@@ -200,7 +200,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/api/repos/create":
             order = json.loads(body)
             name = f"{order.get('organization') or 'me'}/{order['name']}"
-            hub.created.append({"name": name, **order})
+            hub.created.append({**order, "name": name})
             return self._json({"url": f"{hub.url}/{name}", "name": name, "id": "1"})
         if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/preupload/.+", path):
             files = [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
@@ -209,7 +209,8 @@ class _Handler(BaseHTTPRequestHandler):
         if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/commit/.+", path):
             lines = [json.loads(line) for line in body.splitlines()]
             hub.uploaded[found[1]] = [line["value"]["path"] for line in lines if line["key"] == "file"]
-            return self._json({"success": True, "commitOid": "a" * 40, "commitUrl": hub.url, "hookOutput": ""})
+            commit = f"{hub.url}/{found[1]}/commit/{'a' * 40}"
+            return self._json({"success": True, "commitOid": "a" * 40, "commitUrl": commit, "hookOutput": ""})
         if path == "/api/validate-yaml":
             return self._json({"errors": [], "warnings": []})
         self._error(404)

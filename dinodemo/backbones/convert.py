@@ -1,0 +1,194 @@
+"""Bring your own checkpoint: convert weights of another layout into a model folder, checked before it is kept."""
+
+import errno
+import json
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from .checkpoints import Source, read_source, sha256_of
+from .hub import disk_problem
+from .registry import BACKBONES, describe, weights_root
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")  # no leading dot or dash: hidden folders, options
+SATELLITE = ((0.430, 0.411, 0.296), (0.213, 0.156, 0.143))  # mean and deviation of DINOv3's SAT-493M variants
+_TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
+_GRIDS = ((4, 4), (2, 3))  # patches of the pictures that a model is tried with
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Describe an imported model: its name and folder, what it was, what was chosen where the file left a choice."""
+
+    name: str
+    folder: Path
+    family: str
+    notes: tuple[str, ...]
+
+
+def import_checkpoint(source: str | Path, name: str | None = None, root: Path | None = None) -> Imported:
+    """Convert a checkpoint into a model folder that is then a backbone by its name.
+
+    Args:
+        source: a file or folder of Meta's, timm's, lightly-train's or Hugging Face's; see docs/checkpoints.md.
+        name: what to call the model; by default the file's or folder's name without its ending.
+        root: the folder of model folders; by default that of local weights.
+
+    Returns:
+        the name, the folder, the family and the notes, which lie in the folder's source.json too.
+
+    Raises:
+        ValueError: when the name is taken or unfit, or the file is not a checkpoint that can be converted whole.
+        HubError: when the disk is full or cannot be written.
+    """
+    source, root = Path(source).expanduser(), root or weights_root()
+    name = _free_name(name or _default_name(source), root)
+    read = read_source(source)
+    family, notes, config, tensors, processor = _convert(read)
+    record = {
+        "name": name, "family": family, "notes": notes, "source": source.name,
+        "source_sha256": read.sums,
+    }  # fmt: skip
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root, prefix=".import-") as scratch:
+            staged = Path(scratch) / name
+            _write(staged, config, tensors, processor, record)
+            tensors.clear()  # a large model need not be held twice while it is tried
+            _try_out(name, staged, source)
+            _move(staged, root / name)
+    except OSError as error:
+        raise disk_problem(error, root) from error
+    return Imported(name, root / name, family, tuple(notes))
+
+
+def _default_name(source: Path) -> str:
+    path = source.resolve()
+    stem = path.name if path.is_dir() else path.stem
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:64]
+
+
+def _free_name(name: str, root: Path) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{name!r} cannot be a model's name: expected 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', not "
+                         "beginning with '.' or '-'; give another one with --name")  # fmt: skip
+    if name in BACKBONES:
+        raise ValueError(f"{name} is a backbone of dinodemo's own table; give another name with --name")
+    if os.path.lexists(root / name):
+        raise _taken(name, root)
+    return name
+
+
+def _taken(name: str, root: Path) -> ValueError:
+    return ValueError(f"{root / name} exists already; delete it, or give another name with --name")
+
+
+def _convert(read: Source) -> tuple[str, list[str], dict, dict, dict]:
+    """Return family, notes, configuration, tensors and the preprocessor's configuration."""
+    from .layouts import convert  # these bring PyTorch, which nobody needs who only looks names up
+    from .nesting import find_vit
+
+    state, notes = find_vit(read.content, read.path, read.config)
+    family = _family(set(state), read)
+    converted = convert(state, read.config, read.path)
+    notes += converted.notes
+    processor = _processor(read, converted.kind, notes)
+    return family.format(converted.words), notes, converted.config, converted.tensors, processor
+
+
+def _family(keys: set[str], read: Source) -> str:
+    """Tell who wrote a checkpoint by the names of its parameters; "{}" stands for the architecture."""
+    words = f"{read.config.get('architecture', '')} {read.path.resolve()}".lower()
+    if "lingbot" in words or "lbotv" in words:
+        return "LingBot-Vision ({} architecture)"
+    if "architecture" in read.config and "dino" not in read.config["architecture"]:
+        return f"timm {read.config['architecture']} ({{}} architecture)"
+    if "embeddings.cls_token" in keys:
+        return "Hugging Face {}"
+    own = {"storage_tokens", "register_tokens", "mask_token", "rope_embed.periods"} & keys
+    of_timm = "architecture" in read.config or "reg_token" in keys or ("blocks.0.ls1.gamma" in keys and not own)
+    return "timm {}" if of_timm or "blocks.0.gamma_1" in keys else "Meta {}"
+
+
+def _processor(read: Source, kind: str, notes: list[str]) -> dict:
+    mean, std = _normalisation(read, kind, notes)
+    return {
+        "image_processor_type": "BitImageProcessor", "do_resize": True, "size": {"shortest_edge": 256},
+        "do_center_crop": True, "crop_size": {"height": 224, "width": 224}, "resample": 3, "do_rescale": True,
+        "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": list(mean), "image_std": list(std),
+        "do_convert_rgb": True,
+    }  # fmt: skip
+
+
+def _normalisation(read: Source, kind: str, notes: list[str]) -> tuple:
+    """Choose mean and deviation of the pictures: the settings' own, DINOv3's for satellites, else ImageNet's."""
+    from ..images import IMAGENET_MEAN, IMAGENET_STD
+
+    timm = read.config.get("pretrained_cfg") or read.config
+    told = (read.processor.get("image_mean"), read.processor.get("image_std"))
+    for mean, std in (told, (timm.get("mean"), timm.get("std")) if isinstance(timm, dict) else (None, None)):
+        if all(_is_triple(values) for values in (mean, std)) and min(std) > 0:
+            return mean, std
+    if kind == "dinov3_vit" and "sat493m" in str(read.path.resolve()).lower():
+        notes.append("pictures are normalised as for the satellite photos of SAT-493M, by the file's name")
+        return SATELLITE
+    notes.append("pictures are normalised with ImageNet's mean and deviation: the file does not tell")
+    return IMAGENET_MEAN, IMAGENET_STD
+
+
+def _is_triple(values: object) -> bool:
+    return isinstance(values, list | tuple) and len(values) == 3 and all(isinstance(v, int | float) for v in values)
+
+
+def _write(folder: Path, config: dict, tensors: dict, processor: dict, record: dict) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    try:
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    except SafetensorError as error:  # it wraps what the file system said
+        raise _os_error(error) from error
+    _write_json(folder / "config.json", config)
+    _write_json(folder / "preprocessor_config.json", processor)
+    sums = {file.name: sha256_of(file) for file in sorted(folder.iterdir())}
+    _write_json(folder / "source.json", record | {"sha256": sums})
+
+
+def _os_error(error: Exception) -> OSError:
+    found = re.search(r"os error (\d+)", str(error))
+    code = int(found[1]) if found else errno.EIO
+    return OSError(code, os.strerror(code))
+
+
+def _write_json(path: Path, content: dict) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _try_out(name: str, folder: Path, source: Path) -> None:
+    """Run the model on a square and an oblong picture, as the app will."""
+    import torch
+
+    from ..vit import VisionTransformer
+
+    row = describe(name, folder)
+    model = VisionTransformer(row, folder, torch.device("cpu"), torch.float32)
+    for rows, columns in _GRIDS:
+        picture = torch.arange(rows * columns * row.patch_size**2 * 3, dtype=torch.int64).mul(37) % 256
+        picture = picture.to(torch.uint8).reshape(1, rows * row.patch_size, columns * row.patch_size, 3)
+        tokens = model(picture).layers[model.last_layer]
+        expected = (1, 1 + row.registers + rows * columns, row.width)
+        if tuple(tokens.shape) != expected or not torch.isfinite(tokens).all():
+            raise ValueError(f"{source} was converted, but its features are not finite or have shape "
+                             f"{tuple(tokens.shape)} instead of {expected}; it is not kept")  # fmt: skip
+
+
+def _move(staged: Path, target: Path) -> None:
+    try:
+        os.rename(staged, target)
+    except OSError as error:
+        if error.errno in _TAKEN:  # somebody was faster
+            raise _taken(target.name, target.parent) from error
+        raise
