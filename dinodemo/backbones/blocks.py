@@ -11,7 +11,8 @@ VIT, DINOV2, REGISTERS, DINOV3 = "vit", "dinov2", "dinov2_with_registers", "dino
 _EPS = {VIT: 1e-6, DINOV2: 1e-6, REGISTERS: 1e-6, DINOV3: 1e-5}  # transformers' own for "vit" would be 1e-12
 _LEARNT = {"norm1": "norm1", "norm2": "norm2", "ls1": "layer_scale1.lambda1", "ls2": "layer_scale2.lambda1",
            "q": "attention.attention.query", "k": "attention.attention.key", "v": "attention.attention.value",
-           "proj": "attention.output.dense", "up": "mlp.fc1", "down": "mlp.fc2"}  # fmt: skip
+           "proj": "attention.output.dense", "up": "mlp.fc1", "down": "mlp.fc2",
+           "in": "mlp.weights_in", "out": "mlp.weights_out"}  # fmt: skip
 _NAMES = {
     VIT: {**_LEARNT, "norm1": "layernorm_before", "norm2": "layernorm_after", "up": "intermediate.dense",
           "down": "output.dense"},
@@ -159,9 +160,7 @@ def name_blocks(blocks: list[dict[str, Tensor]], scheme: Scheme) -> dict[str, Te
             block = _swiglu(block)
         for name, tensor in block.items():
             part, dot, leaf = name.partition(".")
-            found[
-                f"{start}{index}.{names.get(part, part)}{dot}{leaf}" if part != "mlp" else f"{start}{index}.{name}"
-            ] = tensor
+            found[f"{start}{index}.{names[part]}{dot}{leaf}"] = tensor
     return found
 
 
@@ -169,6 +168,6 @@ def _swiglu(block: dict[str, Tensor]) -> dict[str, Tensor]:
     """Pack gate and up into one matrix, as DINOv2's checkpoints have it."""
     rest = {name: tensor for name, tensor in block.items() if name.split(".")[0] not in ("gate", "up", "down")}
     for leaf in ("weight", "bias"):
-        rest[f"mlp.weights_in.{leaf}"] = torch.cat([block[f"gate.{leaf}"], block[f"up.{leaf}"]])
-        rest[f"mlp.weights_out.{leaf}"] = block[f"down.{leaf}"]
+        rest[f"in.{leaf}"] = torch.cat([block[f"gate.{leaf}"], block[f"up.{leaf}"]])
+        rest[f"out.{leaf}"] = block[f"down.{leaf}"]
     return rest

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 WEIGHTS = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
-RUNS = ("exported_models/exported_best.pt", "exported_models/exported_last.pt")  # a run of lightly-train
+RUNS = ("exported_models/exported_best.pt", "exported_models/exported_last.pt",  # of lightly-train
+        "export/model.safetensors")  # fmt: skip
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 BESIDE = ("optimizer.pt", "scheduler.pt", "scaler.pt", "training_args.bin", "rng_state.pth")  # no weights in them
 AGAIN = "copy or download it again"
@@ -206,7 +207,7 @@ def _load_pickle(path: Path, mmap: bool) -> object:
                 "files; load it where that code is and save torch.save(model.state_dict(), ...)"
             ) from error
         raise ValueError(f"{path} is damaged, or a pickle that is no PyTorch checkpoint; {AGAIN}") from error
-    except OSError:
+    except (OSError, MemoryError):
         raise
     except Exception as error:  # a cut-off or forged file can make the reader raise anything
         reason = " ".join(str(error).split())[:150]

@@ -13,6 +13,7 @@ from .hub import disk_problem
 from .registry import BACKBONES, describe, weights_root
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")  # no leading dot or dash: hidden folders, options
+DINOV3 = "dinov3_vit"
 SATELLITE = ((0.430, 0.411, 0.296), (0.213, 0.156, 0.143))  # mean and deviation of DINOv3's SAT-493M variants
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
 _GRIDS = ((4, 4), (2, 3))  # patches of the pictures that a model is tried with
@@ -65,7 +66,9 @@ def import_checkpoint(source: str | Path, name: str | None = None, root: Path | 
 
 
 def _default_name(source: Path) -> str:
-    path = source.resolve()
+    path = Path(
+        os.path.abspath(source)
+    )  # not resolved: in a cache of the hub's, links lead to files named by checksums
     stem = path.name if path.is_dir() else path.stem
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:64]
 
@@ -91,17 +94,17 @@ def _convert(read: Source) -> tuple[str, list[str], dict, dict, dict]:
     from .nesting import find_vit
 
     state, notes = find_vit(read.content, read.path, read.config)
-    family = _family(set(state), read)
     converted = convert(state, read.config, read.path)
+    family = _family(set(state), converted.kind, read)
     notes += converted.notes
     processor = _processor(read, converted.kind, notes)
     return family.format(converted.words), notes, converted.config, converted.tensors, processor
 
 
-def _family(keys: set[str], read: Source) -> str:
+def _family(keys: set[str], kind: str, read: Source) -> str:
     """Tell who wrote a checkpoint by the names of its parameters; "{}" stands for the architecture."""
-    words = f"{read.config.get('architecture', '')} {read.path.resolve()}".lower()
-    if "lingbot" in words or "lbotv" in words:
+    words = f"{read.config.get('architecture', '')} {_called(read)}"
+    if kind == DINOV3 and ("lingbot" in words or "lbotv" in words):
         return "LingBot-Vision ({} architecture)"
     if "architecture" in read.config and "dino" not in read.config["architecture"]:
         return f"timm {read.config['architecture']} ({{}} architecture)"
@@ -110,6 +113,11 @@ def _family(keys: set[str], read: Source) -> str:
     own = {"storage_tokens", "register_tokens", "mask_token", "rope_embed.periods"} & keys
     of_timm = "architecture" in read.config or "reg_token" in keys or ("blocks.0.ls1.gamma" in keys and not own)
     return "timm {}" if of_timm or "blocks.0.gamma_1" in keys else "Meta {}"
+
+
+def _called(read: Source) -> str:
+    """Return a file's name with that of its folder, where a variant may be told."""
+    return "/".join(Path(os.path.abspath(read.path)).parts[-2:]).lower()
 
 
 def _processor(read: Source, kind: str, notes: list[str]) -> dict:
@@ -131,7 +139,7 @@ def _normalisation(read: Source, kind: str, notes: list[str]) -> tuple:
     for mean, std in (told, (timm.get("mean"), timm.get("std")) if isinstance(timm, dict) else (None, None)):
         if all(_is_triple(values) for values in (mean, std)) and min(std) > 0:
             return mean, std
-    if kind == "dinov3_vit" and "sat493m" in str(read.path.resolve()).lower():
+    if kind == DINOV3 and "sat493m" in _called(read):
         notes.append("pictures are normalised as for the satellite photos of SAT-493M, by the file's name")
         return SATELLITE
     notes.append("pictures are normalised with ImageNet's mean and deviation: the file does not tell")

@@ -18,6 +18,7 @@ from .blocks import (
     read_scheme,
 )
 from .parameters import Parameters
+from .registry import LIKELY
 
 CLASSES = {VIT: "ViTModel", DINOV2: "Dinov2Model", REGISTERS: "Dinov2WithRegistersModel", DINOV3: "DINOv3ViTModel"}
 WORDS = {VIT: "DINO ViT", DINOV2: "DINOv2", REGISTERS: "DINOv2 with registers", DINOV3: "DINOv3"}
@@ -84,6 +85,9 @@ def convert(state: dict[str, Tensor], told: dict, source: object) -> Converted:
 
 
 def _refuse_variants(weights: Parameters, source: object) -> None:
+    if not LIKELY["depth"][0] <= weights.depth <= LIKELY["depth"][1]:
+        raise ValueError(f"{source} has {weights.depth} transformer blocks; expected {LIKELY['depth'][0]} to "
+                         f"{LIKELY['depth'][1]}: it is cut down, or no ViT")  # fmt: skip
     if "cls_norm.weight" in weights:
         raise ValueError(f"{source} norms its class token apart from its patches (untie_cls_and_patch_norms); "
                          "transformers has no such DINOv3")  # fmt: skip
@@ -117,7 +121,10 @@ def _check_rotary(weights: Parameters, told: dict, source: object) -> None:
 
 def _patches(weights: Parameters, source: object) -> tuple[int, int]:
     shape = weights.shape("patch_embed.proj.weight")
-    if len(shape) != 4 or shape[2] != shape[3] or shape[1] != 3:
+    fits = len(shape) == 4 and shape[2] == shape[3] and shape[1] == 3
+    if not fits or not all(
+        LIKELY[key][0] <= n <= LIKELY[key][1] for key, n in (("width", shape[0]), ("patch", shape[2]))
+    ):
         raise ValueError(f"{source} has a patch embedding of shape {shape or 'nothing'}; expected (width, 3, p, p): "
                          "RGB pictures in square patches")  # fmt: skip
     return shape[0], shape[2]

@@ -106,7 +106,8 @@ def _unwrap(content: Mapping, path: Path) -> tuple[dict[str, Tensor], list[str]]
 def _prefix(state: dict[str, Tensor], path: Path, config: dict) -> str:
     """Choose the part of the state dict that is the ViT; a teacher comes before a student."""
     anchors = [key for key in state if key == "cls_token" or key.endswith(".cls_token")]
-    found = sorted({key.removesuffix("cls_token").removesuffix("embeddings.") for key in anchors}, key=_rank)
+    prefixes = sorted({key.removesuffix("cls_token").removesuffix("embeddings.") for key in anchors})
+    found = sorted(prefixes, key=_rank)
     if not found:
         _refuse_unknown(state, path, config)
     best = [prefix for prefix in found if _rank(prefix) == _rank(found[0])]

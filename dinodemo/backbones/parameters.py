@@ -26,7 +26,7 @@ _IN_BLOCK = {
     "layer_scale1.lambda1": "ls1.gamma", "layer_scale2.lambda1": "ls2.gamma",
 }  # fmt: skip
 # blocks.N, or blocks.M.N where Meta's training cut the network into chunks
-_BLOCK = re.compile(r"^(?:blocks\.(?:\d+\.)?|(?:encoder\.|model\.)?layers?\.)(\d+)\.(.+)$")
+_BLOCK = re.compile(r"^(?:blocks\.(?:\d+\.)?|(?:encoder\.|model\.)?layers?\.)(\d{1,4})\.(.+)$")
 _LEAF = re.compile(r"^(.+)\.(weight|bias)$")
 
 
@@ -70,8 +70,9 @@ class Parameters:
         if tensor is None:
             self._missing.append(self._expected(name))
             return torch.zeros(shape)
-        if tuple(tensor.shape) != shape or not tensor.is_floating_point():
-            kind = "" if tensor.is_floating_point() else f" of {str(tensor.dtype).removeprefix('torch.')}"
+        dense = tensor.is_floating_point() and tensor.layout is torch.strided
+        if tuple(tensor.shape) != shape or not dense:
+            kind = "" if dense else f" of {f'{tensor.layout} {tensor.dtype}'.replace('torch.', '')}"
             self._wrong.append(f"{self._own_name[name]} is {tuple(tensor.shape)}{kind}, expected {shape} of floats")
             return torch.zeros(shape)
         if name != "rope_embed.periods":  # Meta's code keeps these in another precision
