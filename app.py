@@ -5,8 +5,8 @@ import os
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before Gradio is imported
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-from dinodemo import settings
-from dinodemo.ui.app import launch
+from dinodemo.web import settings
+from dinodemo.web.app import launch
 
 if __name__ == "__main__":
     launch(settings.parse())

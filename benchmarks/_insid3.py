@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dinodemo.images import load_image
+from dinodemo.io.images import load_image
 
 MEAN, STD = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 REMOVED = 500 / 1024  # share of the directions that count as positional

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dinodemo.images import load_image
+from dinodemo.io.images import load_image
 
 SIDE = 640  # pixels of the longer side of the photo that is pasted onto
 SHARE = (0.3, 0.7)  # of its shorter side that the thing takes up

@@ -21,7 +21,7 @@ def measure(way: str, resolution: int, device: str) -> dict:
     import torch
 
     from dinodemo import Engine
-    from dinodemo.images import load_image, resize
+    from dinodemo.io.images import load_image, resize
 
     engine = Engine(BACKBONE, device=device, dtype="float32" if way == "eager" else "auto")
     rgbs = torch.from_numpy(resize(load_image(PHOTO), (resolution, resolution)).copy())[None]

@@ -13,8 +13,8 @@ import numpy as np
 from _common import PHOTO, ROOT
 
 from dinodemo import Engine
-from dinodemo.images import Photo, load_photo
-from dinodemo.jobs import Limits, Runs
+from dinodemo.io.images import Photo, load_photo
+from dinodemo.jobs.runs import Limits, Runs
 
 OWNER = "b" * 32
 RESOLUTION = 518

@@ -16,7 +16,7 @@ import numpy as np
 from dinodemo import Engine
 from dinodemo.backbones import OFFLINE_DEFAULT
 from dinodemo.curation import Thresholds, examine, near_copies, suggest
-from dinodemo.images import load_image
+from dinodemo.io.images import load_image
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "retrieval"
 PICTURES = (".jpg", ".jpeg", ".png")

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from _common import ROOT
 
-from dinodemo.images import load_photo
+from dinodemo.io.images import load_photo
 from dinodemo.tasks.depth import DepthProbe, read_pairs
 from dinodemo.tasks.depth.metrics import align, figures, mean_figures
 

@@ -35,7 +35,7 @@ from pathlib import Path
 import numpy as np
 from _common import ROOT
 
-from dinodemo.images import load_image
+from dinodemo.io.images import load_image
 from dinodemo.tasks.retrieval.descriptor import DESCRIPTORS, describe_one, squash
 from dinodemo.tasks.retrieval.places import RERANK_FIRST, RERANK_WEIGHT, best_place, likeness, mutual_likeness
 from dinodemo.tasks.retrieval.ranking import EXPAND, Whitening, score, top

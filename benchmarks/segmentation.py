@@ -26,12 +26,12 @@ from _common import ROOT
 from _insid3 import Insid3
 from _pasted import paste_pairs
 
-from dinodemo.images import load_image, load_photo
-from dinodemo.tasks.pca import otsu_threshold
+from dinodemo.io.images import load_image, load_photo
+from dinodemo.tasks.pca.basis import otsu_threshold
 from dinodemo.tasks.segmentation import ReferenceSegmenter, scores
 from dinodemo.tasks.segmentation.reference import MIN_PRESENCE, SURE_PRESENCE, Prediction
 from dinodemo.tasks.segmentation.refine import to_pixels
-from dinodemo.tokens import unit, without
+from dinodemo.tasks.tokens import unit, without
 
 BACKBONE = "dinov2-small-offline"
 RESOLUTION = 518

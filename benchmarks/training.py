@@ -23,7 +23,7 @@ from _common import ROOT
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from dinodemo.backbones import OFFLINE_DEFAULT
-from dinodemo.images import load_image
+from dinodemo.io.images import load_image
 from dinodemo.train.augment import MultiCrop
 from dinodemo.train.config import FinetuneConfig
 from dinodemo.train.data import shrink

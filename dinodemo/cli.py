@@ -5,7 +5,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from . import cli_embed, cli_pictures, cli_retrieval, cli_tasks, cli_training, cli_weights, settings
+from .backbones import cli as weights
+from .tasks import TASKS
+from .web import settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,15 +34,15 @@ def _parser() -> argparse.ArgumentParser:
     app = commands.add_parser("app", help="serve the web app")
     settings.add_arguments(app)
     app.set_defaults(run=_app)
-    for part in (cli_pictures, cli_tasks, cli_embed, cli_retrieval):
-        part.add_commands(commands)
-    cli_training.add_commands(commands)
-    cli_weights.add_commands(commands)
+    for task in TASKS:
+        if room := task.room("cli"):
+            room.add_commands(commands)
+    weights.add_commands(commands)
     return parser
 
 
 def _app(args: argparse.Namespace) -> None:
-    from .ui.app import launch
+    from .web.app import launch
 
     launch(settings.from_arguments(args))
 

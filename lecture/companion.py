@@ -25,12 +25,12 @@ import torch
 import dinodemo
 from dinodemo import Engine
 from dinodemo.backbones import OFFLINE_DEFAULT, default_backbone, find_local
-from dinodemo.devices import limit_threads
-from dinodemo.images import fit_within, load_image
-from dinodemo.render import distinct_colours, overlay, pca_picture
-from dinodemo.tasks.attention import attention_map
+from dinodemo.engine.devices import limit_threads
+from dinodemo.io.images import fit_within, load_image
+from dinodemo.io.render import distinct_colours, overlay, pca_picture
+from dinodemo.tasks.attention.maps import attention_map
 from dinodemo.tasks.depth import DepthProbe
-from dinodemo.tasks.pca import PatchPCA
+from dinodemo.tasks.pca.basis import PatchPCA
 from dinodemo.tasks.probe import evaluate_knn, evaluate_linear
 from dinodemo.tasks.retrieval import ImageIndex
 from dinodemo.tasks.segmentation import ReferenceSegmenter

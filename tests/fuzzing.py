@@ -121,7 +121,7 @@ def archives() -> dict[str, bytes]:
 
 def videos(folder: Path) -> dict[str, bytes]:
     """Return a sound short video."""
-    from dinodemo.video import write_video
+    from dinodemo.io.video import write_video
 
     frames = [np.roll(_pixels(48, 64), i, 1) for i in range(6)]
     return {"a.mp4": write_video(folder / "sound.mp4", frames, 5).read_bytes(), "a.gif": pictures()["a.gif"]}
@@ -131,8 +131,8 @@ def tensor_files(folder: Path) -> dict[str, bytes]:
     """Return sound files of what is trained or fitted here: a depth probe, a segmentation head, a PCA basis."""
     import torch
 
-    from dinodemo.features import Features
-    from dinodemo.tasks.pca import PatchPCA
+    from dinodemo.engine.features import Features
+    from dinodemo.tasks.pca.basis import PatchPCA
 
     patches = np.random.default_rng(1).normal(size=(6, 8, 32)).astype(np.float32)
     features = Features(cls=patches[0, 0], patches=patches, registers=patches[0, :0], image_size=(84, 112),
@@ -151,19 +151,18 @@ def tensor_files(folder: Path) -> dict[str, bytes]:
 
 def readers(folder: Path) -> dict[str, Reader]:
     """Return who reads which kind; folder is where they may write."""
-    from dinodemo.images import Photo, load_photo
+    from dinodemo.io.images import Photo, load_photo, shrink
+    from dinodemo.io.video import read_frames
     from dinodemo.tasks.depth import DepthProbe
     from dinodemo.tasks.depth import read_pairs as read_depth_pairs
     from dinodemo.tasks.depth.depthmap import read_depth
     from dinodemo.tasks.depth.files import Entry
-    from dinodemo.tasks.pca import PatchPCA
+    from dinodemo.tasks.pca.basis import PatchPCA
     from dinodemo.tasks.segmentation.masks import read_mask_file
     from dinodemo.tasks.segmentation_head import SegmentationHead
     from dinodemo.tasks.segmentation_head import read_pairs as read_mask_pairs
-    from dinodemo.ui.painter import read_drawing
-    from dinodemo.ui.services import shrink
-    from dinodemo.ui.unzip import unpack
-    from dinodemo.video import read_frames
+    from dinodemo.web.painter import read_drawing
+    from dinodemo.web.unzip import unpack
 
     photo = Photo(_pixels(), "photo.png")
     return {

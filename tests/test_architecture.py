@@ -148,7 +148,7 @@ def test_importing_the_package_loads_neither_torch_nor_gradio():
 
 def test_the_engine_is_offered_by_the_package_all_the_same():
     import dinodemo
-    from dinodemo.engine import Engine
+    from dinodemo.engine.engine import Engine
 
     assert dinodemo.Engine is Engine
     with pytest.raises(AttributeError, match="no attribute 'Motor'"):

@@ -3,8 +3,9 @@
 import subprocess
 import sys
 
-from dinodemo import cli, settings
+from dinodemo import cli
 from dinodemo.backbones import BACKBONES
+from dinodemo.web import settings
 
 
 def test_list_names_every_backbone_with_licence(capsys):

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from dinodemo import Engine, backbones, cli
-from dinodemo.cli_files import LEFT_OUT
+from dinodemo.commands import LEFT_OUT
 from dinodemo.tasks.depth import DepthProbe
-from dinodemo.tasks.pca import PatchPCA
+from dinodemo.tasks.pca.basis import PatchPCA
 from dinodemo.tasks.retrieval import ImageIndex
 
 ASSETS = Path(__file__).parents[1] / "assets"

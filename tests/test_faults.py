@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 import torch
 
-from dinodemo import Engine, devices
-from dinodemo.jobs import Limits, Runs
-from dinodemo.pool import EnginePool
+from dinodemo import Engine
+from dinodemo.engine import devices
+from dinodemo.engine.pool import EnginePool
+from dinodemo.jobs.runs import Limits, Runs
 from dinodemo.tasks.retrieval import ImageIndex
-from dinodemo.ui import components
-from dinodemo.ui.background import Work
-from dinodemo.ui.errors import FORBIDDEN, FULL, OUT_OF_MEMORY, friendly
+from dinodemo.web import components
+from dinodemo.web.background import Work
+from dinodemo.web.errors import FORBIDDEN, FULL, OUT_OF_MEMORY, friendly
 
 OWNER = "a" * 32
 
@@ -229,7 +230,7 @@ def test_a_damaged_request_is_a_failed_run_and_the_others_go_on(runs, ended, con
 
 
 def test_the_watcher_outlives_whatever_happens_in_it(runs, monkeypatch, caplog):
-    monkeypatch.setattr("dinodemo.jobs.TICK", 0.01)
+    monkeypatch.setattr("dinodemo.jobs.runs.TICK", 0.01)
     looks = []
 
     def tick():

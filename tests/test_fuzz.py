@@ -29,7 +29,7 @@ def resident(which: str) -> int:
 
 def try_to_read(case: fuzzing.Case, folder: Path) -> str:
     """Return the outcome: "read", "refused", or what is wrong with it."""
-    from dinodemo.ui.errors import is_expected
+    from dinodemo.web.errors import is_expected
 
     path = folder / case.suffix
     path.write_bytes(case.content)
@@ -55,7 +55,7 @@ def _warm():
 
     import dinodemo.tasks.depth
     import dinodemo.tasks.segmentation_head
-    import dinodemo.ui.painter  # noqa: F401
+    import dinodemo.web.painter  # noqa: F401
 
     torch.set_num_threads(1)
 
@@ -97,7 +97,7 @@ def test_every_file_of_the_corpus_is_read_when_it_is_whole(tmp_path, _warm):
 
 def test_damaged_model_folders_are_refused(tmp_path, tiny_folder):
     from dinodemo import Engine
-    from dinodemo.ui.errors import is_expected
+    from dinodemo.web.errors import is_expected
 
     config = json.loads((tiny_folder / "config.json").read_text())
     for number in range(max(12, COUNT // 10)):

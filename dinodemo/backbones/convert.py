@@ -132,7 +132,7 @@ def _processor(read: Source, kind: str, notes: list[str]) -> dict:
 
 def _normalisation(read: Source, kind: str, notes: list[str]) -> tuple:
     """Choose mean and deviation of the pictures: the settings' own, DINOv3's for satellites, else ImageNet's."""
-    from ..images import IMAGENET_MEAN, IMAGENET_STD
+    from ..io.images import IMAGENET_MEAN, IMAGENET_STD
 
     timm = read.config.get("pretrained_cfg") or read.config
     told = (read.processor.get("image_mean"), read.processor.get("image_std"))
@@ -179,7 +179,7 @@ def _try_out(name: str, folder: Path, source: Path) -> None:
     """Run the model on a square and an oblong picture, as the app will."""
     import torch
 
-    from ..vit import VisionTransformer
+    from .adapter import VisionTransformer
 
     row = describe(name, folder)
     model = VisionTransformer(row, folder, torch.device("cpu"), torch.float32)

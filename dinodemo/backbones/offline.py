@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..io.files import resource_folder
 from .hub import cached_folder, disk_problem, verify_cached
 from .registry import BACKBONES, OFFLINE_DEFAULT, SALIENCY, is_complete, weights_root
 
-PROJECT_WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
+PROJECT_WEIGHTS = resource_folder("weights")
 ONNX_OPS = {  # the node that uses a nameless weight -> the parameter's name in the checkpoint
     "attention/attention/query": "attention.attention.query",
     "attention/attention/key": "attention.attention.key",

@@ -6,6 +6,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from platformdirs import user_data_path
+
+from ..io.files import REPOSITORY, is_checkout
+
 DEFAULT = "dinov2-small"
 OFFLINE_DEFAULT = "dinov2-small-offline"
 SALIENCY = "dinov2-small-saliency"
@@ -90,8 +94,10 @@ def canonical_name(name: str) -> str:
 
 
 def weights_root() -> Path:
-    """Return the folder of local weights: $DINODEMO_WEIGHTS, else `weights/` beside the package."""
-    return Path(os.environ.get("DINODEMO_WEIGHTS") or Path(__file__).resolve().parents[2] / "weights")
+    """Return the folder of local weights: $DINODEMO_WEIGHTS, else `weights/` of a checkout, else the user's own."""
+    if own := os.environ.get("DINODEMO_WEIGHTS"):
+        return Path(own).expanduser()
+    return REPOSITORY / "weights" if is_checkout() else user_data_path("dinodemo") / "weights"
 
 
 def is_complete(folder: Path) -> bool:

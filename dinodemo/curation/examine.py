@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from ..images import Photo, load_image, resize, scale_to
+from ..io.images import Photo, load_image, resize, scale_to
 
 if TYPE_CHECKING:
-    from ..engine import Engine
+    from ..engine.engine import Engine
 
 SIDE = 64  # pixels of the grey copies
 QUALITY_SIDE = 256  # longest side at which quality is judged: about what the network sees

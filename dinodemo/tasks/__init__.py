@@ -1,0 +1,14 @@
+"""The tasks: the list that page, API, command line, docs and tests walk; a new one is a folder and a line here."""
+
+from .attention import TASK as ATTENTION
+from .base import Option, Task
+from .compare import TASK as COMPARE
+from .depth import TASK as DEPTH
+from .finetune import TASK as FINETUNE
+from .pca import TASK as PCA
+from .retrieval import TASK as RETRIEVAL
+from .segmentation import TASK as SEGMENTATION
+
+TASKS: tuple[Task, ...] = (ATTENTION, PCA, SEGMENTATION, DEPTH, RETRIEVAL, COMPARE, FINETUNE)
+
+__all__ = ["TASKS", "Option", "Task"]

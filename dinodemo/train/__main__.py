@@ -31,7 +31,7 @@ def run_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """Train as parsed options say and return the report; raises ValueError and RuntimeError for user errors."""
     import torch
 
-    from ..devices import limit_threads
+    from ..engine.devices import limit_threads
     from .data import scan
     from .session import train
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..images import IMAGENET_MEAN, IMAGENET_STD
+from ..io.images import IMAGENET_MEAN, IMAGENET_STD
 from .colour import ColourParams, change_bytes, change_floats, draw_colours
 from .crops import draw_boxes, resample
 

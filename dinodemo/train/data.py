@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..images import load_image
+from ..io.images import load_image
 from .sampler import Sampler
 
 __all__ = ["LEAST_PHOTOS", "PhotoCache", "PhotoSet", "Sampler", "scan"]

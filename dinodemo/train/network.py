@@ -13,8 +13,8 @@ from transformers import AutoModel, Dinov2Config, Dinov2Model
 from transformers.utils import logging as transformers_logging
 
 from ..backbones import Backbone, describe, resolve
-from ..images import IMAGENET_MEAN, IMAGENET_STD
-from ..vit import read_normalisation
+from ..backbones.adapter import read_normalisation
+from ..io.images import IMAGENET_MEAN, IMAGENET_STD
 from .config import SCRATCH, FinetuneConfig
 
 _LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..backbones import BACKBONES, Backbone, describe, find_local
-from ..devices import choose_device
+from ..engine.devices import choose_device
 from .config import SCRATCH, FinetuneConfig, check_lengths
 
 _BATCH = {384: 64, 768: 48, 1024: 32, 1536: 8}  # photos a step that fit a 24 GB card, by the backbone's width

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from .. import devices
 from ..backbones import resolve
+from ..engine import devices
 from . import distributed
 from .checkpoint import DiskFull, clean
 from .config import FinetuneConfig

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones import resolve
-from ..devices import choose_device
-from ..images import load_image
+from ..engine.devices import choose_device
+from ..io.images import load_image
 from .data import PhotoSet, scan
 from .evaluate import BATCH, centre
 from .metrics import effective_rank, knn_hits

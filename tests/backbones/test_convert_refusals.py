@@ -58,7 +58,10 @@ def changed(checkpoint: Path, change) -> Path:
             r"7 unknown keys \(x0, x1, x2, x3, x4, \.\.\.\)",
         ),
         (lambda s: s.update({"norm.bias": torch.ones(64)}), r"norm.bias is \(64,\), expected \(128,\)"),
-        (lambda s: s.update({"norm.bias": torch.ones(128, dtype=torch.int8)}), r"norm.bias is \(128,\) of strided int8"),
+        (
+            lambda s: s.update({"norm.bias": torch.ones(128, dtype=torch.int8)}),
+            r"norm.bias is \(128,\) of strided int8",
+        ),
         (
             lambda s: s.update({"norm.bias": torch.ones(128).to_sparse()}),
             r"norm.bias is \(128,\) of sparse_coo float32",

@@ -33,7 +33,7 @@ from dinodemo.backbones import (
     resolve,
 )
 from dinodemo.backbones.hub import cached_folder, free_bytes, sweep_incomplete
-from dinodemo.pool import EnginePool
+from dinodemo.engine.pool import EnginePool
 
 from .test_registry import VIT_CONFIG, write_model, write_sharded
 

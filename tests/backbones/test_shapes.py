@@ -15,10 +15,10 @@ from transformers import AutoModel
 
 from dinodemo import Engine
 from dinodemo.backbones import BACKBONES, describe
-from dinodemo.tasks.attention import attention_map
+from dinodemo.tasks.attention.maps import attention_map
+from dinodemo.tasks.compare.matches import match, similarity
 from dinodemo.tasks.depth import DepthProbe
-from dinodemo.tasks.matching import match, similarity
-from dinodemo.tasks.pca import PatchPCA
+from dinodemo.tasks.pca.basis import PatchPCA
 from dinodemo.tasks.retrieval import ImageIndex
 from dinodemo.tasks.segmentation import ReferenceSegmenter
 from dinodemo.train.config import FinetuneConfig

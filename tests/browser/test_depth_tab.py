@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dinodemo.images import load_image
+from dinodemo.io.images import load_image
 
 from .helpers import ASSETS, download, source, upload_photo, wait_for_new
 

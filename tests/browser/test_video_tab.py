@@ -7,8 +7,8 @@ import zipfile
 import numpy as np
 from PIL import Image
 
-from dinodemo.images import load_image
-from dinodemo.video import read_frames, write_video
+from dinodemo.io.images import load_image
+from dinodemo.io.video import read_frames, write_video
 
 from .helpers import download
 from .test_segmentation_tab import FOLDER, drop_reference, iou

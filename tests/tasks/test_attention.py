@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dinodemo.features import Features
-from dinodemo.tasks.attention import (
+from dinodemo.engine.features import Features
+from dinodemo.tasks.attention.maps import (
     attention_map,
     attention_sinks,
     cosine_to_patch,

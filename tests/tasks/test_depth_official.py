@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from dinodemo import backbones
-from dinodemo.images import IMAGENET_MEAN, IMAGENET_STD, network_input
+from dinodemo.io.images import IMAGENET_MEAN, IMAGENET_STD, network_input
 from dinodemo.tasks.depth import OFFICIAL_HEADS, DepthProbe, fetch_official, official, official_heads
 from dinodemo.tasks.depth.dpt import DptDepth
 from dinodemo.tasks.depth.tokens import read_tokens
@@ -97,7 +97,7 @@ def test_a_published_head_survives_saving_in_the_format_of_this_app(
 
 
 def test_tokens_before_the_final_norm_are_those_that_the_norm_makes_the_engines_of(engine, make_picture):
-    from dinodemo.images import load_photo
+    from dinodemo.io.images import load_photo
 
     photo = load_photo(make_picture())
     raw, raw_cls = read_tokens(engine, photo, (0, 2), 84, normed=False)
@@ -112,7 +112,7 @@ def test_tokens_before_the_final_norm_are_those_that_the_norm_makes_the_engines_
 
 
 def test_other_families_are_refused_before_anything_runs(make_engine, make_picture):
-    from dinodemo.images import load_photo
+    from dinodemo.io.images import load_photo
 
     with pytest.raises(ValueError, match=r"no DINOv2 model"):
         read_tokens(make_engine("dinov3"), load_photo(make_picture()), (0,), 84, normed=False)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from dinodemo.features import Features
-from dinodemo.tasks.matching import consistent, heat_map, match, similarity, spread
-from dinodemo.tokens import positional_basis
+from dinodemo.engine.features import Features
+from dinodemo.tasks.compare.matches import consistent, heat_map, match, similarity, spread
+from dinodemo.tasks.tokens import positional_basis
 
 
 def features(patches: np.ndarray, backbone: str = "made-up") -> Features:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from dinodemo.features import Features
-from dinodemo.tasks.pca import PatchPCA, otsu_threshold
+from dinodemo.engine.features import Features
+from dinodemo.tasks.pca.basis import PatchPCA, otsu_threshold
 
 
 def make(patches, backbone="tiny") -> Features:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dinodemo.images import load_image, load_photo
+from dinodemo.io.images import load_image, load_photo
 from dinodemo.tasks.retrieval import AddReport, Filter, ImageIndex, writing
 from dinodemo.tasks.retrieval.ranking import Whitening, score
 from dinodemo.tasks.retrieval.snapshot import Snapshot

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dinodemo.images import load_image
+from dinodemo.io.images import load_image
 from dinodemo.tasks.retrieval import ImageIndex, writing
 from dinodemo.tasks.retrieval.store import Recipe, Store
 

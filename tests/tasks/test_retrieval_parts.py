@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dinodemo.features import Features
+from dinodemo.engine.features import Features
 from dinodemo.tasks.retrieval import Filter, ImageIndex, analysis, approximate, index, places, snapshot
 from dinodemo.tasks.retrieval.ranking import Whitening, score, top
 from dinodemo.tasks.retrieval.results import Hit

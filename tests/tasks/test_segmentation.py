@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dinodemo.images import load_image
+from dinodemo.io.images import load_image
 from dinodemo.tasks.segmentation import ReferenceSegmenter, find_instances
 from dinodemo.tasks.segmentation.refine import follow_edges, to_pixels
 from dinodemo.tasks.segmentation.scores import (
@@ -19,7 +19,7 @@ from dinodemo.tasks.segmentation.scores import (
     reduce_by_area,
     spread_labels,
 )
-from dinodemo.tokens import positional_basis, unit, without
+from dinodemo.tasks.tokens import positional_basis, unit, without
 
 ASSETS = Path(__file__).parents[2] / "assets"
 RESOLUTION = 308  # a quarter of the default's work; things stay large enough

@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch.nn import functional
 
-from dinodemo.images import load_photo
+from dinodemo.io.images import load_photo
 from dinodemo.tasks.segmentation_head import SegmentationHead, read_pairs, training
 from dinodemo.tasks.segmentation_head.dataset import choose_held_out
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dinodemo.images import Photo
+from dinodemo.io.images import Photo
 from dinodemo.tasks.segmentation.masks import read_mask_file
 
 PHOTO = Photo(np.zeros((300, 400, 3), np.uint8), "photo.jpg")

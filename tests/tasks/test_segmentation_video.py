@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dinodemo.images import load_image
+from dinodemo.io.images import load_image
 from dinodemo.tasks.segmentation import ReferenceSegmenter
 from dinodemo.tasks.segmentation.scores import Memory, score_patches
 from dinodemo.tasks.segmentation.video import NEIGHBOURS, TEMPERATURE, Tracker, propagate, stretch

@@ -1,6 +1,6 @@
 """Apps and trainings killed at random moments: the state is true within seconds, and every run finishes.
 
-Twice each with the small script of test_jobs; DINODEMO_TEST_KILLS=10 asks for ten of each, and of the training core.
+Twice each with the small script of test_runs; DINODEMO_TEST_KILLS=10 asks for ten of each, and of the training core.
 """
 
 import os
@@ -12,16 +12,16 @@ import time
 from pathlib import Path
 
 import pytest
-from test_jobs import FAKE, OWNER, pid_of
+from jobs.test_runs import FAKE, OWNER, pid_of
 
-from dinodemo.jobs import Limits, Runs
-from dinodemo.processes import is_training
+from dinodemo.jobs.processes import is_training
+from dinodemo.jobs.runs import Limits, Runs
 
 KILLS = int(os.environ.get("DINODEMO_TEST_KILLS", "2"))
 APP = """
 import sys, time
 from pathlib import Path
-from dinodemo.jobs import Limits, Runs
+from dinodemo.jobs.runs import Limits, Runs
 Runs(Path(sys.argv[1]), Limits(free_disk=0, free_memory=0), tuple(sys.argv[2:]) or None).watch()
 print("ready", flush=True)
 time.sleep(3600)

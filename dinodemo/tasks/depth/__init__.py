@@ -1,16 +1,14 @@
 """Depth from frozen tokens: the DINOv2 paper's linear probes, one's own or published."""
 
-from .head import LinearDepthHead
-from .official import OFFICIAL_HEADS, fetch_official, official_heads
-from .pairs import RGBDPair, read_pairs
-from .probe import DepthProbe
+from ..base import Task, lazy
 
-__all__ = [
-    "OFFICIAL_HEADS",
-    "DepthProbe",
-    "LinearDepthHead",
-    "RGBDPair",
-    "fetch_official",
-    "official_heads",
-    "read_pairs",
-]
+TASK = Task("depth", "Depth")
+__getattr__ = lazy(__name__, {
+    "LinearDepthHead": "head",
+    "OFFICIAL_HEADS": "official",
+    "fetch_official": "official",
+    "official_heads": "official",
+    "RGBDPair": "pairs",
+    "read_pairs": "pairs",
+    "DepthProbe": "probe",
+})  # fmt: skip

@@ -13,7 +13,7 @@ import torch
 from .head import KINDS, LinearDepthHead
 
 if TYPE_CHECKING:
-    from ...engine import Engine
+    from ...engine.engine import Engine
     from .probe import DepthProbe
     from .training import Trained
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...images import Photo
+from ...io.images import Photo
 from .depthmap import same_shape
 from .metrics import valid_pixels
 

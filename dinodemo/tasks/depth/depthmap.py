@@ -6,7 +6,7 @@ import tokenize
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ...images import DAMAGE, MAX_PIXELS
+from ...io.images import DAMAGE, MAX_PIXELS
 from .exr import read_exr
 from .files import DEPTH_TYPES, BadFile, Entry, read_bytes
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ... import devices
 from ...backbones import fetch, find_local, is_hub_id
-from ...images import IMAGENET_MEAN, IMAGENET_STD, ImageSource, Photo, load_photo, network_input
+from ...engine import devices
+from ...io.images import IMAGENET_MEAN, IMAGENET_STD, ImageSource, Photo, load_photo, network_input
 from .tokens import flipped
 from .upsample import guided_to_pixels, to_pixels
 

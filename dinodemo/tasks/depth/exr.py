@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 
-from ...images import MAX_PIXELS
+from ...io.images import MAX_PIXELS
 from .files import BadFile, Entry
 
 MAGIC = 20000630

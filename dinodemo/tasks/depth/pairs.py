@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ...images import load_photo
+from ...io.images import load_photo
 from .depthmap import read_depth, same_shape, sees_depth
 from .files import (
     DEPTH_TYPES,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ...images import ImageSource, Photo, load_photo
+from ...io.images import ImageSource, Photo, load_photo
 from .card import check_engine, check_fitted, check_options, damage_refused, describe, make_note, read_file, write_file
 from .dataset import RELATIVE_RANGE, check_aspect, check_depths, choose_held_out, depth_range, without_scale
 from .head import KINDS, LinearDepthHead, layer_indices
@@ -18,7 +18,7 @@ from .training import Sample, Settings, feature_type, to_sample, train
 from .upsample import guided_to_pixels, to_pixels
 
 if TYPE_CHECKING:
-    from ...engine import Engine
+    from ...engine.engine import Engine
 
 Progress = Callable[[int, int, str], None]  # done, total, message
 Pairs = Iterable[tuple[ImageSource | Photo, np.ndarray]]

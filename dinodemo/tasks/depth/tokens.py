@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ...images import IMAGENET_MEAN, IMAGENET_STD, Photo, network_input
+from ...io.images import IMAGENET_MEAN, IMAGENET_STD, Photo, network_input
 
 if TYPE_CHECKING:
-    from ...engine import Engine
+    from ...engine.engine import Engine
 
 Tokens = tuple[np.ndarray, np.ndarray]  # patches (h, w, L * D), CLS (L * D,), float32
 

@@ -1,7 +1,13 @@
 """Retrieval: an index of photos on disk, asked with a photo or a part of one."""
 
-from .index import Entry, Hit, ImageIndex, Statistics
-from .snapshot import Filter
-from .writing import AddReport
+from ..base import Task, lazy
 
-__all__ = ["AddReport", "Entry", "Filter", "Hit", "ImageIndex", "Statistics"]
+TASK = Task("retrieval", "Retrieval")
+__getattr__ = lazy(__name__, {
+    "Entry": "index",
+    "Hit": "index",
+    "ImageIndex": "index",
+    "Statistics": "index",
+    "Filter": "snapshot",
+    "AddReport": "writing",
+})  # fmt: skip

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from ...images import DAMAGE, Photo, fit_within, load_image
+from ...io.images import DAMAGE, Photo, fit_within, load_image
 from .descriptor import describe, squash
 from .sources import ZIP_DAMAGE, Item, Problem
 from .store import Recipe, Row
 
 if TYPE_CHECKING:
-    from ...engine import Engine
+    from ...engine.engine import Engine
 
 THUMBNAIL_SIDE = 192
 THUMBNAIL_QUALITY = 80

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...images import Photo, resize
+from ...io.images import Photo, resize
 
 if TYPE_CHECKING:
     from ...backbones import Backbone
-    from ...engine import Engine
+    from ...engine.engine import Engine
 
 GEM_POWER = 3.0
 DESCRIPTORS = ("cls", "cls11", "gem", "cls+gem", "cls+cls11")

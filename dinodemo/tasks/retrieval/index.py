@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...images import ImageSource, Photo, load_photo
+from ...io.images import ImageSource, Photo, load_photo
 from . import adding, analysis, approximate, places
 from .approximate import Builder
 from .descriptor import describe_one, squash
@@ -21,8 +21,8 @@ from .store import Recipe, Store, one_of, quoted, recipe_of
 from .writing import AddReport, MakeRows, Progress, Writer, fill, known_of, level, new_recipe, rebuild
 
 if TYPE_CHECKING:
-    from ...engine import Engine
-    from ...features import Features
+    from ...engine.engine import Engine
+    from ...engine.features import Features
 
 RESOLUTION = 224
 

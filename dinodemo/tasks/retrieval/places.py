@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...features import Features
+from ...engine.features import Features
 from .descriptor import unit
 from .results import Box, Hit
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from ...images import DAMAGE
-from .addresses import is_address, list_files, read_file
+from ...io.images import DAMAGE
+from ...scale.addresses import is_address, list_files, read_file
 
 PICTURE_TYPES = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic",
                  ".heif", ".avif", ".jp2", ".ppm", ".pgm", ".ico", ""}  # fmt: skip

@@ -15,7 +15,7 @@ from .sources import Item, Problem, read_again
 from .store import REBUILD, Recipe, Row, Store, disk_errors, one_of, recipe_of
 
 if TYPE_CHECKING:
-    from ...engine import Engine
+    from ...engine.engine import Engine
 
 COMMIT_ROWS = 512
 COMMIT_SECONDS = 4.0  # so much work a kill may cost

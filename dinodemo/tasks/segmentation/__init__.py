@@ -36,19 +36,18 @@ crop with edges refined, views of the reference (mirrored, closer, smaller), tok
 keeping the plain threshold where GrabCut differs much from it (helps small things, harms pasted ones).
 """
 
-from .instances import Instance, Instances, find_instances
-from .reference import DEFAULT_THRESHOLD, MIN_PRESENCE, SURE_PRESENCE, Prediction, ReferenceSegmenter, Segmentation
-from .video import propagate
+from ..base import Task, lazy
 
-__all__ = [
-    "DEFAULT_THRESHOLD",
-    "MIN_PRESENCE",
-    "SURE_PRESENCE",
-    "Instance",
-    "Instances",
-    "Prediction",
-    "ReferenceSegmenter",
-    "Segmentation",
-    "find_instances",
-    "propagate",
-]
+TASK = Task("segmentation", "Segmentation")
+__getattr__ = lazy(__name__, {
+    "DEFAULT_THRESHOLD": "reference",
+    "MIN_PRESENCE": "reference",
+    "SURE_PRESENCE": "reference",
+    "Prediction": "reference",
+    "ReferenceSegmenter": "reference",
+    "Segmentation": "reference",
+    "Instance": "instances",
+    "Instances": "instances",
+    "find_instances": "instances",
+    "propagate": "video",
+})  # fmt: skip

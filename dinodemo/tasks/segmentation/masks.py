@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ...images import Photo, load_image
+from ...io.images import Photo, load_image
 
 
 def as_mask(mask: np.ndarray, photo: Photo) -> np.ndarray:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...images import ImageSource, Photo, load_photo
-from ...tokens import place_of, unit, without
+from ...io.images import ImageSource, Photo, load_photo
+from ..tokens import place_of, unit, without
 from .instances import Instances, find_instances
 from .masks import as_mask, check_reference
 from .refine import follow_edges, to_pixels
@@ -23,7 +23,7 @@ from .scores import (
 )
 
 if TYPE_CHECKING:
-    from ...engine import Engine
+    from ...engine.engine import Engine
 
 Picture = ImageSource | Photo
 DEFAULT_THRESHOLD = 0.5

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from ...images import resize
+from ...io.images import resize
 
 WORK_PIXELS = 320 * 320  # of the box around the thing: at most so many are cut, however large the picture is
 ITERATIONS = 1

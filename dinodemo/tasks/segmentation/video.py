@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...images import Photo, load_photo
-from ...tokens import unit
+from ...io.images import Photo, load_photo
+from ..tokens import unit
 from .reference import MIN_PRESENCE, Prediction, Segmentation
 from .scores import Memory, PatchScore, foreground_labels, presence_of, score_patches, spread_labels
 

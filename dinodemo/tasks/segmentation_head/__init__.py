@@ -1,6 +1,5 @@
 """A small head on frozen patch tokens: trained from a few masks, measured, saved, applied to any picture."""
 
-from .head import SegmentationHead, SegmentationResult
-from .pairs import read_pairs
+from ..base import lazy
 
-__all__ = ["SegmentationHead", "SegmentationResult", "read_pairs"]
+__getattr__ = lazy(__name__, {"SegmentationHead": "head", "SegmentationResult": "head", "read_pairs": "pairs"})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ...images import ImageSource, Photo, load_photo
+from ...io.images import ImageSource, Photo, load_photo
 from .dataset import LEAST_PHOTOS, MAX_CLASSES, check_masks, check_shares, choose_held_out, size_mismatch
 from .training import (
     IGNORE,
@@ -27,7 +27,7 @@ from .training import (
 )
 
 if TYPE_CHECKING:
-    from ...engine import Engine
+    from ...engine.engine import Engine
 
 FORMAT = "dinodemo segmentation head 1"
 MAX_FILE_BYTES = 64_000_000  # a real head has less than 2 MB

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ...images import DAMAGE, MAX_PIXELS, load_photo
+from ...io.images import DAMAGE, MAX_PIXELS, load_photo
 from .training import IGNORE
 
 PHOTO_FOLDERS = {"images", "image", "imgs", "img", "photos", "jpegimages"}

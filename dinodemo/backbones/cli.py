@@ -1,0 +1,78 @@
+"""`dinodemo weights`: list, fetch, verify and import backbones."""
+
+import argparse
+from pathlib import Path
+
+from . import BACKBONES, Backbone, default_backbone, fetch, find_local, imported_names, resolve
+
+
+def add_commands(commands) -> None:
+    """Add the command and its actions to the parser's."""
+    weights = commands.add_parser("weights", help="list, fetch, verify or import backbones").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    listing = weights.add_parser("list", help="every known backbone and where its weights are")
+    listing.set_defaults(run=_list)
+    fetching = weights.add_parser("fetch", help="download a backbone; without a name, the default one")
+    fetching.add_argument("name", nargs="?", help="a name from `weights list`, or a hub id")
+    fetching.set_defaults(run=_fetch)
+    verifying = weights.add_parser("verify", help="check the checksums of what is on this machine")
+    verifying.set_defaults(run=_verify)
+    importing = weights.add_parser("import", help="convert a checkpoint in another layout (Meta, timm, ...)")
+    importing.add_argument("source", type=Path, help="a .pth, .pt, .bin or .safetensors file, or a folder with one")
+    importing.add_argument("--name", help="what it is called from now on (default: the file's name)")
+    importing.set_defaults(run=_import)
+
+
+def _list(_args: argparse.Namespace) -> None:
+    default = default_backbone()
+    print(f"{'name':32}{'width x depth':15}{'heads':7}{'patch':7}{'reg.':6}{'MB':>6}  {'licence':26}where")
+    for row in BACKBONES.values():
+        print(_line(row, row.licence, _where(row, default)))
+    for name in imported_names():
+        row, folder = resolve(name)
+        print(_line(row, "yours (imported)", str(folder)))
+
+
+def _line(row: Backbone, licence: str, where: str) -> str:
+    shape = f"{row.width} x {row.depth}"
+    return (f"{row.name:32}{shape:15}{row.heads:<7}{row.patch_size:<7}{row.registers:<6}{row.download_mb:>6}  "
+            f"{licence:26}{where}")  # fmt: skip
+
+
+def _where(row: Backbone, default: str) -> str:
+    folder = find_local(row.name)
+    if folder is None:
+        return "not on this machine" + (": needs an accepted licence and HF_TOKEN" if row.gated else "")
+    return f"{folder}" + (" (the default)" if row.name == default else "")
+
+
+def _fetch(args: argparse.Namespace) -> None:
+    if args.name:
+        # asked for by name: an official backbone is not replaced by a similar one
+        print(f"{args.name}: {fetch(args.name)}")
+        return
+    row, folder = resolve(None)
+    print(f"{row.name}: {folder}")
+    if row.notice:
+        print(row.notice)
+
+
+def _verify(_args: argparse.Namespace) -> int:
+    from .offline import verify
+
+    report = verify()
+    for file, state in report.items():
+        print(f"{state:4} {file}")
+    return 0 if all(state == "ok" or state.startswith("not checked") for state in report.values()) else 1
+
+
+def _import(args: argparse.Namespace) -> None:
+    from .convert import import_checkpoint
+
+    made = import_checkpoint(args.source, args.name)
+    print(f"{made.name}: {made.folder}")
+    print(f"read as {made.family}")
+    for note in made.notes:
+        print(note)
+    print(f"use it with --backbone {made.name}, or pick it in the app")

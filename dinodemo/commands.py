@@ -1,0 +1,252 @@
+"""What the commands over photos share: options, photos read ahead, results that are there already, the summary."""
+
+import argparse
+import json
+import os
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from .engine.engine import Engine
+    from .io.images import Photo
+    from .tasks.retrieval.sources import Item, Problem
+
+LEFT_OUT = 3  # exit status: all went well but for photos that were left out
+AHEAD = 4  # photos that may be decoded before they are needed
+THREADS = 2
+EXIT_HELP = f"exit status: 0 all done, {LEFT_OUT} some photos left out (each is named with its reason), 1 nothing done"
+T = TypeVar("T")
+Made = tuple[dict[str, bytes], dict]  # content of each file by its ending, facts for the summary
+
+
+def add_command(
+    commands, name: str, run: Callable, words: str, examples: Sequence[str], former: Sequence[str] = ()
+) -> argparse.ArgumentParser:
+    """Add a command with examples in its help, and the options that all such commands have.
+
+    former: names that it had, which go on working for a version.
+    """
+    epilog = "examples:\n" + "".join(f"  dinodemo {name} {line}\n" for line in examples) + f"\n{EXIT_HELP}"
+    parser = commands.add_parser(
+        name, aliases=former, help=words, description=f"{words[0].upper()}{words[1:]}.", epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--backbone", help="name, folder, finished run or hub id (default: the one on this machine)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--overwrite", action="store_true", help="make again what is there already")
+    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
+    parser.set_defaults(run=run, command=name)
+    return parser
+
+
+def add_photos(parser: argparse.ArgumentParser, out: str, resolution: int = 518, kind: Callable = Path) -> None:
+    """Add the photos that come in, where results go (a path, or what `kind` makes of it), and the resolution."""
+    parser.add_argument("photos", nargs="+", help="photos, folders (with those inside) or zips")
+    parser.add_argument("--out", required=True, type=kind, help=out)
+    add_resolution(parser, resolution)
+
+
+def add_resolution(parser: argparse.ArgumentParser, resolution: int) -> None:
+    """Add the resolution alone."""
+    parser.add_argument("--resolution", type=int, default=resolution,
+                        help="the network sees about this number squared of pixels (default: %(default)s)")  # fmt: skip
+
+
+def number(low: float, high: float, kind: type = float) -> Callable[[str], float]:
+    """Make an argparse type that takes numbers from `low` to `high`."""
+
+    def read(text: str) -> float:
+        value = kind(text)
+        if not low <= value <= high:  # also false for nan
+            raise argparse.ArgumentTypeError(f"must be from {low:g} to {high:g}, got {text}")
+        return value
+
+    read.__name__ = "whole number" if kind is int else "number"
+    return read
+
+
+def open_engine(args: argparse.Namespace) -> "Engine":
+    """Load the backbone that was asked for, and check that it can run at the resolution."""
+    from .engine.engine import Engine
+
+    engine = Engine(args.backbone, device=args.device)
+    engine.grid((1, 1), args.resolution)
+    if engine.backbone.notice:
+        print(engine.backbone.notice, file=sys.stderr)
+    return engine
+
+
+@dataclass(frozen=True)
+class Target:
+    """Name a photo, and what its results are called."""
+
+    item: "Item"
+    name: str  # of its results in the folder of results: sub-folders and a stem
+
+    def read(self) -> "Photo":
+        """Decode the photo; raises ValueError and what file systems and zips raise."""
+        from .io.images import load_photo
+
+        return load_photo(self.item.read(), self.item.name)
+
+
+@dataclass
+class Batch:
+    """Hold a command's photos, and what came of each."""
+
+    args: argparse.Namespace
+    targets: list[Target]
+    left_out: list["Problem"]
+    made: list[dict] = field(default_factory=list)
+    kept: int = 0
+
+    def missing(self, endings: Sequence[str]) -> list[Target]:
+        """Return the photos that lack a result of one of these endings; with --overwrite, all."""
+        return [t for t in self.targets if self.args.overwrite or not all(self.path(t, e).exists() for e in endings)]
+
+    def path(self, target: Target, ending: str) -> Path:
+        """Return where a photo's result lies."""
+        return self.args.out / f"{target.name}-{ending}"
+
+    def run(self, endings: Sequence[str], make: Callable[["Photo"], Made]) -> None:
+        """Make the missing results photo by photo; photos that cannot be read are left out."""
+        todo = self.missing(endings)
+        self.kept = len(self.targets) - len(todo)
+        for target, photo in progress(read_ahead(todo, Target.read), len(todo)):
+            try:
+                if isinstance(photo, Exception):
+                    raise ValueError(str(photo))
+                files, facts = make(photo)
+            except ValueError as error:
+                self.left_out.append((target.item.path, str(error)))
+                continue
+            paths = [self.path(target, ending) for ending in files]
+            for path, content in zip(paths, files.values(), strict=True):
+                save(path, content)
+            self.made.append({"photo": target.item.path, "files": [str(path) for path in paths], **facts})
+
+    def finish(self, engine: "Engine", **facts) -> int:
+        """Print what was done; returns the exit status."""
+        summary = {"photos": self.made, "kept": self.kept, **facts}
+        told = f"{len(self.made)} done, {self.kept} were there already; results in {self.args.out}"
+        return report(self.args, engine, summary, told, self.left_out)
+
+
+def report(args: argparse.Namespace, engine: "Engine", summary: dict, told: str, left_out: Iterable = ()) -> int:
+    """Print a summary as JSON, or a sentence and what was left out; returns the exit status."""
+    left_out = list(left_out)
+    if args.json:
+        head = {"command": args.command, "backbone": engine.backbone.name, "resolution": args.resolution}
+        problems = [{"photo": file, "reason": reason} for file, reason in left_out]
+        print(json.dumps({**head, **summary, "left_out": problems}))
+    else:
+        print(told)
+        for file, reason in left_out:
+            print(f"left out: {file}: {reason}", file=sys.stderr)
+    return LEFT_OUT if left_out else 0
+
+
+@contextmanager
+def open_batch(args: argparse.Namespace) -> Iterator[Batch]:
+    """List the photos that were asked for; raises ValueError when there are none. Zips stay open inside the `with`."""
+    from .tasks.retrieval.sources import open_source
+
+    sources = [_absolute(source) for source in args.photos]
+    folders = [source for source in sources if source.is_dir()]
+    out = _absolute(args.out)
+    if out in folders:
+        raise ValueError(f"--out {args.out} is the folder of the photos, and results would pass for photos the next "
+                         "time; choose another folder, one inside it will do")  # fmt: skip
+    inside = any(out.is_relative_to(folder) for folder in folders)
+    with open_source(sources) as (items, problems):
+        if inside:  # earlier results
+            items = [item for item in items if not Path(item.path).is_relative_to(out)]
+            problems = [problem for problem in problems if not Path(problem[0]).is_relative_to(out)]
+        items = list({item.path: item for item in items}.values())
+        if not items and not problems:
+            raise ValueError(f"there are no photos in {', '.join(args.photos)}; name a folder, a zip or photos")
+        yield Batch(args, name_results(items, sources), list(problems))
+
+
+def name_results(items: Sequence["Item"], sources: Sequence[Path]) -> list[Target]:
+    """Name each photo's results by its path below what was given; those of two photos never have the same name."""
+    roots = [s if s.is_dir() or s.suffix.lower() == ".zip" else s.parent for s in sources]
+    common = os.path.commonpath(roots)
+    names = [PurePosixPath(item.path).relative_to(PurePosixPath(Path(common).as_posix())) for item in items]
+    count = Counter(str(name.with_suffix("")).casefold() for name in names)  # some file systems know no case
+    return [
+        Target(item, str(name.with_suffix("") if count[str(name.with_suffix("")).casefold()] == 1 else name))
+        for item, name in zip(items, names, strict=True)
+    ]
+
+
+def read_ahead(todo: Iterable[T], read: Callable[[T], object], ahead: int = AHEAD) -> Iterator[tuple[T, object]]:
+    """Yield (what to read, the result or the error of reading it), in order; threads read while the caller works."""
+    from .tasks.retrieval.sources import ZIP_DAMAGE
+
+    def attempt(one: T):
+        try:
+            return read(one)
+        except ZIP_DAMAGE as error:  # what file systems raise is among it, and the ValueError of a bad photo
+            return error
+
+    pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="read")
+    pending: deque = deque()
+    try:
+        for one in todo:
+            pending.append((one, pool.submit(attempt, one)))
+            if len(pending) >= ahead:
+                first, job = pending.popleft()
+                yield first, job.result()
+        for first, job in pending:
+            yield first, job.result()
+    finally:  # also when the caller stops early; waits, because the zip that threads read is closed next
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def progress(steps: Iterable[T], total: int) -> Iterable[T]:
+    """Show a bar of photos on a terminal."""
+    from tqdm import tqdm
+
+    return tqdm(steps, total=total, unit="photo", disable=not sys.stderr.isatty())
+
+
+def into(bar) -> Callable[[int, int], None]:
+    """Make a progress(done, total) that moves a bar of tqdm."""
+
+    def progress(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return progress
+
+
+def save(path: Path, content: bytes) -> None:
+    """Write a result whole or not at all; raises RuntimeError when that cannot be."""
+    from .io.files import write_file
+
+    try:
+        write_file(path, content)
+    except OSError as error:
+        raise RuntimeError(f"{path} cannot be written ({error.strerror or error}); choose another --out") from error
+
+
+def add_look(parser: argparse.ArgumentParser) -> None:
+    """Add what changes the look of a map over a photo."""
+    from .io.render import COLOUR_MAPS
+
+    parser.add_argument("--colour-map", choices=list(COLOUR_MAPS), default="inferno", help="default: %(default)s")
+    parser.add_argument("--squares", action="store_true", help="one square a patch instead of a smooth map")
+    parser.add_argument("--longest", type=number(16, 12000, int),
+                        help="pixels of a picture's longer side (default: the photo's own)")  # fmt: skip
+
+
+def _absolute(source: str | Path) -> Path:
+    path = Path(source).expanduser()
+    return path.resolve() if ".." in path.parts else path.absolute()

@@ -1,0 +1,314 @@
+"""The inference module that everything calls: pictures in, Features out; one network, many threads."""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..backbones import Backbone, resolve
+from ..backbones.adapter import Tokens, VisionTransformer
+from ..io.images import ImageSource, Photo, grid_size, load_photo, network_input
+from . import devices
+from . import request_log as journal
+from .cache import SharedCache
+from .features import Features
+from .scheduler import Request, Scheduler
+
+CACHE_BYTES = 1 << 30
+MAX_BATCH, MAX_BATCH_CPU = 64, 8  # a CPU gains nothing from more, and progress is told a batch at a time
+MEMORY_SHARE = 0.6  # of the free memory that one batch may take
+RowsAndOptions = tuple[tuple[int, ...], tuple[int, ...]]  # layers, row tokens
+Progress = Callable[[int, int | None], None]  # done, total (None when it is not known)
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Hold one picture's output of the network as float32 arrays: what `vit.Tokens` holds for a batch."""
+
+    layers: dict[int, np.ndarray]  # layer -> (T, D)
+    rows: np.ndarray | None  # (L, heads, r, T)
+    norms: np.ndarray  # (T,)
+
+    @property
+    def nbytes(self) -> int:
+        rows = 0 if self.rows is None else self.rows.nbytes
+        return sum(a.nbytes for a in self.layers.values()) + rows + self.norms.nbytes
+
+
+class Engine:
+    """Turn pictures into features with one backbone; safe to call from many threads.
+
+    backbone: a name of `backbones.BACKBONES`, a model folder, a finished training run, or a hub id; it runs, or an
+    error says why it cannot. None: the default, which falls back to the offline default where it cannot be had.
+    device: "auto", "cpu", "cuda", "mps". dtype: "auto", "float32", "bfloat16", "float16".
+    cache, device_lock: to be shared by engines on one device (see `EnginePool`).
+    """
+
+    def __init__(
+        self,
+        backbone: str | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        cache: SharedCache | None = None,
+        device_lock: AbstractContextManager | None = None,
+    ):
+        self.device = devices.choose_device(device)
+        self.dtype = devices.choose_dtype(dtype, self.device)
+        devices.limit_threads()
+        row, folder = resolve(backbone)
+        self._network = VisionTransformer(row, folder, self.device, self.dtype)
+        # a folder's content may change while its name does not, for example a training run's export
+        self._identity = (row.name, str(self.dtype), (folder / "model.safetensors").stat().st_mtime_ns
+                          if (folder / "model.safetensors").is_file() else str(folder))  # fmt: skip
+        self._most = MAX_BATCH_CPU if self.device.type == "cpu" else MAX_BATCH
+        self._cache = cache or SharedCache(CACHE_BYTES)
+        self._scheduler = Scheduler(self._run, device_lock or threading.Lock(), merge=self.device.type != "cpu")
+        self._flops_per_second = _Speed()
+
+    @property
+    def backbone(self) -> Backbone:
+        """Return the row of the backbone that runs."""
+        return self._network.backbone
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """Return the transformers module that runs."""
+        return self._network.module
+
+    def features(
+        self, image: ImageSource | Photo, resolution: int = 518, attention: bool = False, crop: str | None = None
+    ) -> Features:
+        """Compute, or take from the cache, the features of one picture.
+
+        image: path, bytes, PIL, (H, W, 3) uint8 or Photo. resolution: the network sees about resolution^2 pixels.
+        attention: also the CLS attention of every layer. crop: None, or "center" for the classification crop.
+        Raises ValueError for pictures that cannot be read, RuntimeError when the memory does not suffice.
+        """
+        return self.features_timed(image, resolution, attention, crop)[0]
+
+    def features_timed(
+        self, image: ImageSource | Photo, resolution: int = 518, attention: bool = False, crop: str | None = None
+    ) -> tuple[Features, bool]:
+        """Return `features` and whether they came from the cache."""
+        photo = _as_photo(image)
+        rgb, raw, cached = self._raw(photo, resolution, crop, (), (0,) if attention else ())
+        return self._to_features(photo.size, rgb.shape[:2], raw), cached
+
+    def layers(
+        self, image: ImageSource | Photo, layers: tuple[int, ...], resolution: int = 518, crop: str | None = None
+    ) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """Return (cls (D,), patches (h, w, D)) after the final norm for each layer asked for, counted from 0."""
+        wanted = tuple(self._layer_index(i) for i in layers)
+        rgb, raw, _ = self._raw(_as_photo(image), resolution, crop, tuple(sorted(set(wanted))), ())
+        return tuple(self._split(raw.layers[i], rgb.shape[:2])[::2] for i in wanted)
+
+    def attention_rows(
+        self, image: ImageSource | Photo, patch: tuple[int, int], resolution: int = 518
+    ) -> tuple[np.ndarray, bool]:
+        """Return one patch's attention to all patches, in every layer: (L, heads, h, w), and whether it was cached.
+
+        patch: (row, column) on the grid. Softmax is over all tokens; CLS and register columns are left out.
+        """
+        photo = _as_photo(image)
+        h, w = grid_size(photo.size, resolution, self.backbone.patch_size)
+        row, column = patch
+        if not (0 <= row < h and 0 <= column < w):
+            raise ValueError(f"patch {patch} lies outside the {h} x {w} grid")
+        token = 1 + self.backbone.registers + row * w + column
+        _, raw, cached = self._raw(photo, resolution, None, (), (token,))
+        rows = raw.rows[:, :, 0, 1 + self.backbone.registers :]
+        return rows.reshape(*rows.shape[:2], h, w), cached
+
+    def features_batch(
+        self,
+        images: Iterable[ImageSource | Photo],
+        resolution: int = 518,
+        batch_size: int | str = "auto",
+        attention: bool = False,
+        crop: str | None = None,
+        progress: Progress | None = None,
+        errors: str = "raise",
+    ) -> Iterator[Features | Exception]:
+        """Yield the features of many pictures, in order; decoding overlaps the network, memory stays bounded.
+
+        batch_size: "auto" fits it to the free memory. progress(done, total) is called after every picture.
+        errors: "raise" stops at the first unreadable picture, "return" yields its ValueError in its place.
+        Results are not put into the cache. Stop iterating to cancel.
+        """
+        if errors not in ("raise", "return"):
+            raise ValueError(f'errors must be "raise" or "return", got {errors!r}')
+        if batch_size != "auto" and not (isinstance(batch_size, int) and batch_size >= 1):
+            raise ValueError(f'batch_size must be "auto" or a whole number from 1, got {batch_size!r}')
+        total = len(images) if hasattr(images, "__len__") else None
+        options = ((), (0,) if attention else ())
+        done = 0
+        window = self._most if batch_size == "auto" else batch_size
+        pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode")
+        try:
+            jobs = (pool.submit(self._prepare, image, resolution, crop) for image in images)
+            pending: list = list(itertools.islice(jobs, window))
+            while pending:
+                ready = [_outcome(job) for job in pending]
+                pending = list(itertools.islice(jobs, window))  # decoded while the network runs
+                for result in self._run_window(ready, options, batch_size):
+                    if isinstance(result, Exception) and errors == "raise":
+                        raise result
+                    done += 1
+                    if progress:
+                        progress(done, total)
+                    yield result
+        finally:  # also when the caller stops early
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def estimate_seconds(self, tokens: int) -> float:
+        """Estimate the time of one picture of so many tokens, from the speed seen so far."""
+        return self._flops(tokens) / self._flops_per_second.value
+
+    def grid(self, size: tuple[int, int], resolution: int) -> tuple[int, int]:
+        """Return the patch grid (h, w) of a picture of `size` (H, W)."""
+        return grid_size(size, resolution, self.backbone.patch_size)
+
+    def _raw(self, photo: Photo, resolution: int, crop: str | None, layers, row_tokens) -> tuple[np.ndarray, Raw, bool]:
+        rgb = network_input(photo.rgb, resolution, self.backbone.patch_size, crop)
+        key = (photo.digest, self._identity, resolution, crop, layers, row_tokens)
+
+        def compute() -> Raw:  # only here is memory needed: what is cached is given out however little is free
+            return self._scheduler.ask(Request(rgb, (layers, row_tokens)), self._check_fits(rgb.shape[:2]))
+
+        raw, cached = self._cache.get(key, compute)
+        journal.note(self.backbone.name, computed=not cached, cached=cached)
+        return rgb, raw, cached
+
+    def _prepare(self, image: ImageSource | Photo, resolution: int, crop: str | None):
+        photo = _as_photo(image)
+        return photo.size, network_input(photo.rgb, resolution, self.backbone.patch_size, crop)
+
+    def _run_window(self, ready: list, options: RowsAndOptions, batch_size: int | str) -> list[Features | Exception]:
+        """Run a window of prepared pictures (or errors), equal shapes together; results in the window's order."""
+        results: list = list(ready)
+        groups: dict[tuple, list[int]] = {}
+        for i, item in enumerate(ready):
+            if not isinstance(item, Exception):
+                groups.setdefault(item[1].shape, []).append(i)
+        for shape, members in groups.items():
+            try:
+                step = self._check_fits(shape[:2]) if batch_size == "auto" else batch_size
+                for start in range(0, len(members), step):
+                    part = members[start : start + step]
+                    raws = self._scheduler.run_batch(np.stack([ready[i][1] for i in part]), options)
+                    journal.note(self.backbone.name, computed=len(part))
+                    for i, raw in zip(part, raws, strict=True):
+                        results[i] = self._to_features(ready[i][0], shape[:2], raw)
+            except RuntimeError as error:
+                for i in members:
+                    if not isinstance(results[i], Features):
+                        results[i] = error
+        return results
+
+    def _run(self, rgbs: np.ndarray, options: RowsAndOptions) -> list[Raw]:
+        layers, row_tokens = options
+        started = time.perf_counter()
+        try:
+            output: Tokens = self._network(torch.from_numpy(np.ascontiguousarray(rgbs)), layers, row_tokens)
+            raws = [_to_raw(output, i) for i in range(len(rgbs))]
+        except (RuntimeError, MemoryError) as error:
+            if devices.is_out_of_memory(error) and len(rgbs) == 1:
+                raise RuntimeError(self._too_large(rgbs.shape[1:3])) from error
+            raise
+        tokens = rgbs.shape[1] * rgbs.shape[2] // self.backbone.patch_size**2
+        self._flops_per_second.update(len(rgbs) * self._flops(tokens), time.perf_counter() - started)
+        return raws
+
+    def _check_fits(self, size: tuple[int, int]) -> int:
+        """Return how many pictures of this input size fit into memory at once; raises RuntimeError when none does."""
+        fits = int(MEMORY_SHARE * devices.free_memory(self.device) / self._bytes(size))
+        if fits < 1:
+            raise RuntimeError(self._too_large(size))
+        return min(fits, self._most)
+
+    def _bytes(self, size: tuple[int, int]) -> int:
+        """Estimate a picture's activations: the MLP's two hidden maps, q, k, v, residuals, all layers kept at worst."""
+        row = self.backbone
+        tokens = size[0] * size[1] // row.patch_size**2 + 1 + row.registers
+        return tokens * row.width * (16 + row.depth) * self.dtype.itemsize + size[0] * size[1] * 24
+
+    def _too_large(self, size: tuple[int, int]) -> str:
+        share = MEMORY_SHARE * devices.free_memory(self.device) / self._bytes(size)
+        asked = (size[0] * size[1]) ** 0.5
+        fits = int(asked * min(share, 0.9) ** 0.5) // self.backbone.patch_size * self.backbone.patch_size
+        return (
+            f"resolution {asked:.0f} needs more memory than {devices.describe(self.device)} has free; "
+            f"a resolution of {max(fits, self.backbone.patch_size)} would fit"
+        )
+
+    def _flops(self, tokens: int) -> float:
+        row = self.backbone
+        return row.depth * (24 * tokens * row.width**2 + 4 * tokens**2 * row.width)
+
+    def _layer_index(self, layer: int) -> int:
+        depth = self.backbone.depth
+        if not (isinstance(layer, int | np.integer) and -depth <= layer < depth):
+            raise ValueError(f"layer {layer!r} does not exist; {self.backbone.name} has layers 0 to {depth - 1}")
+        return layer % depth
+
+    def _split(self, tokens: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Split (T, D) tokens into cls (D,), registers (R, D) and patches (h, w, D)."""
+        prefix, patch = 1 + self.backbone.registers, self.backbone.patch_size
+        h, w = size[0] // patch, size[1] // patch
+        return tokens[0], tokens[1:prefix], tokens[prefix:].reshape(h, w, -1)
+
+    def _to_features(self, image_size: tuple[int, int], input_size: tuple[int, int], raw: Raw) -> Features:
+        cls, registers, patches = self._split(raw.layers[self._network.last_layer], input_size)
+        layer_attention = prefix_attention = None
+        if raw.rows is not None:
+            prefix = 1 + self.backbone.registers
+            cls_rows = raw.rows[:, :, 0]  # [L, heads, T]
+            prefix_attention = cls_rows[..., :prefix]
+            layer_attention = cls_rows[..., prefix:].reshape(*cls_rows.shape[:2], *patches.shape[:2])
+        return Features(
+            cls=cls, patches=patches, registers=registers, image_size=tuple(image_size), input_size=tuple(input_size),
+            backbone=self.backbone.name, layer_attention=layer_attention, prefix_attention=prefix_attention,
+            patch_norms=raw.norms[1 + self.backbone.registers :].reshape(patches.shape[:2]),
+        )  # fmt: skip
+
+
+class _Speed:
+    """Remember the network's speed as a running mean, in operations a second."""
+
+    def __init__(self, first_guess: float = 5e10):
+        self.value, self._seen = first_guess, False
+
+    def update(self, operations: float, seconds: float) -> None:
+        speed = operations / max(seconds, 1e-6)
+        self.value = 0.5 * self.value + 0.5 * speed if self._seen else speed
+        self._seen = True
+
+
+def _as_photo(image: ImageSource | Photo) -> Photo:
+    return image if isinstance(image, Photo) else load_photo(image)
+
+
+def _outcome(job):
+    try:
+        return job.result()
+    except ValueError as error:
+        return error
+
+
+def _to_raw(output: Tokens, i: int) -> Raw:
+    layers = {layer: _read_only(tokens[i]) for layer, tokens in output.layers.items()}
+    rows = None if output.rows is None else _read_only(output.rows[i])
+    return Raw(layers, rows, _read_only(output.norms[i]))
+
+
+def _read_only(tensor: torch.Tensor) -> np.ndarray:
+    # copied: a view would keep the whole batch alive in the cache
+    array = np.array(tensor.float().cpu().numpy(), order="C")
+    array.flags.writeable = False
+    return array

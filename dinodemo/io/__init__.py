@@ -1,0 +1,1 @@
+"""The shared floor: pictures, clips, archives and files; imports nothing of the package."""

@@ -1,0 +1,1 @@
+"""Background runs as processes of their own."""

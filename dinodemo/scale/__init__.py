@@ -1,0 +1,1 @@
+"""The way past one machine: a Ray cluster, object stores."""

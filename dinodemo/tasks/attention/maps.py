@@ -1,0 +1,93 @@
+"""Attention maps: where the CLS token (or a clicked patch) looks, head by head and layer by layer."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...engine.features import Features
+
+SINK_NORM = 3.0  # times the median norm; Darcet et al. 2024 (arXiv:2309.16588, fig. 3) see a gap between 1x and 3x
+SINK_SHARE = 0.2  # of the attention on patches
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionSinks:
+    """Describe patches of outlier norm, which large models use as scratch memory instead of for the picture."""
+
+    patches: np.ndarray  # (h, w) bool
+    share: float  # of the CLS attention on patches that they hold, 0 to 1
+
+    @property
+    def dominate(self) -> bool:
+        """Tell whether they hold so much attention that the map says little about the picture."""
+        return self.share > SINK_SHARE
+
+
+def attention_map(f: Features, head: str | int = "mean", mass: float | None = None, layer: int = -1) -> np.ndarray:
+    """Return the CLS attention on patches as (h, w) float32.
+
+    head: "mean" or "max" over heads, or a head's number. layer: 0 is the first; -1 the last.
+    mass: keep only the patches that hold this share (0 to 1] of the attention, zero elsewhere (see `keep_mass`).
+    Raises ValueError if the features were made without attention, or for a head or layer that does not exist.
+    """
+    if f.layer_attention is None:
+        raise ValueError("these features hold no attention; compute them with attention=True")
+    depth = len(f.layer_attention)
+    if not -depth <= layer < depth:
+        raise ValueError(f"layer must be from 0 to {depth - 1}, got {layer}")
+    combined = combine_heads(f.layer_attention[layer], head)
+    return combined if mass is None else keep_mass(combined, mass)
+
+
+def combine_heads(rows: np.ndarray, head: str | int = "mean") -> np.ndarray:
+    """Reduce (heads, h, w) attention to (h, w): "mean", "max", or one head's map."""
+    if head in ("mean", "max"):
+        return rows.mean(axis=0) if head == "mean" else rows.max(axis=0)
+    if isinstance(head, bool) or not isinstance(head, int | np.integer) or not 0 <= head < len(rows):
+        raise ValueError(f'head must be "mean", "max" or a number from 0 to {len(rows) - 1}, got {head!r}')
+    return rows[head]
+
+
+def keep_mass(attention: np.ndarray, mass: float) -> np.ndarray:
+    """Zero all but the strongest patches of (h, w) that together hold at least `mass` of the sum.
+
+    As DINO's visualize_attention.py does with --threshold (Caron et al. 2021, fig. 4: mass 0.6).
+    """
+    if not 0 < mass <= 1:
+        raise ValueError(f"mass must be above 0 and at most 1, got {mass}")
+    flat = attention.ravel()
+    order = np.argsort(-flat, kind="stable")
+    before = np.cumsum(flat[order], dtype=np.float64) - flat[order]  # mass held by the patches ahead of each
+    kept = order[before < mass * flat.sum(dtype=np.float64)]
+    result = np.zeros_like(flat)
+    result[kept] = flat[kept]
+    return result.reshape(attention.shape)
+
+
+def cosine_to_patch(f: Features, patch: tuple[int, int]) -> np.ndarray:
+    """Return the cosine similarity (h, w), -1 to 1, of every patch token to the one at (row, column)."""
+    unit = f.patches / np.maximum(np.linalg.norm(f.patches, axis=-1, keepdims=True), 1e-12)
+    return unit @ unit[patch]
+
+
+def patch_at(f: Features, x: float, y: float) -> tuple[int, int]:
+    """Return the (row, column) of the patch under a point; x and y from 0 to 1 across the upright picture."""
+    h, w = f.grid
+    return min(max(int(y * h), 0), h - 1), min(max(int(x * w), 0), w - 1)
+
+
+def prefix_mass(f: Features, layer: int = -1) -> tuple[float, float]:
+    """Return the shares of CLS attention that stay on CLS itself and on the registers, mean over heads."""
+    if f.prefix_attention is None:
+        raise ValueError("these features hold no attention; compute them with attention=True")
+    mean = f.prefix_attention[layer].mean(axis=0)
+    return float(mean[0]), float(mean[1:].sum())
+
+
+def attention_sinks(f: Features, layer: int = -1) -> AttentionSinks:
+    """Find the patches whose norm is an outlier, and how much of a layer's attention on patches they hold."""
+    if f.patch_norms is None:
+        raise ValueError("these features hold no patch norms; compute them with an Engine")
+    outliers = f.patch_norms > SINK_NORM * np.median(f.patch_norms)
+    attention = attention_map(f, "mean", layer=layer)
+    return AttentionSinks(outliers, float(attention[outliers].sum() / max(attention.sum(), 1e-12)))

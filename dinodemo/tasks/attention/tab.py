@@ -1,0 +1,272 @@
+"""Attention tab: where CLS looks, head by head, and what a clicked patch attends to and resembles."""
+
+from dataclasses import dataclass, replace
+
+import gradio as gr
+
+from ...io.images import DISPLAY_SIDE, Photo
+from ...web.comparison import beside, second_image
+from ...web.components import (
+    browser_copy,
+    colour_map_picker,
+    decode_upload,
+    download_button,
+    example_gallery,
+    example_photos,
+    photo_input,
+)
+from ...web.errors import friendly
+from ...web.header import Header
+from ...web.memory import remember
+from ...web.services import ENGINE_QUEUE, Services
+from . import draw
+from .draw import Look, View
+from .maps import patch_at
+
+EMPTY = "Drop a photo, or take an example, to see where the network looks."
+HIDDEN = gr.update(value=None, visible=False)
+NOTHING = (None, HIDDEN, HIDDEN, [], None, "", EMPTY)  # what `Outputs` shows without a photo
+
+
+@dataclass(frozen=True)
+class Controls:
+    """Hold the components that change the look, in the order of `Look`."""
+
+    layer: gr.Slider
+    head: gr.Radio
+    mass: gr.Slider
+    opacity: gr.Slider
+    colour_map: gr.Dropdown
+    smooth: gr.Checkbox
+
+    def all(self) -> list:
+        return [self.layer, self.head, self.mass, self.opacity, self.colour_map, self.smooth]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Hold the components that show results."""
+
+    overlay: gr.Image
+    second: gr.Image
+    point_attention: gr.Image
+    point_cosine: gr.Image
+    heads: gr.Gallery
+    norms: gr.Image
+    note: gr.Markdown
+    status: gr.Markdown
+
+    def pictures(self) -> list:
+        return [self.overlay, self.point_attention, self.point_cosine]
+
+    def all(self) -> list:
+        return [*self.pictures(), self.heads, self.norms, self.note, self.status]
+
+
+def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> None:
+    """Build the tab's components and wire them."""
+    view = gr.State(None, time_to_live=4 * 3600)
+    with gr.Row(elem_classes="work"):
+        with gr.Column(scale=2, min_width=320):
+            photo = photo_input("Photo", "attention-photo", height=280)
+            examples = example_gallery("attention-examples")
+            controls = _controls()
+            point_x, point_y, ask = _point_controls()
+        with gr.Column(scale=3, min_width=320):
+            outputs = _outputs(view, controls)
+            attention_beside(services, header, (outputs.overlay, outputs.second), view, controls.all())
+    remember(page, "attention", [controls.opacity, controls.colour_map, controls.smooth])
+    _wire_photo(services, header, tab, view, photo, examples, controls, outputs)
+    _wire_controls(view, controls, outputs)
+    _wire_point(services, view, photo, (point_x, point_y, ask), controls, outputs)
+
+
+def _controls() -> Controls:
+    return Controls(
+        layer=gr.Slider(1, 12, value=12, step=1, label="Layer", info="1 is the first, the last is deepest",
+                        elem_id="layer"),
+        head=gr.Radio(_head_choices(6), value="mean", label="Head", elem_id="head"),
+        mass=gr.Slider(5, 100, value=100, step=5, label="Attention kept (%)", elem_id="mass",
+                       info="Show only the strongest patches that together hold this share."),
+        opacity=gr.Slider(0, 1, value=0.6, step=0.05, label="Opacity", elem_id="opacity"),
+        colour_map=colour_map_picker(),
+        smooth=gr.Checkbox(True, label="Smooth (off: one square a patch)", elem_id="smooth"),
+    )  # fmt: skip
+
+
+def _point_controls() -> tuple[gr.Slider, gr.Slider, gr.Button]:
+    with gr.Accordion("Ask a patch without a mouse", open=False):
+        x = gr.Slider(0, 100, value=50, step=1, label="Point: % from the left", elem_id="point-x")
+        y = gr.Slider(0, 100, value=50, step=1, label="Point: % from the top", elem_id="point-y")
+        return x, y, gr.Button("Ask this patch", size="sm", elem_id="point-ask")
+
+
+def _outputs(view: gr.State, controls: Controls) -> Outputs:
+    image = {"format": "jpeg", "interactive": False, "buttons": ["fullscreen"]}
+    with gr.Row():
+        overlay = gr.Image(label="Attention: click a point to ask that patch", height=480, elem_id="attention-overlay",
+                           **image)  # fmt: skip
+        second = second_image("attention-second", 480)
+    status = gr.Markdown(EMPTY, elem_id="attention-status")
+    note = gr.Markdown(elem_id="attention-note")
+    with gr.Row():
+        download_button("Download PNG", _picture_file, [view, *controls.all()], "attention-png")
+        download_button("Download raw (.npz)", _raw_file, [view], "attention-npz")
+    with gr.Row():
+        point = {**image, "height": 240, "visible": False}
+        point_attention = gr.Image(label="Where the clicked patch looks", elem_id="point-attention", **point)
+        point_cosine = gr.Image(label="What resembles the clicked patch", elem_id="point-cosine", **point)
+    heads = gr.Gallery(label="All heads of this layer: click one to select it", columns=3, height="auto", buttons=[],
+                       allow_preview=False, elem_id="attention-heads", format="jpeg", object_fit="contain")  # fmt: skip
+    with gr.Accordion("Token norms", open=False):
+        norms = gr.Image(label="Norms of the last layer's tokens: sinks stand out", elem_id="attention-norms",
+                         height=240, **image)  # fmt: skip
+    return Outputs(overlay, second, point_attention, point_cosine, heads, norms, note, status)
+
+
+def _wire_photo(services, header, tab, view, photo, examples, controls, outputs) -> None:
+    chosen = [header.backbone, header.resolution]
+    after = [view, controls.layer, controls.head]
+    run = {**ENGINE_QUEUE, "api_visibility": "private", "show_progress_on": [outputs.overlay]}
+
+    @friendly
+    def on_photo(given: Photo | None, current: View | None, backbone: str, resolution: float):
+        if given is None:
+            raise ValueError("no photo was given; drop one on the field first")
+        return *analyse(services, given, backbone, resolution, current), browser_copy(given)
+
+    @friendly
+    def on_example(current: View | None, backbone: str, resolution: float, event: gr.SelectData):
+        path = example_photos()[event.index]
+        return *analyse(services, decode_upload(path), backbone, resolution, current), path
+
+    @friendly
+    def refresh(current: View | None, backbone: str, resolution: float):
+        if current is None or current.key == (backbone, int(resolution)):
+            return gr.skip(), gr.skip(), gr.skip()
+        return analyse(services, current.photo, backbone, resolution, current)
+
+    events = [
+        photo.upload(on_photo, [photo, view, *chosen], [*after, photo], **run),
+        examples.select(on_example, [view, *chosen], [*after, photo], **run),
+        header.ready.change(refresh, [view, *chosen], after, **run),
+        tab.select(refresh, [view, *chosen], after, **run),
+    ]
+    for event in events:
+        event.success(show_all, [view, *controls.all()], outputs.all(), show_progress="hidden",
+                      api_visibility="private")  # fmt: skip
+    photo.clear(lambda: (None, *NOTHING), None, [view, *outputs.all()], api_visibility="private")
+
+
+def _wire_controls(view: gr.State, controls: Controls, outputs: Outputs) -> None:
+    inputs = [view, *controls.all()]
+    live = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
+    for control in (controls.head, controls.mass, controls.opacity):
+        control.change(show_pictures, inputs, outputs.pictures(), **live)
+    for control in (controls.layer, controls.colour_map, controls.smooth):
+        control.change(show_all, inputs, outputs.all(), **live)
+    outputs.heads.select(select_head, None, controls.head, **live)
+
+
+def _wire_point(services, view, photo, point, controls, outputs) -> None:
+    x, y, ask = point
+    run = {**ENGINE_QUEUE, "api_visibility": "private", "show_progress_on": [outputs.point_attention]}
+
+    @friendly
+    def on_click(current: View | None, event: gr.SelectData):
+        if current is None:
+            return gr.skip(), gr.skip(), gr.skip()
+        height, width = current.photo.size
+        shown = DISPLAY_SIDE / max(height, width)  # the overlay's scale
+        across, down = event.index[0] / (width * shown), event.index[1] / (height * shown)
+        return ask_patch(services, current, across, down), round(across * 100), round(down * 100)
+
+    @friendly
+    def on_ask(current: View | None, across: float, down: float):
+        if current is None:
+            raise ValueError("there is no photo yet; drop one first")
+        return ask_patch(services, current, across / 100, down / 100)
+
+    shown = {"show_progress": "hidden", "api_visibility": "private"}
+    inputs = [view, *controls.all()]
+    outputs.overlay.select(on_click, view, [view, x, y], **run).success(
+        show_pictures, inputs, outputs.pictures(), **shown)  # fmt: skip
+    ask.click(on_ask, [view, x, y], view, **run).success(show_pictures, inputs, outputs.pictures(), **shown)
+
+
+def analyse(services: Services, photo: Photo, backbone: str, resolution: float, before: View | None) -> tuple:
+    """Run the network on a photo: returns the view and the updates of the layer and head controls.
+
+    The controls stay where they were as long as the network has as many layers and heads as the one before.
+    """
+    run = services.run(photo, backbone, int(resolution), attention=True)
+    depth, heads = run.features.layer_attention.shape[:2]
+    view = View(photo, run.features, (backbone, int(resolution)), run.status)
+    if before is not None and before.features.layer_attention.shape[:2] == (depth, heads):
+        return view, gr.skip(), gr.skip()
+    return view, gr.update(maximum=depth, value=depth), gr.update(choices=_head_choices(heads), value="mean")
+
+
+def ask_patch(services: Services, view: View, x: float, y: float) -> View:
+    """Add the attention of the patch under a point (x, y from 0 to 1) to a view."""
+    patch = patch_at(view.features, x, y)
+    rows, _ = services.pool.get(view.key[0]).attention_rows(view.photo, patch, view.key[1])
+    return replace(view, patch=patch, patch_rows=rows)
+
+
+def select_head(event: gr.SelectData) -> str:
+    """Choose the head whose picture was clicked."""
+    return str(event.index + 1)
+
+
+@friendly
+def show_all(view: View | None, *look) -> tuple:
+    """Draw everything; the network is not called."""
+    if view is None:
+        return NOTHING
+    look = Look(*look)
+    return (*_pictures(view, look), draw.draw_heads(view, look), draw.draw_norms(view, look), draw.note(view, look),
+            view.status)  # fmt: skip
+
+
+@friendly
+def show_pictures(view: View | None, *look) -> tuple:
+    """Draw only what opacity, head and mass change."""
+    return NOTHING[:3] if view is None else _pictures(view, Look(*look))
+
+
+def _pictures(view: View, look: Look) -> tuple:
+    asked = view.patch is not None
+    point = (gr.update(value=picture, visible=asked) for picture in draw.draw_point(view, look))
+    return draw.draw_overlay(view, look), *point
+
+
+def _picture_file(view: View | None, *look) -> tuple[str, bytes]:
+    return draw.picture_file(_need(view), Look(*look))
+
+
+def _raw_file(view: View | None) -> tuple[str, bytes]:
+    return draw.raw_file(_need(view))
+
+
+def _need(view: View | None) -> View:
+    if view is None:
+        raise ValueError("there is nothing to download yet; drop a photo first")
+    return view
+
+
+def _head_choices(heads: int) -> list[tuple[str, str]]:
+    return [("Mean", "mean"), ("Max", "max"), *((str(i), str(i)) for i in range(1, heads + 1))]
+
+
+def attention_beside(services: Services, header: Header, pictures: tuple, view: gr.State, look: list) -> None:
+    """Draw the overlay a second time."""
+
+    def make(backbone: str, current, *values):
+        if current is None:
+            return None
+        run = services.run(current.photo, backbone, current.key[1], attention=True)
+        other = View(current.photo, run.features, (backbone, current.key[1]), run.status)
+        return draw.draw_overlay(other, Look(*values))
+
+    beside(header, *pictures, make, [view, *look])

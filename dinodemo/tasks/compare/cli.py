@@ -1,0 +1,49 @@
+"""`dinodemo compare`: the parts of two photos that agree, for scripts."""
+
+import argparse
+from pathlib import Path
+
+from ...commands import add_command, add_resolution, number, open_engine, report, save
+
+
+def add_commands(commands) -> None:
+    """Add the command to the parser's."""
+    parser = add_command(commands, "compare", _compare, "find the parts of two photos that agree", [
+        "cup.jpg table.jpg --out matches",
+        "cup.jpg table.jpg --out matches --least 0.6 --model affine --json",
+    ], former=["match"])  # fmt: skip
+    parser.add_argument("first")
+    parser.add_argument("second")
+    parser.add_argument("--out", required=True, type=Path, help="folder of the drawing and the table")
+    add_resolution(parser, 518)
+    parser.add_argument("--count", type=number(1, 10000, int), default=40, help="pairs drawn (default: %(default)s)")
+    parser.add_argument("--least", type=number(-1, 1), default=0.4, help="cosine of a pair (default: %(default)s)")
+    parser.add_argument("--model", choices=("any", "homography", "affine"), default="any",
+                        help="only pairs that one such movement explains (default: any)")  # fmt: skip
+    parser.add_argument("--keep-place", action="store_true", help="let where a patch lies count too")
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from ...io.images import load_photo
+    from ..tokens import place_of
+    from . import draw
+
+    photos = (load_photo(args.first), load_photo(args.second))
+    engine = open_engine(args)
+    features = tuple(engine.features(photo, args.resolution) for photo in photos)
+    basis = None if args.keep_place else place_of(engine, args.resolution)
+    pair = draw.Pair(photos, features, basis, ())
+    names = {model or "any": name for name, model in draw.MODELS.items()}
+    look = draw.Look(args.count, args.least, names[args.model])
+    made = []
+    for name, content in (draw.lines_file(pair, look), draw.table_file(pair, look)):
+        path = args.out / name
+        if args.overwrite or not path.exists():
+            save(path, content)
+            made.append(str(path))
+    kept = len(draw.chosen(pair, look))
+    cosine = draw.similarity(*features)
+    facts = {"files": made, "cls_cosine": round(cosine, 5), "mutual": len(pair.matches), "chosen": kept}
+    files = f"written: {', '.join(made)}" if made else "the files are there already"
+    told = f"cosine of CLS {cosine:.3f}, {kept} of {len(pair.matches)} mutual pairs chosen; {files}"
+    return report(args, engine, facts, told)

@@ -1,0 +1,155 @@
+"""What the compare tab draws and exports: two photos' features in, pictures, a sentence and files out. No Gradio."""
+
+import csv
+import io
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+from ...engine.features import Features
+from ...engine.provenance import made_with
+from ...io.files import stem
+from ...io.images import DISPLAY_SIDE, Photo, fit_within
+from ...io.render import distinct_colours, overlay, png_bytes
+from ..attention.maps import patch_at
+from .matches import Matches, consistent, heat_map, match, similarity, spread
+
+EVERY = "All mutual pairs"
+MODELS = {EVERY: None, "One plane, or one view point": "homography", "Moved, turned or stretched": "affine"}
+GAP = 12  # pixels between the two photos
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Hold two photos, what the network says of them, and the point that was clicked."""
+
+    photos: tuple[Photo, Photo]
+    features: tuple[Features, Features]
+    basis: np.ndarray | None  # directions of place that are left out of the comparison
+    key: tuple  # what all this depends on
+    point: tuple[int, int, int] | None = None  # side (0 or 1), row, column of the clicked patch
+
+    @cached_property
+    def matches(self) -> Matches:
+        """Return all mutual nearest patches, best first."""
+        return match(*self.features, self.basis)
+
+    def click(self, side: int, x: float, y: float) -> "Pair":
+        """Return the same pair with a point clicked on one side; x, y from 0 to 1."""
+        return replace(self, point=(side, *patch_at(self.features[side], x, y)))
+
+
+@dataclass(frozen=True)
+class Look:
+    """Hold the controls' values."""
+
+    count: int  # pairs that are drawn
+    least: float  # cosine
+    model: str  # a key of MODELS
+
+
+def chosen(pair: Pair, look: Look) -> Matches:
+    """Return the pairs that the controls let through, best first."""
+    found = pair.matches.take(pair.matches.scores >= look.least)
+    model = MODELS[look.model]
+    return found if model is None else found.take(consistent(found, model)[0])
+
+
+def draw_lines(pair: Pair, look: Look, side: int = DISPLAY_SIDE) -> np.ndarray:
+    """Draw both photos next to each other at one height, with lines between some of the chosen pairs."""
+    height = min(side * 2 // 3, *(photo.size[0] for photo in pair.photos))
+    shown = [cv2.resize(p.rgb, (max(1, round(p.size[1] * height / p.size[0])), height), interpolation=cv2.INTER_AREA)
+             for p in pair.photos]  # fmt: skip
+    gap = np.full((height, GAP, 3), 128, np.uint8)
+    canvas = np.ascontiguousarray(np.concatenate([shown[0], gap, shown[1]], axis=1))
+    drawn = spread(chosen(pair, look), int(look.count))
+    a, b = drawn.points()
+    starts = a * [shown[0].shape[1], height]
+    ends = b * [shown[1].shape[1], height] + [shown[0].shape[1] + GAP, 0]
+    for start, end, colour in zip(starts, ends, distinct_colours(len(drawn)).tolist(), strict=True):
+        start, end = (tuple(int(v) for v in place) for place in (start, end))
+        cv2.line(canvas, start, end, colour, 2, cv2.LINE_AA)
+        for place in (start, end):
+            cv2.circle(canvas, place, 5, (0, 0, 0), -1, cv2.LINE_AA)
+            cv2.circle(canvas, place, 4, colour, -1, cv2.LINE_AA)
+    return canvas
+
+
+def draw_side(pair: Pair, side: int) -> np.ndarray:
+    """Draw one photo: with a cross on the clicked point, or with the heat and the best match of the other's point."""
+    rgb = fit_within(pair.photos[side].rgb, DISPLAY_SIDE)
+    if pair.point is None:
+        return rgb
+    clicked, row, column = pair.point
+    if clicked == side:
+        return _cross(rgb, (row, column), pair.features[side].grid)
+    heat = heat_map(pair.features[clicked], (row, column), pair.features[side], pair.basis)
+    best = np.unravel_index(int(heat.argmax()), heat.shape)
+    return _cross(overlay(rgb, heat, 0.55), best, heat.shape)
+
+
+def summary(pair: Pair, look: Look) -> str:
+    """Tell in a few words how alike the two photos are and how many parts agree."""
+    found, kept = pair.matches, chosen(pair, look)
+    least = min(f.patches.shape[0] * f.patches.shape[1] for f in pair.features)
+    told = (
+        f"**Cosine of the CLS tokens {similarity(*pair.features):.2f}** · {len(found)} of {least} patches are "
+        f"mutual nearest · {len(kept)} pass the filters"
+    )
+    return told + (", drawn: " + str(min(len(kept), int(look.count))) if len(kept) else "; lower the least cosine")
+
+
+def told_of_point(pair: Pair | None) -> str:
+    """Tell what matches the clicked point best."""
+    if pair is None or pair.point is None:
+        return "Click a point on one photo: the other shows where it finds the same."
+    clicked, row, column = pair.point
+    heat = heat_map(pair.features[clicked], (row, column), pair.features[1 - clicked], pair.basis)
+    name = pair.photos[1 - clicked].name
+    return f"Best match on {name}: cosine **{heat.max():.2f}** (half of its patches are below {np.median(heat):.2f})"
+
+
+def lines_file(pair: Pair, look: Look) -> tuple[str, bytes]:
+    """Return the drawing as PNG."""
+    return f"{_name(pair)}.png", png_bytes(draw_lines(pair, look, 2 * DISPLAY_SIDE), made_with(pair.features[0]))
+
+
+def table_file(pair: Pair, look: Look) -> tuple[str, bytes]:
+    """Return the chosen pairs as CSV: pixels of both upright photos, cosine."""
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow(["x_a", "y_a", "x_b", "y_b", "cosine"])
+    rows.writerows(_rows(pair, look))
+    return f"{_name(pair)}.csv", text.getvalue().encode()
+
+
+def json_file(pair: Pair, look: Look) -> tuple[str, bytes]:
+    """Return the comparison as JSON: both photos, their CLS cosine, the chosen pairs."""
+    content = {
+        "a": {"name": pair.photos[0].name, "size": list(pair.photos[0].size)},
+        "b": {"name": pair.photos[1].name, "size": list(pair.photos[1].size)},
+        "backbone": pair.features[0].backbone, "cls_cosine": round(similarity(*pair.features), 5),
+        "columns": ["x_a", "y_a", "x_b", "y_b", "cosine"], "pairs": _rows(pair, look),
+    }  # fmt: skip
+    return f"{_name(pair)}.json", json.dumps(content, indent=1).encode()
+
+
+def _rows(pair: Pair, look: Look) -> list[list[float]]:
+    kept = chosen(pair, look)
+    a, b = (points * photo.size[::-1] for points, photo in zip(kept.points(), pair.photos, strict=True))
+    return np.round(np.column_stack([a, b, kept.scores]).astype(float), 4).tolist()
+
+
+def _name(pair: Pair) -> str:
+    return "-".join(stem(photo.name) for photo in pair.photos) + "-matches"
+
+
+def _cross(rgb: np.ndarray, patch: tuple[int, int], grid: tuple[int, int]) -> np.ndarray:
+    at = tuple(int((patch[1 - i] + 0.5) * rgb.shape[1 - i] / grid[1 - i]) for i in range(2))
+    marked = np.ascontiguousarray(rgb).copy()
+    for colour, thick in (((0, 0, 0), 6), ((255, 255, 255), 2)):
+        cv2.drawMarker(marked, at, colour, cv2.MARKER_CROSS, 30, thick, cv2.LINE_AA)
+    return marked

@@ -1,0 +1,23 @@
+"""Two photos' features, ready to be compared."""
+
+from ...io.images import Photo
+from ...web.services import Services
+from ..tokens import place_of
+from .draw import Pair
+
+
+def compare(services: Services, photos: tuple[Photo, Photo], before: Pair | None, placeless: bool, backbone: str,
+            resolution: float) -> Pair:  # fmt: skip
+    """Compute both photos' features; what is already there is kept."""
+    resolution = int(resolution)
+    key = (photos[0].digest, photos[1].digest, bool(placeless), backbone, resolution)
+    if before is not None and before.key == key:
+        return before
+    first, second = (services.run(photo, backbone, resolution).features for photo in photos)
+    basis = place_of(services.pool.get(backbone), resolution) if placeless else None
+    point = before.point if before is not None and _same_grids(before, first, second) else None
+    return Pair(photos, (first, second), basis, key, point)
+
+
+def _same_grids(before: Pair, *features) -> bool:
+    return [f.grid for f in before.features] == [f.grid for f in features]

@@ -1,0 +1,163 @@
+"""Compare tab: how alike two photos are, which parts agree, and where a clicked point is on the other."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from ...io.images import Photo
+from ...web.comparison import beside, second_image
+from ...web.components import ASSETS, browser_copy, decode_upload, download_button, photo_input
+from ...web.errors import friendly
+from ...web.header import Header
+from ...web.memory import remember
+from ...web.services import ENGINE_QUEUE, Services
+from ..tokens import place_of
+from . import draw
+from .draw import EVERY, MODELS, Look, Pair
+from .pairs import compare
+
+EMPTY = "Drop two photos, or take the example."
+EXAMPLE = (ASSETS / "coffee_cup.jpg", ASSETS / "segmentation" / "cup_by_the_stream.jpg")
+QUIET = {"show_progress": "hidden", "api_visibility": "private"}
+LIVE = {**QUIET, "trigger_mode": "always_last"}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Hold the tab's components and the person's state."""
+
+    photos: tuple[gr.Image, gr.Image]
+    example: gr.Button
+    placeless: gr.Checkbox
+    look: tuple[gr.Slider, gr.Slider, gr.Radio]
+    status: gr.Markdown
+    lines: gr.Image
+    told: gr.Markdown
+    sides: tuple[gr.Image, gr.Image]
+    pair: gr.State
+
+
+def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> None:
+    """Build the tab's components and wire them."""
+    pair = gr.State(None, time_to_live=4 * 3600)
+    with gr.Row():
+        photos = tuple(photo_input(f"{n} photo", f"compare-{n.lower()}", height=240) for n in ("First", "Second"))
+    example = gr.Button("Try the example: the same cup twice", size="sm", elem_id="compare-example")
+    with gr.Row():
+        count = gr.Slider(1, 200, value=40, step=1, label="Pairs drawn", elem_id="compare-count", min_width=160)
+        least = gr.Slider(0, 1, value=0.4, step=0.01, label="Least cosine", elem_id="compare-least", min_width=160)
+        model = gr.Radio(list(MODELS), value=EVERY, label="Only pairs that one movement explains",
+                         elem_id="compare-model", min_width=320)  # fmt: skip
+        placeless = gr.Checkbox(True, label="Ignore where in the picture a patch lies", elem_id="compare-placeless",
+                                info="Without this, the same corner looks like a match.", min_width=220)  # fmt: skip
+    status = gr.Markdown(EMPTY, elem_id="compare-status")
+    image = {"format": "jpeg", "interactive": False, "buttons": ["fullscreen"]}
+    lines = gr.Image(label="Parts that agree", elem_id="compare-lines", **image)
+    second = second_image("compare-second")
+    compare_beside(services, header, (lines, second), pair, placeless, [count, least, model])
+    told = gr.Markdown(draw.told_of_point(None), elem_id="compare-told")
+    with gr.Row():
+        sides = tuple(gr.Image(label=f"{n} photo: click a point", elem_id=f"compare-side-{n.lower()}", height=420,
+                               **image) for n in ("First", "Second"))  # fmt: skip
+    with gr.Row():
+        for label, make, name in (("Drawing (.png)", draw.lines_file, "png"), ("Pairs (.csv)", draw.table_file, "csv"),
+                                  ("Pairs (.json)", draw.json_file, "json")):  # fmt: skip
+            download_button(label, lambda p, *look, make=make: make(_need(p), Look(*look)), [pair, count, least, model],
+                            f"compare-{name}")  # fmt: skip
+    remember(page, "compare", [count, least, model, placeless])
+    parts = Parts(photos, example, placeless, (count, least, model), status, lines, told, sides, pair)
+    _wire_photos(services, header, tab, parts)
+    _wire_look(parts)
+
+
+def _wire_photos(services: Services, header: Header, tab: gr.Tab, parts: Parts) -> None:
+    settings = [parts.placeless, header.backbone, header.resolution]
+    run = {**ENGINE_QUEUE, "api_visibility": "private", "show_progress_on": [parts.lines]}
+
+    @friendly
+    def on_photo(first: Photo | None, second: Photo | None, before: Pair | None, *chosen):
+        pair = None if first is None or second is None else compare(services, (first, second), before, *chosen)
+        shown = [gr.skip() if photo is None else browser_copy(photo) for photo in (first, second)]
+        return pair, *shown
+
+    @friendly
+    def on_example(*chosen):
+        photos = tuple(decode_upload(path) for path in EXAMPLE)
+        return compare(services, photos, None, *chosen), *(str(path) for path in EXAMPLE)
+
+    @friendly
+    def refresh(before: Pair | None, *chosen):
+        return gr.skip() if before is None else compare(services, before.photos, before, *chosen)
+
+    events = [
+        parts.example.click(on_example, settings, [parts.pair, *parts.photos], **run),
+        header.ready.change(refresh, [parts.pair, *settings], parts.pair, **run),
+        tab.select(refresh, [parts.pair, *settings], parts.pair, **run),
+        parts.placeless.change(refresh, [parts.pair, *settings], parts.pair, **run),
+    ]
+    for photo in parts.photos:
+        asked = [*parts.photos, parts.pair, *settings]
+        events.append(photo.upload(on_photo, asked, [parts.pair, *parts.photos], **run))
+        events.append(photo.clear(lambda: None, None, parts.pair, **QUIET))
+    for event in events:
+        event.success(show_all, [parts.pair, *parts.look], [parts.status, parts.lines, parts.told, *parts.sides],
+                      **QUIET)  # fmt: skip
+
+
+def _wire_look(parts: Parts) -> None:
+    for control in parts.look:
+        control.change(show_lines, [parts.pair, *parts.look], [parts.status, parts.lines], **LIVE)
+    for number, side in enumerate(parts.sides):
+
+        @friendly
+        def on_click(pair: Pair | None, event: gr.SelectData, number=number):
+            if pair is None:
+                return None
+            height, width = draw.draw_side(pair, number).shape[:2]
+            return pair.click(number, event.index[0] / width, event.index[1] / height)
+
+        side.select(on_click, parts.pair, parts.pair, **QUIET).success(
+            show_point, parts.pair, [parts.told, *parts.sides], **QUIET
+        )
+
+
+@friendly
+def show_all(pair: Pair | None, *look) -> tuple:
+    """Draw everything of the tab from the features; the network is not called."""
+    if pair is None:
+        return EMPTY, None, draw.told_of_point(None), None, None
+    return *show_lines(pair, *look), *show_point(pair)
+
+
+@friendly
+def show_lines(pair: Pair | None, *look) -> tuple:
+    """Draw the pairs that agree."""
+    return (EMPTY, None) if pair is None else (draw.summary(pair, Look(*look)), draw.draw_lines(pair, Look(*look)))
+
+
+@friendly
+def show_point(pair: Pair | None) -> tuple:
+    """Draw the clicked point and its match."""
+    return draw.told_of_point(pair), *((None, None) if pair is None else (draw.draw_side(pair, s) for s in range(2)))
+
+
+def _need(pair: Pair | None) -> Pair:
+    if pair is None:
+        raise ValueError("there is nothing to download yet; drop two photos first")
+    return pair
+
+
+def compare_beside(services: Services, header: Header, pictures: tuple, pair: gr.State, placeless: gr.Checkbox,
+                   look: list) -> None:  # fmt: skip
+    """Match the two photos a second time."""
+
+    def make(backbone: str, current, without_place: bool, resolution: float, *values):
+        if current is None:
+            return None
+        resolution = int(resolution)
+        found = tuple(services.run(photo, backbone, resolution).features for photo in current.photos)
+        basis = place_of(services.pool.get(backbone), resolution) if without_place else None
+        other = Pair(current.photos, found, basis, ())
+        return draw.draw_lines(other, Look(*values))
+
+    beside(header, *pictures, make, [pair, placeless, header.resolution, *look])

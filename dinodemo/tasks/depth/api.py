@@ -1,0 +1,67 @@
+"""The API's `depth`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from ...engine.provenance import made_with_name
+from ...io.render import COLOUR_MAPS
+from ...web.api_values import File, made, network, one_of, read_photo, truth
+from ...web.services import Services
+from . import draw
+from .probe_store import ProbeShelf
+
+ColourMap = Literal[tuple(COLOUR_MAPS)]
+
+
+def functions(services: Services) -> tuple[Callable, ...]:
+    """Return what programs may call."""
+    return (DepthApi(services, ProbeShelf(services)).depth,)
+
+
+@dataclass(frozen=True)
+class DepthApi:
+    """The API of this task; its docstrings are what callers read."""
+
+    services: Services
+    probes: ProbeShelf
+
+    def depth(
+        self, photo: File, probe: str = "", flip: bool = False, guided: bool = True,
+        colour_map: ColourMap = "inferno", backbone: str = "", resolution: int = 518,
+    ) -> tuple[File, File, dict]:  # fmt: skip
+        """Estimate depth from one photo. Returns colours (.png), the numbers (.npy, (H, W) float32), a summary.
+
+        The summary tells the unit (metres, or relative), the range, and on what the probe was trained.
+
+        Parameters:
+            photo: a picture of any usual format
+            probe: as the page's list calls it; empty is the one that came with the backbone
+            flip: average with the mirror image
+            guided: follow the photo's edges
+            colour_map: of the colours
+            backbone: a name that `dinodemo weights list` tells; empty is the server's own
+            resolution: the network sees about this number squared of pixels, 56 to 1022
+        """
+        name, side = network(self.services, backbone, resolution)
+        flip, guided = truth(flip, "flip"), truth(guided, "guided")
+        colours = one_of(colour_map, "colour_map", list(COLOUR_MAPS))
+        made_by = self.services.pool.get(name).backbone.name
+        key = self._probe(probe, made_by)
+        given = read_photo(photo, "photo")
+        found = self.probes.estimate(key, (), given, name, side, flip, guided)
+        words = made_with_name(made_by)
+        view = draw.View(given, found.depth, found.unit, found.name, found.note, words, ())
+        near, far = draw.natural_range(view.depth)
+        look = draw.Look(near, far, colours, False)
+        told = {"backbone": made_by, "made_with": words, "probe": key, "unit": found.unit, "near": near, "far": far,
+                "size": list(found.depth.shape), "note": found.note}  # fmt: skip
+        return made(draw.picture_file(view, look)), made(draw.array_file(view)), told
+
+    def _probe(self, asked: str, backbone: str) -> str:
+        """Return the key of the probe that was asked for, or of the one that came with the backbone."""
+        keys = [key for _, key in self.probes.choices(backbone)]
+        ready = [key for _, key in self.probes.ready(backbone)]
+        if asked == "" and not ready:
+            raise ValueError(f"no depth probe came with {backbone}; probe may be one of {', '.join(keys)}")
+        return ready[0] if asked == "" else one_of(asked, "probe", keys)

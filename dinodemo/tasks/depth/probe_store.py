@@ -1,0 +1,94 @@
+"""Which probes can be picked: the ready ones, published heads, and a person's own."""
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...backbones import needs_download, weights_root
+from ...io.files import resource_folder
+from ...io.images import Photo
+from ...web.services import Services
+
+if TYPE_CHECKING:  # they need torch, which is loaded only once the page is served
+    from . import DepthProbe
+
+WEIGHTS = resource_folder("weights")
+READY = "depth_office_*.safetensors"
+READY_KEY, META_KEY, DPT_KEY, OWN_KEY = "ready:", "meta:", "dpt:", "own:"
+Own = tuple[tuple[str, "DepthProbe"], ...]  # a person's probes by name
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Hold what a probe says of a photo."""
+
+    depth: object  # (H, W) float32 array
+    unit: str
+    name: str
+    note: str
+    card: dict | None
+
+
+@dataclass
+class ProbeShelf:
+    """Find and load probes; heavy ones, which several people share, stay loaded."""
+
+    services: Services
+    _dpt: dict = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def choices(self, backbone: str, own: Own = ()) -> list[tuple[str, str]]:
+        """List (label, key) of what fits a backbone, a person's own first; the big DPT models bring their own."""
+        from . import official_heads  # not above: they bring torch
+        from .dpt import DPT_MODELS
+
+        rows = [(f"Mine: {name}", OWN_KEY + name) for name, probe in reversed(own) if probe.backbone_ == backbone]
+        rows += self.ready(backbone)
+        rows += [(f"Meta: {head.label}", META_KEY + head.name) for head in official_heads(backbone)]
+        return rows + [
+            (f"{name.split('/')[-1]}, own backbone, {size} MB", DPT_KEY + name) for name, size in DPT_MODELS.items()
+        ]
+
+    def ready(self, backbone: str) -> list[tuple[str, str]]:
+        """List (label, key) of the probes that came with the app for a backbone."""
+        paths = [path for path in sorted(WEIGHTS.glob(READY)) if path.stem.endswith(f"_{backbone}")]
+        return [("Ready: one office floor, metres", READY_KEY + path.name) for path in paths]
+
+    def load(self, key: str, own: Own = ()) -> "DepthProbe":
+        """Return the probe of a key; raises ValueError or RuntimeError, with what to do, when it cannot be had."""
+        from . import DepthProbe, fetch_official
+
+        if key.removeprefix(OWN_KEY) in dict(own):
+            return dict(own)[key.removeprefix(OWN_KEY)]
+        if key.startswith(READY_KEY):
+            return DepthProbe.load(WEIGHTS / Path(key.removeprefix(READY_KEY)).name)
+        if key.startswith(META_KEY):
+            return DepthProbe.from_meta(fetch_official(key.removeprefix(META_KEY), weights_root() / "depth_heads"))
+        raise ValueError(f"no depth probe is called {key!r}; pick one of the list")
+
+    def estimate(
+        self, key: str, own: Own, photo: Photo, backbone: str, resolution: int, flip: bool, guided: bool
+    ) -> Estimate:
+        """Estimate a photo's depth with the probe of a key."""
+        if key.startswith(DPT_KEY):
+            return self._estimate_dpt(key.removeprefix(DPT_KEY), photo, resolution)
+        probe = self.load(key, own)
+        depth = probe.predict(self.services.pool.get(backbone), photo, flip=flip, guided=guided, resolution=resolution)
+        name = key.split(":", 1)[1].removesuffix(".safetensors")
+        return Estimate(depth, probe.unit_, name, probe.note_, probe.card_)
+
+    def _estimate_dpt(self, name: str, photo: Photo, resolution: int) -> Estimate:
+        from .dpt import DPT_MODELS, DptDepth
+
+        if name not in DPT_MODELS:  # it may name a folder too, and that is not for the page to choose
+            raise ValueError(f"no DPT model is called {name!r}; pick one of the list")
+        downloads = self.services.pool.downloads
+        if downloads and needs_download(name):  # gigabytes: nobody waits for them in the engine's queue
+            raise downloads.pending(name)
+        with self._lock:
+            model = self._dpt.get(name) or self._dpt.setdefault(
+                name, DptDepth(name, device=self.services.settings.device)
+            )
+        return Estimate(model.predict(photo, resolution=resolution), "metres", name, f"{name}, with its own backbone.",
+                        None)  # fmt: skip

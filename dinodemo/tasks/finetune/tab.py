@@ -1,0 +1,257 @@
+"""Fine-tune tab: photos in, settings, a run in the background that outlives the page, its result in every tab."""
+
+import os
+from dataclasses import dataclass
+
+import gradio as gr
+
+from ...jobs.runs import Runs
+from ...jobs.settings import choose_settings, explain_settings, parse_settings
+from ...web.components import problem_list
+from ...web.errors import friendly
+from ...web.folder_picker import Uploaded, folder_picker, photos_in, read_upload, server_folder, server_folder_box
+from ...web.header import Header
+from ...web.memory import WITH_KEY
+from ...web.services import Services
+from ...web.settings_list import read_edits, settings_list, settings_value
+from . import draw
+from .check_tab import build_check
+from .photo_store import PhotoStore
+from .run_tab import build_run
+
+QUIET = {"show_progress": "hidden", "api_visibility": "private"}
+ZERO_GPU = (
+    "This Space lends a GPU for seconds at a time (ZeroGPU), which is too short for a training. It would run on the "
+    "processor: enough for a small run. For more, duplicate the Space and choose a GPU of its own."
+)
+GENTLE, STANDARD, SCRATCH = "Gentle", "Standard", "From scratch"
+PRESETS = {
+    GENTLE: {"max_blocks": 2, "gram_weight": 2.0},
+    STANDARD: {},
+    SCRATCH: {"backbone": "scratch"},
+}  # fmt: skip
+PRESET_HELP = (
+    "**Gentle** changes the last two blocks only and holds on to what the patches mean: for a hundred photos. "
+    "**Standard** chooses by the number of photos. **From scratch** forgets the backbone and learns from your photos "
+    "alone: thousands of photos and patience, or to see how it begins."
+)
+SWITCHES = {
+    "No centring": {"centering": "off", "koleo_weight": 0.0},
+    "No moving average: the teacher copies the student": {"momentum_start": 0.0, "momentum_end": 0.0},
+    "No masked patches (iBOT)": {"ibot_weight": 0.0},
+}
+SWITCH_HELP = (
+    "Self-distillation has a way out: if teacher and student give the same answer to every photo, the loss is perfect "
+    "and nothing is learnt. Centring (or Sinkhorn) forbids the same answer for all, the moving average keeps the "
+    "teacher ahead of its student, masked patches keep patches from following CLS blindly. Switch one off and watch: "
+    "the loss and the teacher's entropy go flat first, then *cosine between photos* climbs towards 1 and *effective "
+    "rank* falls towards 1: collapse. The guard ends the run then, and hands back the start."
+)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Hold the components of the first two steps."""
+
+    picker: gr.HTML
+    folder: gr.Textbox
+    photos: gr.State  # token of the uploaded ones
+    about: gr.Markdown
+    thumbs: gr.Gallery
+    forget: gr.Button
+    name: gr.Textbox
+    preset: gr.Radio
+    steps: gr.Number
+    switches: gr.CheckboxGroup
+    fields: gr.HTML  # every setting; see `settings_list`
+    command: gr.Code
+    price: gr.Markdown
+    start: gr.Button
+
+
+def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> None:
+    """Build the tab: photos and settings, then the run and its result."""
+    runs = services.runs
+    store = PhotoStore(runs)
+    with gr.Tabs() as steps:
+        with gr.Tab("1. Photos and settings", id="tune-prepare"):
+            parts = _parts(services)
+        with gr.Tab("2. Check the photos", id="tune-check"):
+            selected = build_check(services, header, store, parts.photos)
+        with gr.Tab("3. Run and result", id="tune-run"):
+            started = build_run(services, header, runs, page)
+    changes = _wire_photos(services, header, page, store, parts, selected)
+    started(_wire_settings(services, header, runs, store, parts, steps, changes).success)
+
+
+def _parts(services: Services) -> Parts:
+    with gr.Row():
+        with gr.Column(scale=1, min_width=320):
+            picker = folder_picker("tune-picker")
+            folder = server_folder_box(services.settings, "tune-folder")
+            about = gr.Markdown("No photos yet.", elem_id="tune-about")
+            thumbs = gr.Gallery(show_label=False, columns=5, height="auto", buttons=[], allow_preview=False,
+                                format="jpeg", object_fit="cover", elem_id="tune-thumbs",
+                                elem_classes="examples")  # fmt: skip
+            forget = gr.Button("Forget these photos", size="sm", elem_id="tune-forget")
+        with gr.Column(scale=1, min_width=320):
+            name = gr.Textbox(label="Name of the run", value="my photos", max_length=60, elem_id="tune-name")
+            preset = gr.Radio(list(PRESETS), value=STANDARD, label="How far to go", elem_id="tune-preset")
+            gr.Markdown(PRESET_HELP)
+            steps = gr.Number(0, label="Steps", precision=0, minimum=0, elem_id="tune-steps",
+                              info="0: as many as suit the number of photos and this device.")  # fmt: skip
+            price = gr.Markdown(elem_id="tune-price")
+            start = gr.Button("Start", variant="primary", elem_id="tune-start")
+            with gr.Accordion("Watch it collapse", open=False):
+                switches = gr.CheckboxGroup(list(SWITCHES), label="Switch off", elem_id="tune-switches")
+                gr.Markdown(SWITCH_HELP)
+    with gr.Accordion("Every setting", open=False):
+        fields = settings_list("tune-fields")
+    command = gr.Code(label="The same on the command line", language="shell", interactive=False, elem_id="tune-command",
+                      max_lines=6)  # fmt: skip
+    photos = gr.State(None)
+    return Parts(picker, folder, photos, about, thumbs, forget, name, preset, steps, switches, fields, command, price,
+                 start)  # fmt: skip
+
+
+def _wire_photos(services: Services, header: Header, page: gr.Blocks, store: PhotoStore, parts: Parts,
+                 selected) -> list:  # fmt: skip
+    """Let photos be added and forgotten; returns the events after which they are others."""
+
+    @friendly
+    def on_load(owner: str, _: None):
+        token = store.current(owner)
+        return token, *_shown(store, owner, token)
+
+    def add(owner: str, token: str | None, uploaded: Uploaded):
+        token = token or store.new()
+        problems = store.add(owner, token, uploaded)
+        about, thumbs = _shown(store, owner, token)
+        return token, about + problem_list(problems), thumbs
+
+    @friendly
+    def on_upload(owner: str, token: str | None, value: dict | None):
+        return add(owner, token, read_upload(value))
+
+    @friendly
+    def on_folder(owner: str, token: str | None, text: str):
+        found = photos_in(server_folder(services.settings, text))
+        if not found:
+            raise ValueError(f"there are no photos in {text.strip()!r}; name another folder")
+        if len(found) > services.settings.run_photos:
+            raise ValueError(f"{text.strip()!r} holds {len(found)} photos; {services.settings.run_photos} are the most")
+        return add(owner, token, found)
+
+    @friendly
+    def on_forget(owner: str, token: str | None):
+        if token:
+            store.put_away(owner, token)
+        return None, *_shown(store, owner, None)
+
+    @friendly
+    def on_selected(owner: str, token: str | None):
+        return _shown(store, owner, token)
+
+    known, shown = [header.owner, parts.photos], [parts.about, parts.thumbs]
+    photos = [parts.photos, *shown]
+    return [
+        page.load(on_load, known, photos, js=WITH_KEY, **QUIET),
+        parts.picker.submit(on_upload, [*known, parts.picker], photos, **QUIET),
+        parts.folder.submit(on_folder, [*known, parts.folder], photos, **QUIET),
+        parts.forget.click(on_forget, known, photos, **QUIET),
+        selected(on_selected, known, shown, **QUIET),
+    ]
+
+
+def _wire_settings(services: Services, header: Header, runs: Runs, store: PhotoStore, parts: Parts, tabs: gr.Tabs,
+                   events: list):  # fmt: skip
+    """Choose the settings anew after each of the events and when any is changed; returns the event of a run's start."""
+    chosen = [header.owner, parts.photos, parts.preset, parts.steps, parts.switches, header.backbone, parts.fields]
+    settings = [parts.fields, parts.command, parts.price]
+
+    @friendly
+    def on_settings(owner: str, token: str | None, preset: str, steps: float, switches: list[str], backbone: str,
+                    fields: dict):  # fmt: skip
+        count = len(store.describe(owner, token).paths) if token else 100
+        backbone, explicit = _explicit(preset, steps, switches, backbone)
+        edits = read_edits(fields)
+        explicit |= _parsed(edits)  # what was set by hand stays
+        values = choose_settings(count, backbone, services.settings.device, explicit)
+        told = explain_settings()
+        texts = {name: _text(values[name]) for name in told if name != "backbone"}
+        return (settings_value(texts, told, edits), _command_line(backbone, explicit),
+                _price(services, runs, backbone, values, count))  # fmt: skip
+
+    @friendly
+    def on_start(owner: str, token: str | None, preset: str, steps: float, switches: list[str], backbone: str,
+                 fields: dict, name: str):  # fmt: skip
+        photos = store.describe(owner, token)
+        backbone, explicit = _explicit(preset, steps, switches, backbone)
+        if backbone != "scratch":
+            services.pool.check(backbone)  # the training loads it in a process of its own
+        explicit |= _parsed(read_edits(fields))
+        choose_settings(len(photos.paths), backbone, services.settings.device, explicit)  # says what is wrong with it
+        runs.submit(owner, name, photos.folder, backbone, explicit, services.settings.device)
+        runs.tick()
+        return gr.update(selected="tune-run")
+
+    for event in events:
+        event.success(on_settings, chosen, settings, **QUIET)
+    controls = (parts.preset, parts.steps, parts.switches, header.backbone)
+    for change in (parts.fields.input, *(control.change for control in controls)):
+        change(on_settings, chosen, settings, **QUIET, trigger_mode="always_last")
+    return parts.start.click(on_start, [*chosen, parts.name], tabs, **QUIET)
+
+
+def _shown(store: PhotoStore, owner: str, token: str | None) -> tuple[str, list]:
+    if not token:
+        return "No photos yet.", []
+    photos = store.describe(owner, token)
+    classes = f", {len(photos.classes)} class folders: k-NN will judge the result" if photos.classes else (
+        ", no class folders: the result is judged by whether a crop of a photo finds its photo")  # fmt: skip
+    return f"**{len(photos.paths)} photos**, {photos.size / 1e6:.1f} MB{classes}.", draw.thumbnails(list(photos.paths))
+
+
+def _explicit(preset: str, steps: float, switches: list[str], backbone: str) -> tuple[str, dict]:
+    """Return the backbone and the settings that presets and switches ask for."""
+    explicit = dict(PRESETS[preset])
+    backbone = explicit.pop("backbone", backbone)
+    if backbone == "scratch":
+        explicit.pop("gram_weight", None)
+    if steps:
+        explicit["steps"] = int(steps)
+        explicit["eval_every"] = max(int(steps) // 10, min(10, int(steps)))  # measuring costs more than a few steps
+    for switch in switches or []:
+        explicit |= SWITCHES[switch]
+    return backbone, explicit
+
+
+def _parsed(edits: dict[str, str]) -> dict:
+    """Return settings that were typed; raises ValueError for a wrong one."""
+    if "backbone" in edits:
+        raise ValueError("the backbone is chosen at the top of the page, not among the settings")
+    return parse_settings(f"{name}={text}" for name, text in edits.items())
+
+
+def _price(services: Services, runs: Runs, backbone: str, values: dict, photos: int) -> str:
+    """Tell what a run will roughly cost here, and what this server grants."""
+    granted = f"This server ends a run after {runs.limits.hours:g} hours; what was learnt until then is kept."
+    if services.settings.zero_gpu:
+        granted = f"{granted} {ZERO_GPU}"
+    if backbone not in services.pool.loaded():
+        return granted
+    engine = services.pool.get(backbone)
+    seconds = draw.expected_seconds(engine.estimate_seconds, values, engine.backbone, photos)
+    if engine.device.type == "cpu":
+        seconds *= (os.cpu_count() or 1) / runs.limits.threads  # training leaves cores to whoever waits for an answer
+    gigabytes = draw.expected_bytes(engine.backbone) / 1e9
+    return f"About **{draw.duration(seconds)}** and {gigabytes:.1f} GB of memory on this device. {granted}"
+
+
+def _text(value) -> str:
+    return ",".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
+
+
+def _command_line(backbone: str, explicit: dict) -> str:
+    settings = "".join(f" --set {name}={_text(value)}" for name, value in explicit.items())
+    return f"dinodemo train PHOTOS --out RUN --backbone {backbone}{settings}"

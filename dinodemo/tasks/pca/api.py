@@ -1,0 +1,60 @@
+"""The API's `pca`."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ...web.api_values import File, about, made, network, number, one_of, read_files, read_path, read_photo, truth
+from ...web.services import Services
+from . import draw
+from .draw import MOST_PHOTOS
+
+FOREGROUNDS = ("auto", "manual", "off")
+
+
+def functions(services: Services) -> tuple[Callable, ...]:
+    """Return what programs may call."""
+    return (PcaApi(services).pca,)
+
+
+@dataclass(frozen=True)
+class PcaApi:
+    """The API of this task; its docstrings are what callers read."""
+
+    services: Services
+
+    def pca(
+        self, photos: list[File], foreground: Literal[FOREGROUNDS] = "auto", threshold: float = 0.5,
+        smooth: bool = False, backdrop: bool = False, basis: File | None = None, backbone: str = "",
+        resolution: int = 518,
+    ) -> tuple[list[File], File, dict]:  # fmt: skip
+        """Colour patches by what they mean, jointly over the photos. Returns pictures (.png), the basis, a summary.
+
+        Parameters:
+            photos: 1 to 8 pictures
+            foreground: auto finds a threshold, manual takes yours, off colours everything
+            threshold: of manual, 0 to 1
+            smooth: false draws one square a patch
+            backdrop: show the photo, dimmed, where there is no colour
+            basis: one that an earlier call returned, to be used instead of fitting one
+            backbone: a name that `dinodemo weights list` tells; empty is the server's own
+            resolution: the network sees about this number squared of pixels, 56 to 1022
+        """
+        key = network(self.services, backbone, resolution)
+        look = draw.Look(
+            one_of(foreground, "foreground", FOREGROUNDS), number(threshold, "threshold", 0, 1), 1, 2, 3,
+            truth(smooth, "smooth"), truth(backdrop, "backdrop"), False,
+        )  # fmt: skip
+        files = read_files(photos, "photos", MOST_PHOTOS, least=1)
+        given = tuple(read_photo(file, f"photo {i}") for i, file in enumerate(files, start=1))
+        loaded = None if basis is None else draw.PatchPCA.load(read_path(basis, "basis"))
+        features = tuple(self.services.run(photo, *key).features for photo in given)
+        pca = draw.fit(draw.View(given, features, key, ""), look, loaded)
+        single = [draw.View((p,), (f,), key, "") for p, f in zip(given, features, strict=True)]
+        with tempfile.TemporaryDirectory() as folder:
+            kept = made(draw.basis_file(pca, Path(folder)))
+        ratios = [round(float(ratio), 4) for ratio in pca.explained_variance_ratio_]
+        told = {"photos": [about(f) for f in features], "explained_variance_ratio": ratios}
+        return [made(draw.pictures_file(view, look, pca)) for view in single], kept, told

@@ -1,0 +1,119 @@
+"""What the PCA tab draws: photos and features in, coloured pictures and sentences out. No Gradio."""
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...engine.features import Features
+from ...engine.provenance import made_with
+from ...io.files import stem
+from ...io.images import Photo, fit_within
+from ...io.render import pca_picture, png_bytes
+from .basis import PatchPCA
+
+KEPT_COMPONENTS = 8
+SHOWN_SIDE = 768  # pixels of a picture on the page
+MOST_PHOTOS = 8
+
+
+@dataclass(frozen=True)
+class View:
+    """Hold one person's photos, what the network said of them, and a basis loaded from a file."""
+
+    photos: tuple[Photo, ...]
+    features: tuple[Features, ...]
+    key: tuple[str, int]  # backbone asked for, resolution
+    status: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """Hold the controls' values: foreground is "auto", "manual" or "off"; components count from 1."""
+
+    foreground: str
+    threshold: float
+    red: int
+    green: int
+    blue: int
+    smooth: bool
+    backdrop: bool
+    side_by_side: bool
+
+    @property
+    def components(self) -> tuple[int, int, int]:
+        return int(self.red) - 1, int(self.green) - 1, int(self.blue) - 1
+
+
+def fit(view: View, look: Look, basis: PatchPCA | None = None) -> PatchPCA:
+    """Return the loaded basis if there is one, else fit a joint one on all photos."""
+    if basis is not None:
+        return basis
+    foreground = {"auto": "auto", "manual": float(look.threshold), "off": None}[look.foreground]
+    return PatchPCA(KEPT_COMPONENTS, foreground).fit(view.features)
+
+
+def draw(view: View, look: Look, pca: PatchPCA, side: int = SHOWN_SIDE) -> list[tuple[np.ndarray, str]]:
+    """Colour every photo; returns (picture, caption) pairs, pictures at most `side` pixels long."""
+    pictures = []
+    for photo, f in zip(view.photos, view.features, strict=True):
+        small = fit_within(photo.rgb, side)
+        colours = pca.transform(f, look.components)
+        picture = pca_picture(colours, small.shape[:2], look.smooth, small if look.backdrop else None)
+        if look.side_by_side:
+            picture = np.concatenate([small, picture], axis=1 if small.shape[0] >= small.shape[1] else 0)
+        share = np.isfinite(colours[..., 0]).mean()
+        pictures.append((picture, f"{photo.name} · {share:.0%} foreground"))
+    return pictures
+
+
+def explain(view: View, look: Look, pca: PatchPCA, loaded: bool) -> str:
+    """Tell the explained variance, the threshold in use and where the basis comes from."""
+    ratios = pca.explained_variance_ratio_
+    shown = dict(zip(look.components, ("red", "green", "blue"), strict=True))
+    each = " · ".join(
+        f"{i}: {ratio:.1%}{f' ({shown[i - 1]})' if i - 1 in shown else ''}" for i, ratio in enumerate(ratios, start=1)
+    )
+    origin = "loaded from a file" if loaded else f"fitted jointly on {len(view.photos)} photo(s)"
+    cut = "off" if pca.threshold_ is None else f"first component above {pca.threshold_:.2f}"
+    return (
+        f"Basis {origin}. Foreground: {cut}.\n\nExplained variance, by component: {each}; together {ratios.sum():.0%}."
+    )
+
+
+def pictures_file(view: View, look: Look, pca: PatchPCA) -> tuple[str, bytes]:
+    """Return the pictures as shown, at the photos' size: one PNG, or a zip of several."""
+    drawn = draw(view, look, pca, max(max(photo.size) for photo in view.photos))
+    backbone = stem(view.features[0].backbone)  # a folder or a hub id holds slashes
+    names = [f"{i}-{stem(p.name)}-pca-{backbone}.png" for i, p in enumerate(view.photos, start=1)]
+    contents = [png_bytes(picture, made_with(view.features[0])) for picture, _ in drawn]
+    if len(contents) == 1:
+        return names[0], contents[0]
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in zip(names, contents, strict=True):
+            archive.writestr(name, content)
+    return f"pca-{backbone}.zip", buffer.getvalue()
+
+
+def raw_file(view: View, look: Look, pca: PatchPCA) -> tuple[str, bytes]:
+    """Return colours, first component and patch tokens of every photo as a named .npz."""
+    first = view.features[0]
+    arrays: dict = {"backbone": first.backbone, "made_with": made_with(first),
+                    "names": [photo.name for photo in view.photos],
+                    "explained_variance_ratio": pca.explained_variance_ratio_}  # fmt: skip
+    for i, f in enumerate(view.features):
+        arrays |= {f"colours_{i}": pca.transform(f, look.components), f"first_{i}": pca.first_component(f),
+                   f"patches_{i}": f.patches}  # fmt: skip
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return f"pca-{stem(view.features[0].backbone)}.npz", buffer.getvalue()
+
+
+def basis_file(pca: PatchPCA, folder: Path) -> tuple[str, bytes]:
+    """Return the fitted basis as a named .npz that `PatchPCA.load` reads; `folder` is for the file in between."""
+    path = folder / "basis.npz"
+    pca.save(path)
+    return f"pca-basis-{stem(pca.backbone_)}.npz", path.read_bytes()

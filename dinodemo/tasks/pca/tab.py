@@ -1,0 +1,208 @@
+"""Patch PCA tab: one to eight photos, coloured jointly so that the same part has the same colour in each."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from ...io.images import Photo, load_photo, shrink
+from ...web.comparison import beside
+from ...web.components import ASSETS, download_button
+from ...web.errors import friendly
+from ...web.header import Header
+from ...web.memory import remember
+from ...web.services import ENGINE_QUEUE, Services, status_line
+from . import draw
+from .basis import PatchPCA
+from .draw import KEPT_COMPONENTS, MOST_PHOTOS, Look, View
+
+EMPTY = "Drop one to eight photos, or take an example."
+EXAMPLES = {
+    "Cat and dogs": ["cat_chelsea.jpg", "two_dogs_balcony.jpg"],
+    "Two flowers": ["flower_dahlia.jpg", "dandelions.jpg"],
+    "Cup": ["coffee_cup.jpg"],
+    "Mountain and stream": ["mountain_path.jpg", "forest_stream.jpg"],
+}
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Hold the components that show results."""
+
+    pictures: gr.Gallery
+    explained: gr.Markdown
+    status: gr.Markdown
+
+    def all(self) -> list:
+        return [self.pictures, self.explained, self.status]
+
+
+def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> None:
+    """Build the tab's components and wire them."""
+    view = gr.State(None, time_to_live=4 * 3600)
+    basis = gr.State(None)
+    with gr.Row(elem_classes="work"):
+        with gr.Column(scale=2, min_width=320):
+            files = gr.File(label="Photos (1 to 8)", file_count="multiple", elem_id="pca-photos", height=170)
+            with gr.Row():
+                examples = [gr.Button(name, size="sm", min_width=110) for name in EXAMPLES]
+            stop = gr.Button("Stop", size="sm", variant="stop", visible=False, elem_id="pca-stop")
+            controls = _controls()
+        with gr.Column(scale=3, min_width=320):
+            gallery = {"columns": 2, "height": "auto", "object_fit": "contain", "format": "jpeg"}
+            pictures = gr.Gallery(label="Same colour, same meaning", elem_id="pca-pictures", buttons=["fullscreen"],
+                                  **gallery)  # fmt: skip
+            second = gr.Gallery(elem_id="pca-second", visible=False, buttons=["fullscreen"], **gallery)
+            pca_beside(services, header, (pictures, second), view, controls)
+            outputs = Outputs(pictures, gr.Markdown(elem_id="pca-explained"), gr.Markdown(EMPTY, elem_id="pca-status"))
+            with gr.Row():
+                inputs = [view, basis, *controls]
+                download_button("Download PNG", _with_basis(draw.pictures_file), inputs, "pca-png")
+                download_button("Download raw (.npz)", _with_basis(draw.raw_file), inputs, "pca-npz")
+                download_button("Save basis", _basis_file, inputs, "pca-save")
+            with gr.Accordion("Apply a saved basis", open=False):
+                loader = gr.File(label="Basis (.npz)", height=130, elem_id="pca-load")
+    remember(page, "pca", controls[-3:])
+    _wire(services, header, tab, (view, basis, files, examples, stop, loader), controls, outputs)
+
+
+def _controls() -> list:
+    """Make the controls, in the order of `Look`."""
+    foreground = gr.Radio(
+        [("Automatic", "auto"), ("Threshold", "manual"), ("Off", "off")], value="auto", label="Remove the background",
+        info="By the first component; automatic: Otsu's threshold.", elem_id="pca-foreground",
+    )  # fmt: skip
+    threshold = gr.Slider(0, 1, value=0.5, step=0.01, label="Foreground threshold", elem_id="pca-threshold",
+                          interactive=True, info="Moving it switches to the manual threshold.")  # fmt: skip
+    with gr.Row():
+        choices = list(range(1, KEPT_COMPONENTS + 1))
+        colours = [
+            gr.Dropdown(choices, value=i, label=f"{name} is component", min_width=90, elem_id=f"pca-{name.lower()}")
+            for i, name in enumerate(("Red", "Green", "Blue"), start=1)
+        ]
+    with gr.Row():
+        smooth = gr.Checkbox(False, label="Smooth", min_width=90, elem_id="pca-smooth")
+        backdrop = gr.Checkbox(True, label="Dim photo behind", min_width=120)
+        side_by_side = gr.Checkbox(True, label="Photo beside it", min_width=120, elem_id="pca-beside")
+    return [foreground, threshold, *colours, smooth, backdrop, side_by_side]
+
+
+def _wire(services, header, tab, parts, controls, outputs) -> None:
+    view, basis, files, examples, stop, loader = parts
+    chosen = [header.backbone, header.resolution]
+    run = {**ENGINE_QUEUE, "api_visibility": "private", "show_progress_on": [outputs.status]}
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+
+    @friendly
+    def on_files(paths: list[str] | None, backbone: str, resolution: float):
+        photos = read_photos(paths or [])
+        yield from analyse(services, photos, backbone, resolution)
+
+    @friendly
+    def refresh(current: View | None, backbone: str, resolution: float):
+        if current is None or current.key == (backbone, int(resolution)):
+            yield gr.skip(), gr.skip(), gr.skip()
+        else:
+            yield from analyse(services, current.photos, backbone, resolution)
+
+    after = [view, outputs.status, stop]
+    events = [
+        files.change(on_files, [files, *chosen], after, **run),
+        header.ready.change(refresh, [view, *chosen], after, **run),
+        tab.select(refresh, [view, *chosen], after, **run),
+    ]
+    show_inputs = [view, basis, *controls]
+    for event in events:
+        event.success(show, show_inputs, [*outputs.all(), controls[1]], **quiet)
+    stop.click(lambda: ("Stopped.", gr.update(visible=False)), None, [outputs.status, stop], cancels=events, **quiet)
+    for button, names in zip(examples, EXAMPLES.values(), strict=True):
+        button.click(lambda names=names: [str(ASSETS / name) for name in names], None, files, **quiet)
+
+    foreground, threshold, *others = controls
+    for control in (foreground, *others):
+        control.change(show, show_inputs, [*outputs.all(), threshold], trigger_mode="always_last", **quiet)
+    threshold.input(lambda: "manual", None, foreground, **quiet).then(
+        show, show_inputs, [*outputs.all(), threshold], trigger_mode="always_last", **quiet)  # fmt: skip
+    loader.change(load_basis, loader, basis, **quiet).success(show, show_inputs, [*outputs.all(), threshold], **quiet)
+
+
+def read_photos(paths: list[str]) -> list[Photo]:
+    """Read uploaded photos; bad ones are named in a warning and left out. Raises ValueError if none is left."""
+    if len(paths) > MOST_PHOTOS:
+        gr.Warning(f"The first {MOST_PHOTOS} of {len(paths)} photos are used.")
+    photos = []
+    for path in paths[:MOST_PHOTOS]:
+        try:
+            photos.append(shrink(load_photo(path)))
+        except ValueError as error:
+            gr.Warning(f"Left out: {error}.")
+    if paths and not photos:
+        raise ValueError("none of these files is a picture that can be read")
+    return photos
+
+
+def analyse(services: Services, photos, backbone: str, resolution: float):
+    """Run the network on photos one by one: yields (view, status, stop button), the view only at the end."""
+    if not photos:
+        yield None, EMPTY, gr.update(visible=False)
+        return
+    runs = []
+    for i, photo in enumerate(photos, start=1):
+        yield gr.skip(), f"Photo {i} of {len(photos)}: {photo.name}", gr.update(visible=len(photos) > 1)
+        runs.append(services.run(photo, backbone, int(resolution)))
+    engine = services.pool.get(backbone)
+    cached = all(run.cached for run in runs)
+    status = status_line(engine, runs[-1].features, sum(run.milliseconds for run in runs), cached)
+    features = tuple(run.features for run in runs)
+    yield View(tuple(photos), features, (backbone, int(resolution)), status), status, gr.update(visible=False)
+
+
+@friendly
+def show(view: View | None, basis: PatchPCA | None, *look) -> tuple:
+    """Fit (or take the loaded basis) and draw; the network is not called."""
+    if view is None:
+        return [], "", EMPTY, gr.skip()
+    look = Look(*look)
+    pca = draw.fit(view, look, basis)
+    slider = gr.update(value=round(pca.threshold_, 2)) if look.foreground == "auto" and pca.threshold_ else gr.skip()
+    return draw.draw(view, look, pca), draw.explain(view, look, pca, basis is not None), view.status, slider
+
+
+@friendly
+def load_basis(path: str | None) -> PatchPCA | None:
+    """Read an uploaded basis; None when the file was removed."""
+    return PatchPCA.load(path) if path else None
+
+
+def _with_basis(make):
+    def with_basis(view: View | None, basis: PatchPCA | None, *look) -> tuple[str, bytes]:
+        look = Look(*look)
+        return make(_need(view), look, draw.fit(view, look, basis))
+
+    return with_basis
+
+
+def _basis_file(view: View | None, basis: PatchPCA | None, *look) -> tuple[str, bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        return draw.basis_file(draw.fit(_need(view), Look(*look), basis), Path(folder))
+
+
+def _need(view: View | None) -> View:
+    if view is None:
+        raise ValueError("there is nothing to download yet; drop a photo first")
+    return view
+
+
+def pca_beside(services: Services, header: Header, pictures: tuple, view: gr.State, look: list) -> None:
+    """Colour the photos a second time, by a basis of that backbone's own."""
+
+    def make(backbone: str, current, *values):
+        if current is None:
+            return None
+        chosen = Look(*values)
+        found = tuple(services.run(photo, backbone, current.key[1]).features for photo in current.photos)
+        other = View(current.photos, found, (backbone, current.key[1]), "")
+        return draw.draw(other, chosen, draw.fit(other, chosen, None))
+
+    beside(header, *pictures, make, [view, *look])

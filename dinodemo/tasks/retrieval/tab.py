@@ -1,0 +1,190 @@
+"""Retrieval tab: choose an index, ask it with a photo or a part of one, see why a hit was found."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+import numpy as np
+
+from ...io.images import Photo
+from ...web.components import browser_copy, decode_upload, download_button, example_gallery, example_photos, photo_input
+from ...web.errors import friendly
+from ...web.header import Header
+from ...web.memory import WITH_KEY
+from ...web.painter import painter_value, read_drawing, region_painter
+from ...web.services import ENGINE_QUEUE, Services
+from . import draw
+from .build_tab import build_building
+from .comparison import hits_beside
+from .draw import Search
+from .index_store import IndexShelf
+from .labels_tab import build_labels
+from .map_tab import build_map
+
+EMPTY = "Choose an index, then drop a photo. Without an index, make one in the tab Build."
+QUIET = {"show_progress": "hidden", "api_visibility": "private"}
+LIVE = {**QUIET, "trigger_mode": "always_last"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Hold the components of a question, and the person's state."""
+
+    owner: gr.Textbox
+    index: gr.Dropdown
+    query: gr.State
+    painter: gr.HTML
+    count: gr.Slider
+    labels: gr.Dropdown
+    path: gr.Textbox
+    rerank: gr.Checkbox
+
+    def all(self) -> list:
+        return [self.owner, self.index, self.query, self.painter, self.count, self.labels, self.path, self.rerank]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Hold the components of the answer."""
+
+    search: gr.State
+    status: gr.Markdown
+    gallery: gr.Gallery
+    why: gr.Image
+    told: gr.Markdown
+
+
+def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> None:
+    """Build the picker of indexes and the four sub-tabs."""
+    shelf = IndexShelf(services)
+    with gr.Row(equal_height=True):
+        index = gr.Dropdown([], value=None, label="Index", elem_id="index", scale=1,
+                            info="Your own are kept for two days after their last use.")  # fmt: skip
+        about = gr.Markdown(EMPTY, elem_id="index-about")
+    with gr.Tabs():
+        with gr.Tab("Search", id="retrieval-search"):
+            photo, examples, asked, found = _search_parts(shelf, header, index)
+        with gr.Tab("Build", id="retrieval-build"):
+            changed = build_building(shelf, header, index, services)
+        with gr.Tab("Classify", id="retrieval-labels"):
+            build_labels(shelf, header.owner, index)
+        with gr.Tab("Map and duplicates", id="retrieval-map"):
+            build_map(shelf, header.owner, index)
+    _wire_index(shelf, tab, page, asked, about, changed)
+    _wire_search(shelf, photo, examples, asked, found)
+
+
+def _search_parts(shelf: IndexShelf, header: Header, index: gr.Dropdown) -> tuple:
+    query, search = gr.State(None, time_to_live=4 * 3600), gr.State(None, time_to_live=4 * 3600)
+    with gr.Row():
+        with gr.Column(scale=2, min_width=320):
+            photo = photo_input("Query", "retrieval-photo", height=160)
+            examples = example_gallery("retrieval-examples")
+            painter = region_painter("retrieval-painter")
+            with gr.Row():
+                count = gr.Slider(1, 100, value=12, step=1, label="Hits", elem_id="retrieval-count", min_width=140)
+                rerank = gr.Checkbox(False, label="Compare parts too (slower)", elem_id="retrieval-rerank",
+                                     min_width=140)  # fmt: skip
+            labels = gr.Dropdown([], multiselect=True, label="Only these labels", elem_id="retrieval-labels-filter")
+            path = gr.Textbox(label="Only paths that contain", elem_id="retrieval-path", max_lines=1)
+        with gr.Column(scale=3, min_width=320):
+            status = gr.Markdown(EMPTY, elem_id="retrieval-status")
+            gallery = gr.Gallery(label="Hits: click one to see why", columns=4, height="auto", buttons=[],
+                                 allow_preview=False, format="jpeg", object_fit="contain",
+                                 elem_id="retrieval-hits")  # fmt: skip
+            with gr.Row():
+                download_button("Hits (.csv)", lambda s: draw.hits_csv(_need(s)), [search], "retrieval-csv")
+                download_button("Hits (.json)", lambda s: draw.hits_json(_need(s)), [search], "retrieval-json")
+            hits_beside(shelf, header, search, gallery, [count, labels, path, rerank])
+            told = gr.Markdown(elem_id="retrieval-told")
+            why = gr.Image(label="Why: parts that agree", format="jpeg", interactive=False, visible=False,
+                           buttons=["fullscreen"], elem_id="retrieval-why")  # fmt: skip
+    asked = Asked(header.owner, index, query, painter, count, labels, path, rerank)
+    return photo, examples, asked, Found(search, status, gallery, why, told)
+
+
+def _wire_index(shelf: IndexShelf, tab: gr.Tab, page: gr.Blocks, asked: Asked, about: gr.Markdown, changed) -> None:
+    @friendly
+    def offer(owner: str, chosen: str | None):
+        shelf.sweep()
+        rows = shelf.choices(owner)
+        keys = [key for _, key in rows]
+        return gr.update(choices=rows, value=chosen if chosen in keys else (keys[0] if keys else None))
+
+    @friendly
+    def describe(owner: str, key: str | None):
+        if not key:
+            return EMPTY, gr.update(choices=[], value=[])
+        found = shelf.open(owner, key, shelf.services.start.name).statistics()
+        return draw.statistics(found), gr.update(choices=list(found.labels), value=[])
+
+    page.load(offer, [asked.owner, asked.index], asked.index, js=WITH_KEY, **QUIET)
+    tab.select(offer, [asked.owner, asked.index], asked.index, **QUIET)
+    for trigger in (asked.index.change, changed.change):
+        trigger(describe, [asked.owner, asked.index], [about, asked.labels], **LIVE)
+
+
+def _wire_search(shelf: IndexShelf, photo, examples, asked: Asked, found: Found) -> None:
+    run = {**ENGINE_QUEUE, "api_visibility": "private", "show_progress_on": [found.gallery]}
+
+    @friendly
+    def on_photo(given: Photo | None):
+        if given is None:
+            raise ValueError("no photo was given; drop one on the field first")
+        return given, painter_value(given), browser_copy(given)
+
+    @friendly
+    def on_example(event: gr.SelectData):
+        given = decode_upload(example_photos()[event.index])
+        return given, painter_value(given), example_photos()[event.index]
+
+    @friendly
+    def on_hit(search: Search | None, owner: str, event: gr.SelectData):
+        if search is None or not 0 <= event.index < len(search.hits):
+            return gr.skip(), gr.skip()
+        picture, told = draw.why(shelf.open(owner, search.key), search, search.hits[event.index])
+        return gr.update(value=picture, visible=True), told
+
+    @friendly
+    def ask(*values):
+        return _ask(shelf, *values)
+
+    shown = [found.search, found.status, found.gallery, found.why, found.told]
+    given = [asked.query, asked.painter, photo]
+    for event in (photo.upload(on_photo, photo, given, **QUIET), examples.select(on_example, None, given, **QUIET)):
+        event.success(ask, asked.all(), shown, **run)
+    for trigger in (asked.painter.change, asked.index.change, asked.count.change, asked.rerank.change,
+                    asked.labels.change, asked.path.submit):  # fmt: skip
+        trigger(ask, asked.all(), shown, **run, trigger_mode="always_last")
+    photo.clear(lambda: (None, painter_value(None)), None, [asked.query, asked.painter], **QUIET)
+    found.gallery.select(on_hit, [found.search, asked.owner], [found.why, found.told], **{**run, "show_progress_on":
+                         [found.why]})  # fmt: skip
+
+
+def _ask(shelf: IndexShelf, owner, key, query: Photo | None, painted, count, labels, path, rerank) -> tuple:
+    """Search with the given settings; returns the search, status, gallery, and an empty "why"."""
+    hidden = gr.update(value=None, visible=False)
+    if query is None or not key:
+        return None, EMPTY, [], hidden, ""
+    index = shelf.open(owner, key)
+    search = draw.find(index, key, query, box_of(painted, query), count, labels, path, rerank)
+    return search, draw.status(search, len(index)), draw.hit_pictures(search.hits), hidden, ""
+
+
+def box_of(painted: dict | None, photo: Photo) -> tuple[int, int, int, int] | None:
+    """Return the box around what was marked on the query, (x0, y0, x1, y1) pixels; None when nothing is."""
+    if not (painted or {}).get("mask"):
+        return None
+    try:
+        marked = read_drawing(painted, photo).this
+    except ValueError as error:
+        if "empty" in str(error):
+            return None
+        raise
+    rows, columns = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _need(search: Search | None) -> Search:
+    if search is None:
+        raise ValueError("there are no hits yet; choose an index and drop a photo first")
+    return search

@@ -1,0 +1,91 @@
+"""The API's `segment`."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...engine.provenance import made_with_name
+from ...io.files import stem
+from ...io.images import load_photo, shrink
+from ...io.render import png_bytes
+from ...web.api_values import File, made, name_of, network, number, read_files, read_path, read_photo, reason_of
+from ...web.services import Services
+from . import draw
+from .draw import Reference
+from .references import DEFAULT_NAME, MOST_TARGETS, fit
+
+MOST_REFERENCES = 8
+
+
+def functions(services: Services) -> tuple[Callable, ...]:
+    """Return what programs may call."""
+    return (SegmentationApi(services).segment,)
+
+
+@dataclass(frozen=True)
+class SegmentationApi:
+    """The API of this task; its docstrings are what callers read."""
+
+    services: Services
+
+    def segment(
+        self, references: list[File], masks: list[File], photos: list[File], negatives: list[File] | None = None,
+        threshold: float = 0.5, presence: float = 0.5, backbone: str = "", resolution: int = 518,
+    ) -> tuple[list[File], File, dict]:  # fmt: skip
+        """Find on photos what masks show on reference photos. Returns masks (.png), their facts (.json), the facts.
+
+        Photos that cannot be read are named in the facts, and the others go on.
+
+        Parameters:
+            references: 1 to 8 photos of the thing
+            masks: one for each reference: white, coloured or opaque where the thing is
+            photos: 1 to 50 photos to search
+            negatives: up to 8 photos without the thing
+            threshold: 0 to 1; higher means smaller masks
+            presence: 0 to 1; photos whose presence is below it get an empty mask, 0 always paints
+            backbone: a name that `dinodemo weights list` tells; empty is the server's own
+            resolution: the network sees about this number squared of pixels, 56 to 1022
+        """
+        name, side = network(self.services, backbone, resolution)
+        look = draw.Look(number(threshold, "threshold", 0, 1), 0.5, draw.VIEWS[0],
+                                      number(presence, "presence", 0, 1))  # fmt: skip
+        files = read_files(photos, "photos", MOST_TARGETS, least=1)
+        segmenter = fit(self.services, _references(references, masks), _negatives(negatives), name, side)
+        words, pictures, told, left_out = made_with_name(segmenter.backbone_), [], [], []
+        for i, file in enumerate(files, start=1):
+            try:
+                path = read_path(file, f"photo {i}")
+                photo = load_photo(path, name_of(file, path))
+                small = shrink(photo)
+                result = draw.Result(small, "", photo.size, segmenter.predict(small))
+            except ValueError as error:
+                left_out.append({"photo": i, "reason": reason_of(error)})
+                continue
+            mask, facts = draw.full_mask(result, look)
+            told.append({"photo": i, "name": photo.name, **facts})
+            pictures.append(made((f"{i:02d}-{stem(photo.name)}-mask.png", png_bytes(np.uint8(255) * mask, words))))
+        summary = {"backbone": segmenter.backbone_, "made_with": words, "photos": told, "left_out": left_out}
+        return pictures, made(("masks.json", json.dumps(summary).encode())), summary
+
+
+def _references(references: list[File], masks: list[File]) -> list[Reference]:
+    from .masks import read_mask_file
+
+    photos = read_files(references, "references", MOST_REFERENCES, least=1)
+    drawn = read_files(masks, "masks", MOST_REFERENCES)
+    if len(photos) != len(drawn):
+        raise ValueError(f"each reference needs its mask; there are {len(photos)} references and {len(drawn)} masks")
+    found = []
+    for i, (photo, mask) in enumerate(zip(photos, drawn, strict=True), start=1):
+        given = read_photo(photo, f"reference {i}")
+        this = read_mask_file(read_path(mask, f"mask {i}"), given)
+        found.append(Reference(given, this, np.zeros_like(this), DEFAULT_NAME))
+    return found
+
+
+def _negatives(files: list[File] | None) -> list[Reference]:
+    given = [read_photo(file, f"negative {i}")
+             for i, file in enumerate(read_files(files, "negatives", MOST_REFERENCES), start=1)]  # fmt: skip
+    return [Reference(photo, np.ones(photo.size, bool), np.zeros(photo.size, bool), DEFAULT_NAME) for photo in given]

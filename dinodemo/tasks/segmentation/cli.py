@@ -1,0 +1,87 @@
+"""`dinodemo segment`: find on photos what a mask shows on another, for folders and scripts."""
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+from ...commands import Made, add_command, add_photos, number, open_batch, open_engine
+
+if TYPE_CHECKING:
+    from ...engine import Engine
+    from ...io.images import Photo
+    from .reference import ReferenceSegmenter
+
+MASK, TOLD, OVERLAY = "mask.png", "mask.json", "mask-overlay.png"
+
+
+def add_commands(commands) -> None:
+    """Add the command to the parser's."""
+    parser = add_command(commands, "segment", _segment, "find on photos what a mask shows on another", [
+        "photos --reference cup.jpg --mask cup_mask.png --out masks",
+        "photos --reference cup.jpg --mask cup_mask.png --negative table.jpg --overlay --out masks --json",
+    ])  # fmt: skip
+    add_photos(parser, "folder of the masks, each with a .json of presence, area and boxes")
+    parser.add_argument("--reference", action="append", required=True, metavar="PHOTO",
+                        help="a photo of the thing; may be given several times, each with its --mask")  # fmt: skip
+    parser.add_argument("--mask", action="append", required=True,
+                        help="of the reference: white, coloured or opaque where the thing is")  # fmt: skip
+    parser.add_argument("--negative", action="append", default=[], metavar="PHOTO", help="a photo without the thing")
+    parser.add_argument("--negative-mask", action="append", default=[], metavar="MASK",
+                        help='only this part of the negative is "not this"; for each of them or for none')  # fmt: skip
+    parser.add_argument("--threshold", type=number(0, 1), help="higher: smaller masks (default: as in the app)")
+    parser.add_argument("--presence", type=number(0, 1),
+                        help="photos below it get empty masks; 0 always paints (default: as in the app)")  # fmt: skip
+    parser.add_argument("--overlay", action="store_true", help="also the mask laid over the photo")
+
+
+def _segment(args: argparse.Namespace) -> int:
+    from ...engine.provenance import made_with_name
+    from ...io.images import shrink
+    from ...io.render import png_bytes
+    from . import draw
+    from .reference import DEFAULT_THRESHOLD, MIN_PRESENCE
+
+    look = draw.Look(DEFAULT_THRESHOLD if args.threshold is None else args.threshold, 0.5, draw.VIEWS[0],
+                     MIN_PRESENCE if args.presence is None else args.presence)  # fmt: skip
+    with open_batch(args) as batch:
+        references, negatives = _references(args)
+        engine = open_engine(args)
+        segmenter = _fit(engine, args.resolution, references, negatives)
+
+        def make(photo: "Photo") -> Made:
+            small = shrink(photo)
+            result = draw.Result(small, "", photo.size, segmenter.predict(small))
+            mask, facts = draw.full_mask(result, look)
+            words = made_with_name(engine.backbone.name)
+            files = {MASK: png_bytes(mask.astype("uint8") * 255, words), TOLD: json.dumps(facts).encode()}
+            if args.overlay:
+                files[OVERLAY] = png_bytes(draw.paint_mask(photo.rgb, mask, look.opacity), words)
+            return files, facts
+
+        batch.run([MASK, TOLD, *([OVERLAY] if args.overlay else [])], make)
+        found = sum(bool(photo["area"]) for photo in batch.made)
+        return batch.finish(engine, found=found, threshold=look.threshold, least_presence=look.min_presence)
+
+
+def _references(args: argparse.Namespace) -> tuple[list[tuple], list]:
+    """Read the references and negatives: [(photo, mask), ...], [(photo, mask) or photo, ...]."""
+    from ...io.images import load_photo
+    from .masks import read_mask_file
+
+    if len(args.reference) != len(args.mask):
+        raise ValueError(f"each --reference needs its --mask; there are {len(args.reference)} and {len(args.mask)}")
+    if args.negative_mask and len(args.negative) != len(args.negative_mask):
+        raise ValueError("give a --negative-mask for each --negative or for none; there are "
+                         f"{len(args.negative_mask)} and {len(args.negative)}")  # fmt: skip
+    photos = [load_photo(path) for path in args.reference]
+    references = [(p, read_mask_file(path, p)) for p, path in zip(photos, args.mask, strict=True)]
+    negatives = [load_photo(path) for path in args.negative]
+    if args.negative_mask:
+        negatives = [(p, read_mask_file(m, p)) for p, m in zip(negatives, args.negative_mask, strict=True)]
+    return references, negatives
+
+
+def _fit(engine: "Engine", resolution: int, references: list, negatives: list) -> "ReferenceSegmenter":
+    from .reference import ReferenceSegmenter
+
+    return ReferenceSegmenter(engine, resolution).fit(references, negatives=negatives)

@@ -1,0 +1,90 @@
+"""Table of contents of the web app: header, tabs, and how it is launched."""
+
+import functools
+import importlib.util
+import logging
+import os
+import signal
+import threading
+from pathlib import Path
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from ..backbones import Downloads, weights_root
+from ..engine.pool import EnginePool
+from ..engine.request_log import log_to_stderr
+from ..tasks import TASKS
+from ..tasks.retrieval.index_store import private_root
+from .api import build_api
+from .header import build_header
+from .health import health_routes
+from .security import Guard, check_backbone, fetch_nothing
+from .services import Services
+from .settings import Settings
+
+TITLE = "dinodemo"
+SUBTITLE = "See, use and adapt what self-supervised vision features know about your own pictures."
+MAX_UPLOAD = "100mb"
+SESSIONS = 256  # pages kept in memory, the latest used; Gradio's bookkeeping takes 0.8 MB of each, used or not
+CACHE_SWEEP = (600, 6 * 3600)  # seconds: how often uploads are swept, and how old they may grow
+CSS = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
+# Gradio's sliders report their release to the mouse only; this gives the keyboard the same
+KEYBOARD_RELEASE = """() => {
+  let timer;
+  document.addEventListener('keyup', (event) => {
+    if (!event.target.matches('input[type=range]')) return;
+    clearTimeout(timer);
+    timer = setTimeout(() => event.target.dispatchEvent(new PointerEvent('pointerup', {bubbles: true})), 500);
+  });
+}"""
+FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # none from the network
+
+
+def build_app(services: Services) -> gr.Blocks:
+    """Lay out the whole page; loads no backbone."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CACHE_SWEEP) as demo:
+        gr.Markdown(f"# {TITLE}\n{SUBTITLE}", elem_id="title")
+        header = build_header(services, demo)
+        with gr.Tabs():
+            for task in TASKS:
+                with gr.Tab(task.title, id=task.name) as tab:
+                    task.room("tab").build(services, header, tab, demo)
+        build_api(services)
+    return demo
+
+
+def launch(settings: Settings, block: bool = True) -> gr.Blocks:
+    """Build and serve the app; the backbone loads in the background once the page can be opened.
+
+    Raises RuntimeError when the settings ask for tools for agents and the package for them is not installed.
+    """
+    log_to_stderr()
+    if settings.mcp and importlib.util.find_spec("mcp") is None:
+        raise RuntimeError("--mcp needs more packages; install them with: pip install 'dinodemo[mcp]'")
+    fetch_nothing()
+    pool = EnginePool(settings.device, check=functools.partial(check_backbone, settings), downloads=Downloads())
+    services = Services(settings, pool)
+    demo = build_app(services)
+    services.runs.watch()
+    demo.queue(default_concurrency_limit=8, max_size=200, api_open=False)  # nobody goes past the queue
+    demo.launch(
+        server_name=settings.host, server_port=settings.port, share=settings.share, prevent_thread_lock=True,
+        max_file_size=MAX_UPLOAD, show_error=False, run_history=False, ssr_mode=False, css=CSS, js=KEYBOARD_RELEASE,
+        mcp_server=settings.mcp, theme=gr.themes.Default(primary_hue="indigo", **FONTS), enable_monitoring=False,
+        state_session_capacity=SESSIONS,
+        app_kwargs={"routes": health_routes(services.pool), "middleware": [Middleware(Guard)]},
+        auth=settings.auth, footer_links=["api"], allowed_paths=[], blocked_paths=_private_folders(settings),
+    )  # fmt: skip
+    threading.Thread(target=services.start.prepare, name="warm-up", daemon=True).start()
+    if block:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the server closes in good order
+        demo.block_thread()
+        logging.shutdown()
+        os._exit(0)  # threads that are inside of native code would abort the interpreter's own way out
+    return demo
+
+
+def _private_folders(settings: Settings) -> list[str]:
+    """List the folders of which Gradio may serve no file, whatever else it is told."""
+    return [str(folder.resolve()) for folder in (weights_root(), settings.runs_folder(), private_root())]

@@ -1,0 +1,33 @@
+"""Before and after: every tab draws its result a second time with another backbone, beside the first."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import gradio as gr
+
+from .errors import friendly
+from .header import Header
+from .services import ENGINE_QUEUE
+
+
+def second_image(elem_id: str, height: int | None = None) -> gr.Image:
+    """Make the picture that stands beside a tab's own, hidden while there is no second backbone."""
+    return gr.Image(format="jpeg", interactive=False, visible=False, buttons=["fullscreen"], height=height,
+                    elem_id=elem_id)  # fmt: skip
+
+
+def beside(header: Header, first: gr.components.Component, second: gr.components.Component, make: Callable,
+           inputs: Sequence) -> None:  # fmt: skip
+    """Fill `second` whenever `first` or the second backbone changes.
+
+    make(backbone, *inputs) returns what `second` shows, or None while there is nothing to show.
+    """
+
+    @friendly
+    def draw(backbone: str | None, *values):
+        shown = make(backbone, *values) if backbone else None
+        label = f"The same with {Path(backbone).name}" if backbone else ""
+        return gr.update(value=shown, visible=bool(shown is not None and len(shown)), label=label)
+
+    gr.on([first.change, header.second.change], draw, [header.second, *inputs], second, **ENGINE_QUEUE,
+          show_progress="minimal", trigger_mode="always_last", api_visibility="private")  # fmt: skip

@@ -1,0 +1,92 @@
+"""Take a whole folder from the browser, with its sub-folders; Gradio's own file field loses their names."""
+
+import os
+import shutil
+from pathlib import Path, PurePosixPath
+
+import gradio as gr
+from gradio.utils import get_upload_folder, is_in_or_equal
+
+from .settings import Settings
+from .unzip import PHOTO
+
+MAX_FILES = 20_000
+_FOLDER = Path(__file__).parent / "folder_picker"
+
+Uploaded = list[tuple[Path, PurePosixPath]]  # where the server keeps a file, what it is called with its folders
+
+
+def folder_picker(elem_id: str) -> gr.HTML:
+    """Make a field for a folder, photos or a zip; its `submit` tells that all is uploaded, `read_upload` reads it."""
+    return gr.HTML(value=None, elem_id=elem_id, html_template=_read("html"), css_template=_read("css"),
+                   js_on_load=_read("js"), label="Folder")  # fmt: skip
+
+
+def read_upload(value: dict | None) -> Uploaded:
+    """Check what the browser says it uploaded; raises ValueError for anything that it cannot have uploaded."""
+    files = value.get("files") or [] if isinstance(value, dict) else []
+    if not isinstance(files, list) or len(files) > MAX_FILES:
+        raise ValueError(f"at most {MAX_FILES} files can be uploaded at once; choose a smaller folder or a zip")
+    return [_checked(entry) for entry in files]
+
+
+def place(uploaded: Uploaded, folder: Path) -> None:
+    """Put uploaded files into a folder under their own names, linked where that is possible; a taken name is kept."""
+    for source, name in uploaded:
+        target = folder / name
+        number = 1
+        while target.exists():
+            if target.stat().st_size == source.stat().st_size and target.read_bytes() == source.read_bytes():
+                break
+            number += 1
+            target = folder / name.with_stem(f"{name.stem} ({number})")
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _link(source, target)
+
+
+def server_folder_box(settings: Settings, elem_id: str) -> gr.Textbox:
+    """Make a field for a folder's name; it shows on servers that allow folders."""
+    return gr.Textbox(label="Or a folder on the server", visible=bool(settings.photos), max_lines=1,
+                      info=f"Inside {settings.photos}; press Enter.", elem_id=elem_id)  # fmt: skip
+
+
+def server_folder(settings: Settings, text: str) -> Path:
+    """Return the folder that was named inside the one the server allows; raises ValueError for any other."""
+    if not settings.photos:
+        raise ValueError("this server takes no folders by name; upload the photos")
+    root = Path(settings.photos).expanduser().resolve()
+    folder = (root / text.strip()).resolve()
+    if not folder.is_relative_to(root) or not folder.exists():
+        raise ValueError(f"there is no folder {text.strip()!r} in {settings.photos}; name one inside it")
+    return folder
+
+
+def photos_in(folder: Path) -> Uploaded:
+    """List a folder's photos as if they had been uploaded; links that lead out of it are left out."""
+    found = sorted(path for path in folder.rglob("*") if PHOTO.search(path.name) and path.is_file())
+    inside = [path.resolve() for path in found]
+    return [(real, PurePosixPath(folder.name, *path.relative_to(folder).parts))
+            for path, real in zip(found, inside, strict=True) if real.is_relative_to(folder)]  # fmt: skip
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one that cannot link
+        shutil.copyfile(source, target)
+
+
+def _checked(entry) -> tuple[Path, PurePosixPath]:
+    path, name = (entry.get("path"), entry.get("name")) if isinstance(entry, dict) else (None, None)
+    if not isinstance(path, str) or not isinstance(name, str) or not is_in_or_equal(path, get_upload_folder()):
+        raise ValueError("the browser named a file that it did not upload; choose the folder again")
+    source, parts = Path(path), PurePosixPath(name.replace("\\", "/").replace("\0", "")).parts
+    kept = [part[:120] for part in parts if part not in ("/", "..", ".") and part.strip()]
+    if not kept or source.is_symlink() or not source.is_file():
+        raise ValueError(f"{name[:80]!r} did not arrive; choose the folder again")
+    return source, PurePosixPath(*kept)
+
+
+def _read(suffix: str) -> str:
+    return (_FOLDER / f"picker.{suffix}").read_text(encoding="utf-8")

@@ -1,0 +1,160 @@
+"""The row above all tabs: which backbone, at which resolution, at what price."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from ..backbones import BACKBONES, canonical_name
+from ..io.images import grid_size
+from .errors import friendly
+from .fetching import fetch_first, leave
+from .memory import browser_key, remember
+from .services import ENGINE_QUEUE, Services, backbone_choices
+
+QUIET = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+@dataclass(frozen=True)
+class Header:
+    """Hold the shared controls.
+
+    second: name of another backbone with which every tab draws its result again, once it is here; empty for none.
+    second_picker: where it is chosen. tuned: choices of the pickers beside the table's, this page's results.
+    ready: changes when a backbone has been loaded or the resolution has changed.
+    owner: the key that names this browser's indexes and runs.
+    """
+
+    backbone: gr.Dropdown
+    second: gr.State
+    second_picker: gr.Dropdown
+    tuned: gr.State
+    resolution: gr.Slider
+    ready: gr.State
+    owner: gr.Textbox
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Hold what the header says."""
+
+    cost: gr.Markdown
+    notice: gr.Markdown
+    download: gr.Markdown
+    cancel: gr.Button
+
+
+def build_header(services: Services, page: gr.Blocks) -> Header:
+    """Build the shared controls and their events; once a page is open it learns what the backbone costs here."""
+    default = services.start.name
+    with gr.Row(elem_id="header"):
+        backbone = gr.Dropdown(
+            backbone_choices(), value=default, label="Backbone", allow_custom_value=True, elem_id="backbone",
+            info="The network that makes the features; also a folder, a training run or a hub id.", scale=2,
+        )  # fmt: skip
+        second = gr.Dropdown(
+            [("Nothing", ""), *backbone_choices()], value="", label="Beside it", allow_custom_value=True,
+            elem_id="second-backbone", info="Draws every result again.", scale=2,
+        )  # fmt: skip
+        with gr.Column(scale=2):
+            resolution = gr.Slider(
+                224, 1022, value=518, step=14, label="Resolution", elem_id="resolution",
+                info="Side of a square picture in pixels, as the network sees it; others keep their shape.",
+            )  # fmt: skip
+    cost = gr.Markdown(cost_line(services, default, 518), elem_id="cost")
+    with gr.Row(elem_id="download-row"):
+        download = gr.Markdown(elem_id="download")
+        cancel = gr.Button("Cancel the download", size="sm", visible=False, scale=0, min_width=200,
+                           elem_id="download-cancel")  # fmt: skip
+    lines = Lines(cost, gr.Markdown(notice_of(default), elem_id="notice"), download, cancel)
+    header = Header(backbone, gr.State(""), second, gr.State(()), resolution, gr.State((default, 518)),
+                    browser_key(page))  # fmt: skip
+    _wire_start(services, page, header, lines)
+    _wire_backbone(services, header, lines)
+    _wire_second(services, header, lines)
+    _wire_resolution(services, header, lines)
+    remember(page, "header", [resolution])
+    return header
+
+
+def _wire_start(services: Services, page: gr.Blocks, header: Header, lines: Lines) -> None:
+    """Show what the first start waits for, and the backbone that came of it."""
+
+    @friendly
+    def greet(name: str, size: float):
+        start = services.start
+        name = start.name if name == services.settings.backbone else name  # what nobody chose may have been replaced
+        notice = services.pool.get(name).backbone.notice
+        if start.problem:
+            notice = f"{start.problem} {notice}".strip()
+        return gr.update(value=name, choices=backbone_choices()), notice, cost_line(services, name, size)
+
+    shown = [lines.download, lines.cancel, header.backbone]
+    waiting = page.load(fetch_first(services), header.backbone, shown, concurrency_limit=None, **QUIET)
+    waiting.then(greet, [header.backbone, header.resolution], [header.backbone, lines.notice, lines.cost],
+                 **{**ENGINE_QUEUE, **QUIET})  # fmt: skip
+
+
+def _wire_backbone(services: Services, header: Header, lines: Lines) -> None:
+    """Fetch what was chosen, outside of the engine's queue; then load it."""
+
+    @friendly
+    def load(name: str, size: float, tuned, progress=gr.Progress(track_tqdm=True)):  # noqa: B008 (Gradio's way of asking for progress)
+        name = canonical_name(str(name).strip())
+        progress(0, desc=f"Loading {name}")
+        notice = services.pool.get(name).backbone.notice
+        choices = [*tuned, *backbone_choices()]
+        return (gr.update(value=name, choices=choices), gr.update(choices=[("Nothing", ""), *choices]), notice,
+                cost_line(services, name, size), (name, int(size)))  # fmt: skip
+
+    shown = [lines.download, lines.cancel, header.backbone]
+    fetching = header.backbone.change(fetch_first(services), header.backbone, shown, concurrency_limit=None, **QUIET)
+    loading = fetching.success(
+        load, [header.backbone, header.resolution, header.tuned],
+        [header.backbone, header.second_picker, lines.notice, lines.cost, header.ready], show_progress="full",
+        show_progress_on=[lines.notice], api_visibility="private", **ENGINE_QUEUE,
+    )  # fmt: skip
+    for step in (fetching, loading):  # what could not be loaded does not stay chosen
+        step.failure(lambda last: (last[0], "", gr.update(visible=False)), header.ready,
+                     [header.backbone, lines.download, lines.cancel], **QUIET)  # fmt: skip
+    lines.cancel.click(leave(services), [header.backbone, header.second_picker], None, queue=False, **QUIET)
+
+
+def _wire_second(services: Services, header: Header, lines: Lines) -> None:
+    picker, shown = header.second_picker, [lines.download, lines.cancel, header.second_picker]
+    fetching = picker.change(fetch_first(services), picker, shown, concurrency_limit=None, **QUIET)
+    fetching.success(lambda name: canonical_name(name or ""), header.second_picker, header.second, **QUIET)
+    fetching.failure(lambda last: (last, "", gr.update(visible=False)), header.second,
+                     [header.second_picker, lines.download, lines.cancel], **QUIET)  # fmt: skip
+
+
+def _wire_resolution(services: Services, header: Header, lines: Lines) -> None:
+    def price(name: str, size: float):
+        return cost_line(services, name, size)
+
+    @friendly
+    def settle(name: str, size: float):
+        return cost_line(services, name, size), (name, int(size))
+
+    live = {**QUIET, "trigger_mode": "always_last"}
+    header.resolution.input(price, [header.backbone, header.resolution], lines.cost, **live)
+    header.resolution.release(settle, [header.backbone, header.resolution], [lines.cost, header.ready], **live)
+
+
+def notice_of(name: str) -> str:
+    """Return what has to be said about a backbone of the table, empty if nothing."""
+    row = BACKBONES.get(name)
+    return row.notice if row else ""
+
+
+def cost_line(services: Services, name: str, resolution: float) -> str:
+    """Tell how many tokens a square picture makes, and how long they take once the speed is known."""
+    row = BACKBONES.get(name)
+    engine = services.pool.get(name) if name in services.pool.loaded() else None
+    patch = engine.backbone.patch_size if engine else row.patch_size if row else 14
+    h, w = grid_size((1, 1), int(resolution), patch)
+    seconds = f", about {_duration(engine.estimate_seconds(h * w))} a picture here" if engine else ""
+    return f"{h} × {w} = **{h * w} patch tokens**{seconds}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

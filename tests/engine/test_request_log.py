@@ -1,0 +1,58 @@
+"""The log of requests: one line each, and nothing of what a person sent."""
+
+import json
+import logging
+
+import pytest
+
+from dinodemo.backbones import OFFLINE_DEFAULT
+from dinodemo.engine import request_log as journal
+
+
+def lines(caplog) -> list[dict]:
+    return [record.facts for record in caplog.records if record.name == "dinodemo.requests"]
+
+
+def test_a_request_tells_what_ran_and_for_how_long(caplog, engine, make_picture):
+    caplog.set_level(logging.INFO, "dinodemo")
+    entry = journal.Entry("attention_tab", "on_photo")
+    with entry.active():
+        engine.features(make_picture(), 70)
+        engine.features(make_picture(), 70)
+        list(engine.features_batch([make_picture(seed=1), make_picture(seed=2)], 70))
+    entry.end("ok")
+    (line,) = lines(caplog)
+    assert (line["computed"], line["cached"]) == (3, 1) and line["ms"] >= 0
+    assert (line["tab"], line["action"], line["outcome"]) == ("attention_tab", "on_photo", "ok")
+
+
+def test_folders_and_ids_are_not_named(caplog, engine, make_picture):
+    caplog.set_level(logging.INFO, "dinodemo")
+    entry = journal.Entry("tab", "action")
+    with entry.active():
+        engine.features(make_picture(), 70)  # its backbone is a folder
+        journal.note(OFFLINE_DEFAULT)
+    entry.end("ok")
+    assert lines(caplog)[0]["backbone"] == f"other+{OFFLINE_DEFAULT}"
+
+
+def test_outside_of_a_request_nothing_is_noted(caplog, engine, make_picture):
+    caplog.set_level(logging.DEBUG, "dinodemo")
+    engine.features(make_picture(), 70)
+    assert journal.current() is None and lines(caplog) == []
+
+
+def test_what_is_quick_and_went_well_is_not_worth_a_line(caplog):
+    caplog.set_level(logging.INFO, "dinodemo")
+    for outcome in ("ok", "refused"):
+        journal.Entry("tab", "tick").end(outcome)
+    assert [line["outcome"] for line in lines(caplog)] == ["refused"]
+
+
+@pytest.mark.parametrize("text", ["plain", 'with "quotes"\nand lines'])
+def test_every_record_is_one_json_object(text):
+    record = logging.LogRecord("dinodemo.engine.pool", logging.WARNING, "", 0, text, (), None)
+    line = journal.JsonLines().format(record)
+    assert "\n" not in line
+    expected = {"time": 0, "level": "warning", "logger": "dinodemo.engine.pool", "message": text}
+    assert json.loads(line) | {"time": 0} == expected

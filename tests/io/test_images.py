@@ -1,0 +1,461 @@
+import io
+import resource
+import struct
+import sys
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile
+
+from dinodemo.io import images
+from dinodemo.io.images import center_crop, fit_within, grid_size, load_image, load_photo, network_input, resize
+
+
+def encode(image: Image.Image | np.ndarray, kind: str, **options) -> bytes:
+    image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def png(width: int, height: int, bits: int, colour: int, rows: bytes) -> bytes:
+    """Write a PNG by hand, for what Pillow cannot write."""
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", rows), (b"IEND", b"")]
+    chunk = struct.Struct(">I").pack
+    packed = (chunk(len(data)) + kind + data + chunk(zlib.crc32(kind + data)) for kind, data in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def with_orientation(value: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = value
+    return exif
+
+
+def upright(stored: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn a stored picture by its EXIF orientation, pixel by pixel from the standard's table."""
+    height, width = stored.shape[:2]
+    rows, columns = (width, height) if orientation >= 5 else (height, width)
+    bottom, right = height - 1, width - 1
+    source = {
+        1: lambda y, x: (y, x),
+        2: lambda y, x: (y, right - x),
+        3: lambda y, x: (bottom - y, right - x),
+        4: lambda y, x: (bottom - y, x),
+        5: lambda y, x: (x, y),
+        6: lambda y, x: (bottom - x, y),
+        7: lambda y, x: (bottom - x, right - y),
+        8: lambda y, x: (x, right - y),
+    }[orientation]
+    return np.array([[stored[source(y, x)] for x in range(columns)] for y in range(rows)])
+
+
+# what people drag in
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "GIF", "WEBP", "JPEG2000"])
+def test_lossless_formats_come_back_exactly(kind, make_picture):
+    picture = make_picture(23, 31)
+    image = Image.fromarray(picture)
+    if kind == "GIF":
+        image = image.quantize(32)
+        picture = np.asarray(image.convert("RGB"))
+    options = {"lossless": True} if kind == "WEBP" else {}
+    np.testing.assert_array_equal(load_image(encode(image, kind, **options)), picture)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "AVIF", "HEIF"])
+def test_lossy_formats_come_back_closely(kind, make_picture):
+    picture = make_picture(48, 64)
+    loaded = load_image(encode(picture, kind, quality=95, **({"chroma": 444} if kind == "HEIF" else {})))
+    assert loaded.shape == picture.shape
+    assert np.abs(loaded.astype(int) - picture).mean() < 4
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_exif_orientation_is_applied(kind, orientation, make_picture):
+    data = encode(make_picture(13, 21), kind, exif=with_orientation(orientation))
+    stored = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    np.testing.assert_array_equal(load_image(data), upright(stored, orientation))
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF"])
+def test_formats_with_a_rotation_of_their_own_are_turned_once(kind, orientation, make_picture):
+    picture = make_picture(40, 64)
+    loaded = load_image(encode(picture, kind, quality=95, exif=with_orientation(orientation).tobytes()))
+    expected = upright(picture, orientation)
+    assert loaded.shape == expected.shape
+    assert np.abs(loaded.astype(int) - expected).mean() < 8  # colours at half the resolution; a wrong turn gives 60
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_progressive_jpeg(progressive, make_picture):
+    picture = make_picture(48, 64)
+    loaded = load_image(encode(picture, "JPEG", quality=95, progressive=progressive))
+    assert np.abs(loaded.astype(int) - picture).mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("cmyk", "rgb"),
+    [((0, 0, 0, 0), (255, 255, 255)), ((0, 255, 255, 0), (255, 0, 0)), ((0, 0, 0, 255), (0, 0, 0))],
+)
+def test_cmyk_jpeg_is_not_inverted(cmyk, rgb):
+    loaded = load_image(encode(Image.new("CMYK", (16, 16), cmyk), "JPEG", quality=95))
+    assert loaded.shape == (16, 16, 3)
+    assert np.abs(loaded.astype(int) - rgb).max() < 12
+
+
+@pytest.mark.parametrize(("alpha", "expected"), [(0, 255), (255, 40), (128, 147)])
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_alpha_is_laid_over_white(mode, alpha, expected):
+    colour = (40, 40, 40, alpha) if mode == "RGBA" else (40, alpha)
+    loaded = load_image(encode(Image.new(mode, (5, 4), colour), "PNG"))
+    assert loaded.shape == (4, 5, 3)
+    assert np.abs(loaded.astype(int) - expected).max() <= 1
+
+
+def test_palette_transparency_is_laid_over_white():
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 0, 0])
+    image.putdata([0, 1])
+    loaded = load_image(encode(image, "PNG", transparency=0))
+    np.testing.assert_array_equal(loaded, [[[255, 255, 255], [200, 0, 0]]])
+
+
+def test_palette_without_transparency_keeps_its_colours():
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 0, 0])
+    image.putdata([0, 1])
+    np.testing.assert_array_equal(load_image(encode(image, "PNG")), [[[10, 20, 30], [200, 0, 0]]])
+
+
+def test_transparent_colour_key_is_laid_over_white():
+    image = Image.new("RGB", (2, 1), (1, 2, 3))
+    image.putpixel((1, 0), (9, 9, 9))
+    loaded = load_image(encode(image, "PNG", transparency=(1, 2, 3)))
+    np.testing.assert_array_equal(loaded, [[[255, 255, 255], [9, 9, 9]]])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_16_bit_grey_keeps_its_range(kind):
+    values = np.array([[0, 257, 32896], [30000, 65534, 65535]], dtype=np.uint16)
+    loaded = load_image(encode(values, kind))
+    assert loaded.shape == (2, 3, 3)
+    assert np.abs(loaded[..., 0] - values / 257).max() <= 1
+    assert (loaded == loaded[..., :1]).all()
+
+
+def test_16_bit_colour_png():
+    rows = b"\x00" + struct.pack(">6H", 65535, 0, 32896, 257 * 10, 257 * 20, 257 * 30)
+    loaded = load_image(png(2, 1, 16, 2, zlib.compress(rows)))
+    np.testing.assert_array_equal(loaded, [[[255, 0, 128], [10, 20, 30]]])
+
+
+@pytest.mark.parametrize("values", [np.linspace(0, 1, 6), np.linspace(-300, 900, 6)])
+def test_float_tiff_is_stretched(values):
+    loaded = load_image(encode(Image.fromarray(values.reshape(2, 3).astype(np.float32)), "TIFF"))
+    assert np.abs(loaded[..., 0].ravel().astype(int) - [0, 51, 102, 153, 204, 255]).max() <= 1
+
+
+def test_32_bit_integers_with_16_bit_content_keep_its_range():
+    values = np.array([[0, 257, 12850]], dtype=np.int32)
+    np.testing.assert_array_equal(load_image(encode(values, "TIFF"))[..., 0], [[0, 1, 50]])
+
+
+def test_not_a_number_does_not_reach_the_picture():
+    values = np.array([[0, 1], [np.nan, np.inf]], dtype=np.float32)
+    np.testing.assert_array_equal(load_image(Image.fromarray(values))[..., 0], [[0, 255], [0, 255]])
+
+
+def test_greyscale_gets_three_equal_channels(make_picture):
+    grey = make_picture(9, 11)[..., 0]
+    np.testing.assert_array_equal(load_image(encode(grey, "PNG")), np.repeat(grey[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+def test_one_bit_is_black_and_white(kind):
+    image = Image.new("1", (2, 1))
+    image.putpixel((1, 0), 1)
+    np.testing.assert_array_equal(load_image(encode(image, kind)), [[[0] * 3, [255] * 3]])
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_animations_give_their_first_frame(kind):
+    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue", "lime")]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    loaded = load_image(encode(frames[0], kind, save_all=True, append_images=frames[1:], **options))
+    np.testing.assert_array_equal(loaded, np.full((6, 8, 3), (255, 0, 0)))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 2000), (12000, 1)])
+def test_extreme_sizes_load(size):
+    assert load_image(encode(Image.new("RGB", size[::-1], "red"), "PNG")).shape == (*size, 3)
+
+
+SOURCES = {"string": str, "path": lambda p: p, "bytes": lambda p: p.read_bytes(), "image": Image.open}
+
+
+@pytest.mark.parametrize("as_source", SOURCES.values(), ids=SOURCES)
+def test_every_kind_of_source_gives_the_same(as_source, tmp_path, make_picture):
+    picture = make_picture(9, 11)
+    path = tmp_path / "Ein Bild ü.png"
+    path.write_bytes(encode(picture, "PNG"))
+    np.testing.assert_array_equal(load_image(as_source(path)), picture)
+
+
+def test_the_extension_does_not_matter(tmp_path, make_picture):
+    path = tmp_path / "really.jpg"
+    path.write_bytes(encode(make_picture(9, 11), "PNG"))
+    np.testing.assert_array_equal(load_image(path), make_picture(9, 11))
+
+
+@pytest.mark.parametrize("channels", [None, 3, 4])
+def test_arrays_are_taken(channels, make_picture):
+    picture = make_picture(9, 11)
+    array = {None: picture[..., 0], 3: picture, 4: np.dstack([picture, np.full((9, 11), 255, np.uint8)])}[channels]
+    expected = np.repeat(picture[..., :1], 3, axis=2) if channels is None else picture
+    np.testing.assert_array_equal(load_image(array), expected)
+
+
+def test_the_callers_array_is_neither_kept_nor_frozen(make_picture):
+    picture = make_picture().copy()
+    photo = load_photo(picture)
+    picture[:] = 0
+    assert photo.rgb.any()
+    assert not photo.rgb.flags.writeable
+
+
+def test_photo_knows_its_name_and_size(tmp_path, make_picture):
+    path = tmp_path / "cat.png"
+    path.write_bytes(encode(make_picture(9, 11), "PNG"))
+    assert (load_photo(path).name, load_photo(path).size) == ("cat.png", (9, 11))
+    assert load_photo(path, "other").name == "other"
+
+
+def test_digest_is_that_of_content_and_shape(make_picture):
+    picture = make_picture(8, 12)
+    digest = load_photo(picture).digest
+    assert digest == load_photo(encode(picture, "PNG")).digest
+    assert digest != load_photo(picture.reshape(12, 8, 3)).digest
+    assert digest != load_photo(picture ^ 1).digest
+
+
+# what is refused
+
+
+def jpeg(size=(64, 48)) -> bytes:
+    return encode(Image.effect_noise(size, 80).convert("RGB"), "JPEG")
+
+
+BAD_FILES = {
+    "empty": (b"", "empty"),
+    "text": (b"hello, this is no picture\n" * 50, "not a picture"),
+    "zeros": (b"\0" * 5000, "not a picture"),
+    "svg": (b'<?xml version="1.0"?>\n<SVG xmlns="http://www.w3.org/2000/svg" width="9"/>', "SVG"),
+    "pdf": (b"%PDF-1.7\n" + b"x" * 500, "not a picture"),
+    "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
+    "truncated jpeg": (jpeg()[:-400], "truncated"),
+    "jpeg header only": (jpeg()[:100], "truncated"),
+    "jpeg magic only": (jpeg()[:3], "truncated|not a picture"),
+    "truncated png": (encode(Image.effect_noise((64, 48), 80), "PNG")[:-700], "truncated"),
+    "truncated webp": (encode(Image.effect_noise((64, 48), 80).convert("RGB"), "WEBP")[:200], "truncated"),
+    "truncated heic": (encode(Image.new("RGB", (64, 48)), "HEIF")[:-30], "truncated|not a picture"),
+    "no pixels": (png(0, 5, 8, 2, zlib.compress(b"")), "no pixels|not a picture|damaged"),
+}
+
+
+@pytest.mark.parametrize(("data", "message"), BAD_FILES.values(), ids=BAD_FILES)
+@pytest.mark.parametrize("as_file", [False, True])
+def test_bad_files_are_refused_with_a_reason(data, message, as_file, tmp_path):
+    path = tmp_path / "holiday.jpg"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=message) as error:
+        load_image(path if as_file else data)
+    assert str(tmp_path) not in str(error.value)
+    assert not as_file or "holiday.jpg" in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "HEIF", "JPEG2000", "ICO"])
+def test_damage_never_raises_anything_but_value_error(kind, make_picture):
+    image = Image.fromarray(make_picture(20, 24))
+    good = encode(image, kind, **({"exif": with_orientation(6)} if kind in ("JPEG", "PNG", "WEBP") else {}))
+    random = np.random.default_rng(3)
+    load_image(good)
+    for i in range(60):
+        bad = bytearray(good[: random.integers(1, len(good))] if i % 3 == 0 else good)
+        for position in random.integers(0, len(bad), 5):
+            bad[position] = random.integers(0, 256)
+        try:
+            assert load_image(bytes(bad)).shape[2] == 3
+        except ValueError as error:
+            assert "the picture" in str(error)  # our sentence, not Pillow's
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("size", [(20000, 20000), (13000, 12000)])
+def test_decompression_bomb_is_refused_from_its_header(size, monkeypatch):
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("it was decoded"))
+    rows = b"\0" * (1 + size[0] // 8)
+    packer = zlib.compressobj()
+    body = b"".join(packer.compress(rows * 500) for _ in range(size[1] // 500)) + packer.flush()
+    bomb = png(*size, 1, 0, body)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match="150 million pixels; scale it down"):
+        load_image(bomb)
+    used = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * (1 if sys.platform == "darwin" else 1024)
+    assert used < 20e6
+
+
+def test_the_pixel_limit_is_inclusive_and_holds_for_every_source(monkeypatch):
+    monkeypatch.setattr(images, "MAX_PIXELS", 100)
+    assert load_image(encode(Image.new("RGB", (10, 10)), "PNG")).shape == (10, 10, 3)
+    too_large = Image.new("RGB", (101, 1))
+    for source in (too_large, encode(too_large, "PNG"), np.asarray(too_large)):
+        with pytest.raises(ValueError, match=r"101 x 1\) has more than"):
+            load_image(source)
+
+
+def test_12000_pixels_a_side_are_within_the_limit():
+    assert images.MAX_PIXELS >= 12000 * 12000
+    assert Image.MAX_IMAGE_PIXELS == images.MAX_PIXELS
+
+
+@pytest.mark.parametrize("name", ["missing.jpg", "folder"])
+def test_unreadable_paths_are_named(name, tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match=f"{name}: cannot be read"):
+        load_image(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((4, 4, 3), np.float32), "uint8 array .* got float32"),
+        (np.zeros((4, 4), bool), "got bool"),
+        (np.zeros((4, 4, 3), np.int64), "got int64"),
+        (np.zeros((4, 4, 2), np.uint8), r"got \(4, 4, 2\)"),
+        (np.zeros((3, 4, 4, 3), np.uint8), "expected an array of shape"),
+        (np.zeros(5, np.uint8), "expected an array of shape"),
+        (np.zeros((0, 4, 3), np.uint8), "no pixels"),
+        (np.zeros((4, 0), np.uint8), "no pixels"),
+    ],
+)
+def test_bad_arrays_are_refused(array, message):
+    with pytest.raises(ValueError, match=message):
+        load_image(array)
+
+
+@pytest.mark.parametrize("source", [None, 3, ["a.jpg"]])
+def test_other_types_are_refused(source):
+    with pytest.raises(ValueError, match="expected a path, bytes"):
+        load_image(source)
+
+
+def test_empty_pil_picture_is_refused():
+    with pytest.raises(ValueError, match="no pixels"):
+        load_image(Image.new("RGB", (0, 4)))
+
+
+# to the patch grid
+
+
+@pytest.mark.parametrize("patch", [8, 14, 16])
+@pytest.mark.parametrize("resolution", [224, 518, 1022])
+@pytest.mark.parametrize("size", [(480, 640), (3024, 4032), (37, 53), (1, 1), (500, 1500), (1000, 90)])
+def test_grid_keeps_aspect_and_area(size, resolution, patch):
+    h, w = grid_size(size, resolution, patch)
+    side = resolution / patch
+    assert abs(h - side * (size[0] / size[1]) ** 0.5) <= 0.5 + 1e-9
+    assert abs(w - side * (size[1] / size[0]) ** 0.5) <= 0.5 + 1e-9
+    assert h * w * patch**2 == pytest.approx(resolution**2, rel=0.15)
+
+
+@pytest.mark.parametrize(("size", "expected"), [((1, 2000), (1, 256)), ((12000, 1), (256, 1)), ((1, 100), (2, 160))])
+def test_very_long_pictures_get_no_more_patches_than_a_square(size, expected):
+    assert grid_size(size, 224, 14) == expected
+
+
+@pytest.mark.parametrize("resolution", [0, 13, -224, 16385, 224.0, "224", None, True])
+def test_bad_resolutions_are_refused(resolution):
+    with pytest.raises(ValueError, match="resolution must be a whole number from 14"):
+        grid_size((10, 10), resolution, 14)
+
+
+@pytest.mark.parametrize("size", [(37, 53), (1, 2000), (12000, 1), (1, 1), (200, 300)])
+def test_network_input_has_whole_patches_and_shows_everything(size, make_picture):
+    picture = np.zeros((*size, 3), np.uint8)
+    picture[: (size[0] + 1) // 2] += 100
+    picture[:, : (size[1] + 1) // 2] += 100
+    seen = network_input(picture, 224, 14)
+    h, w = grid_size(size, 224, 14)
+    assert (seen.shape, seen.dtype) == ((h * 14, w * 14, 3), np.uint8)
+    for corner in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
+        np.testing.assert_allclose(seen[corner].astype(int), picture[corner], atol=2)
+
+
+def bicubic_weights(old: int, new: int) -> np.ndarray:
+    """Compute the antialiased bicubic kernel (a = -0.5) as a (new, old) matrix: slow and plain."""
+    scale = max(old / new, 1.0)
+    rows = np.zeros((new, old))
+    for i in range(new):
+        centre = (i + 0.5) * old / new
+        x = np.abs((np.arange(old) + 0.5 - centre) / scale)
+        near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+        rows[i] = np.where(x < 1, near, np.where(x < 2, far, 0))
+    return rows / rows.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(("old", "new"), [((60, 90), (28, 42)), ((20, 30), (56, 84)), ((300, 200), (28, 14))])
+def test_resize_is_antialiased_bicubic(old, new, make_picture):
+    picture = make_picture(*old)
+    down, across = bicubic_weights(old[0], new[0]), bicubic_weights(old[1], new[1])
+    expected = np.einsum("ih,hwc,jw->ijc", down, picture.astype(float), across)
+    assert np.abs(resize(picture, new) - expected.clip(0, 255)).max() <= 2
+
+
+def test_shrinking_averages_instead_of_picking_pixels():
+    checkers = np.indices((448, 448)).sum(axis=0) % 2 * 255
+    small = resize(np.repeat(checkers[..., None], 3, axis=2).astype(np.uint8), (28, 28))
+    assert np.abs(small.astype(int) - 127).max() <= 2
+
+
+@pytest.mark.parametrize(("size", "expected"), [((400, 200), (100, 50)), ((80, 90), (80, 90)), ((5000, 1), (100, 1))])
+def test_fit_within_shrinks_only(size, expected):
+    assert fit_within(np.zeros((*size, 3), np.uint8), 100).shape[:2] == expected
+
+
+@pytest.mark.parametrize("size", [(300, 400), (400, 300), (256, 256), (100, 130)])
+def test_center_crop_is_the_classification_protocol(size, make_picture):
+    picture = make_picture(*size)
+    height, width = (round(side * 256 / min(size)) for side in size)
+    whole = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
+    top, left = (height - 224) // 2, (width - 224) // 2
+    cropped = center_crop(picture, 224)
+    assert cropped.shape == (224, 224, 3)
+    assert np.abs(cropped.astype(int) - whole[top : top + 224, left : left + 224]).max() <= 2
+
+
+@pytest.mark.parametrize("size", [(1, 12000), (12000, 1), (2, 2000)])
+def test_center_crop_of_a_strip_never_enlarges_all_of_it(size, monkeypatch):
+    largest = []
+    real = images.resize
+    monkeypatch.setattr(images, "resize", lambda rgb, to: largest.append(to) or real(rgb, to))
+    picture = np.zeros((*size, 3), np.uint8)
+    middle = tuple(slice(s // 2 - min(s // 2, 3), s // 2 + 3) for s in size)
+    picture[middle] = 200
+    assert (center_crop(picture, 224) == 200).all()
+    assert max(h * w for h, w in largest) < 1e6
+
+
+def test_center_crop_is_rounded_to_whole_patches(make_picture):
+    assert network_input(make_picture(300, 200), 230, 14, crop="center").shape == (224, 224, 3)
+
+
+def test_unknown_crop_is_refused(make_picture):
+    with pytest.raises(ValueError, match="crop must be None or"):
+        network_input(make_picture(), 224, 14, crop="middle")

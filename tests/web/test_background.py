@@ -1,0 +1,47 @@
+"""Long work in a thread: progress, result, errors, stop."""
+
+import copy
+import threading
+
+import pytest
+
+from dinodemo.web.background import Stopped, Work
+
+
+def test_steps_then_result():
+    def count(progress):
+        for i in range(3):
+            progress(i + 1, 3, f"step {i + 1}")
+        return "done"
+
+    work = Work(count)
+    assert list(work.steps()) == [(1 / 3, "step 1"), (2 / 3, "step 2"), (1.0, "step 3")]
+    assert work.result == "done"
+
+
+def test_errors_come_through():
+    def fail(progress):
+        raise ValueError("bad pair")
+
+    with pytest.raises(ValueError, match="bad pair"):
+        list(Work(fail).steps())
+
+
+def test_stop_ends_it_at_the_next_step():
+    reached = threading.Event()
+    go_on = threading.Event()
+
+    def endless(progress):
+        while True:
+            progress(0, None, "working")
+            reached.set()
+            go_on.wait(10)
+
+    work = Work(endless)
+    steps = work.steps()
+    next(steps)
+    reached.wait(10)
+    copy.deepcopy(work).stop()  # the page's state may be copied
+    go_on.set()
+    with pytest.raises(Stopped):
+        list(steps)

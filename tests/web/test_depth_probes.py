@@ -1,0 +1,42 @@
+"""Which depth probes are offered, and that keys from the page cannot reach other files."""
+
+import pytest
+
+from dinodemo.tasks.depth import probe_store as depth_probes
+from dinodemo.tasks.depth.probe_store import ProbeShelf
+
+
+class Own:
+    backbone_ = "dinov2-small"
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    for name in ("dinov2-small", "dinov2-small-offline"):
+        (tmp_path / f"depth_office_{name}.safetensors").write_bytes(b"")
+    monkeypatch.setattr(depth_probes, "WEIGHTS", tmp_path)
+    return ProbeShelf(services=None)
+
+
+def test_ready_probes_are_those_of_the_very_backbone(shelf):
+    assert [key for _, key in shelf.ready("dinov2-small")] == ["ready:depth_office_dinov2-small.safetensors"]
+    assert shelf.ready("dinov2-base") == []
+
+
+def test_ones_own_probe_comes_first_and_only_with_its_backbone(shelf):
+    own = (("older", Own()), ("newer", Own()))
+    keys = [key for _, key in shelf.choices("dinov2-small", own)]
+    assert keys[:3] == ["own:newer", "own:older", "ready:depth_office_dinov2-small.safetensors"]
+    assert any(key.startswith("meta:") for key in keys) and any(key.startswith("dpt:") for key in keys)
+    assert not any(key.startswith("own:") for key in [k for _, k in shelf.choices("dinov2-base", own)])
+
+
+@pytest.mark.parametrize("key", ["ready:../../etc/passwd", "own:nobody's", "what", "meta:../x"])
+def test_keys_that_are_not_offered_are_refused(shelf, key):
+    with pytest.raises((ValueError, RuntimeError)):
+        shelf.load(key)
+
+
+def test_a_dpt_model_is_one_of_the_list_and_no_folder(shelf, tmp_path):
+    with pytest.raises(ValueError, match="no DPT model"):
+        shelf.estimate(f"dpt:{tmp_path}", (), None, "dinov2-small", 518, False, True)

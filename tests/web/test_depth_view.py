@@ -1,0 +1,87 @@
+"""What the depth tab draws, tells and exports."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dinodemo.io.images import Photo
+from dinodemo.tasks.depth import draw as view
+from dinodemo.tasks.depth.draw import Look, View
+
+
+def make(depth: np.ndarray, unit: str = "metres", point=None) -> View:
+    photo = Photo(np.full((*depth.shape, 3), 90, np.uint8), "a room.jpg")
+    return View(photo, depth.astype(np.float32), unit, "probe", "note", "made", (), point)
+
+
+SLOPE = np.linspace(1, 5, 60)[:, None] + np.zeros((60, 80))
+
+
+def test_near_and_far_leave_a_hundredth_out_on_either_side():
+    depth = SLOPE.copy()
+    depth[0, :8], depth[-1, :8] = 0.01, 90  # a tenth of a row: outliers
+    near, far = view.natural_range(depth)
+    assert 0.99 < near < 1.2 and 4.8 < far < 5.01
+
+
+def test_a_constant_depth_still_has_a_range():
+    near, far = view.natural_range(np.full((5, 6), 2.0))
+    assert near < far
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_shades_run_from_near_to_far_and_inverse_ones_back(inverse):
+    look = Look(1, 5, "inferno", inverse)
+    shades = view.shade(np.array([[0.5, 1, 2.5, 5, 9]]), look)[0]
+    expected = [1, 1, (1 / 2.5 - 1 / 5) / (1 - 1 / 5), 0, 0] if inverse else [0, 0, 1.5 / 4, 1, 1]
+    np.testing.assert_allclose(shades, expected, atol=1e-6)
+
+
+def test_the_bar_says_metres_only_where_the_depth_has_them():
+    look = Look(1, 5, "viridis", False)
+    assert ">metres<" in view.colour_bar(look, "metres") and ">3.00<" in view.colour_bar(look, "metres")
+    assert "without a unit" in view.colour_bar(look, "relative")
+
+
+def test_a_reading_is_the_depth_at_the_point():
+    assert "**5.00 m** at (7, 59)" in view.reading(make(SLOPE, point=(7, 59)))
+    assert "no unit" in view.reading(make(SLOPE, "relative", (7, 59)))
+    assert "Click" in view.reading(make(SLOPE))
+
+
+def test_millimetres_are_16_bit_and_refused_without_a_unit():
+    name, content = view.millimetre_file(make(SLOPE))
+    array = np.asarray(Image.open(io.BytesIO(content)))
+    assert name == "a_room-depth-mm.png" and array.dtype == np.uint16
+    np.testing.assert_allclose(array, SLOPE * 1000, atol=0.51)
+    with pytest.raises(ValueError, match="no unit"):
+        view.millimetre_file(make(SLOPE, "relative"))
+
+
+def test_depth_beyond_65_metres_does_not_wrap_around():
+    array = np.asarray(Image.open(io.BytesIO(view.millimetre_file(make(SLOPE + 80))[1])))
+    assert (array == 65535).all()
+
+
+def test_the_cross_is_drawn_at_the_point():
+    look = Look(1, 5, "grey", False)
+    plain, marked = view.draw_depth(make(SLOPE), look), view.draw_depth(make(SLOPE, point=(40, 30)), look)
+    rows, columns = np.nonzero((plain != marked).any(axis=-1))
+    assert abs(rows.mean() - 30) < 3 and abs(columns.mean() - 40) < 3
+
+
+def test_two_probes_are_compared_in_metres_or_by_order():
+    assert "differ by 0.50 m" in view.difference(make(SLOPE), make(SLOPE + 0.5))
+    assert "agree by 1.00" in view.difference(make(SLOPE), make(SLOPE**2, "relative"))
+
+
+def test_a_card_tells_what_the_probe_was_trained_on():
+    card = {
+        "backbone": "b", "kind": "lin4", "bins": 256, "range": [0.1, 8.0], "relative": False, "data": "an office",
+        "source": "", "licence": "MIT", "figures": {"rmse": 0.5},
+    }  # fmt: skip
+    text = view.card_text(card, "A note.")
+    assert text.startswith("A note.") and "an office · MIT" in text and "rmse 0.500" in text and "0.1 to 8 m" in text
+    assert view.card_text(None, "Only this.") == "Only this."

@@ -1,0 +1,75 @@
+"""What a browser says it uploaded is checked before it is believed."""
+
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from dinodemo.web import folder_picker
+from dinodemo.web.folder_picker import place, read_upload
+
+
+@pytest.fixture
+def uploads(tmp_path, monkeypatch):
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    monkeypatch.setattr(folder_picker, "get_upload_folder", lambda: str(folder))
+    return folder
+
+
+def uploaded(folder: Path, name: str, content: bytes = b"photo") -> dict:
+    path = folder / f"{abs(hash(name + content.decode()))}.bin"
+    path.write_bytes(content)
+    return {"path": str(path), "name": name}
+
+
+def test_folders_are_kept(uploads, tmp_path):
+    files = read_upload({"files": [uploaded(uploads, "all/cats/a.jpg"), uploaded(uploads, "all/dogs/é 犬.jpg")]})
+    place(files, tmp_path / "kept")
+    found = sorted(p.relative_to(tmp_path / "kept").as_posix() for p in (tmp_path / "kept").rglob("*.jpg"))
+    assert found == ["all/cats/a.jpg", "all/dogs/é 犬.jpg"]
+
+
+@pytest.mark.parametrize("name", ["../../evil.jpg", "/etc/evil.jpg", "a/../../evil.jpg", "..\\..\\evil.jpg"])
+def test_names_never_lead_out(uploads, tmp_path, name):
+    place(read_upload({"files": [uploaded(uploads, name)]}), tmp_path / "kept")
+    (file,) = tmp_path.rglob("*.jpg")
+    assert file.name == "evil.jpg" and file.is_relative_to(tmp_path / "kept")
+
+
+@pytest.mark.parametrize("entry", [
+    {"path": "/etc/passwd", "name": "a.jpg"}, {"path": None, "name": "a.jpg"}, "a.jpg", {}, {"path": "x", "name": 3},
+])  # fmt: skip
+def test_files_that_were_not_uploaded_are_refused(uploads, entry):
+    with pytest.raises(ValueError, match="did not upload"):
+        read_upload({"files": [entry]})
+
+
+def test_a_link_out_of_the_uploads_is_refused(uploads, tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    (uploads / "link.jpg").symlink_to(tmp_path / "secret")
+    with pytest.raises(ValueError):
+        read_upload({"files": [{"path": str(uploads / "link.jpg"), "name": "a.jpg"}]})
+
+
+@pytest.mark.parametrize("name", ["", "..", "/", "../.."])
+def test_a_file_without_a_name_is_refused(uploads, name):
+    with pytest.raises(ValueError, match="did not arrive"):
+        read_upload({"files": [uploaded(uploads, name)]})
+
+
+def test_equal_names_of_different_photos_are_both_kept_and_the_same_photo_once(uploads, tmp_path):
+    first, other = uploaded(uploads, "a.jpg"), uploaded(uploads, "a.jpg", b"other")
+    for files in ([first], [other], [first]):
+        place(read_upload({"files": files}), tmp_path / "kept")
+    assert sorted(p.name for p in (tmp_path / "kept").iterdir()) == ["a (2).jpg", "a.jpg"]
+
+
+def test_nothing_uploaded_is_an_empty_list():
+    assert read_upload(None) == read_upload({"files": []}) == []
+    with pytest.raises(ValueError, match="at most"):
+        read_upload({"files": [{}] * (folder_picker.MAX_FILES + 1)})
+
+
+def test_a_long_name_is_cut(uploads):
+    ((_, name),) = read_upload({"files": [uploaded(uploads, "x" * 500)]})
+    assert name == PurePosixPath("x" * 120)

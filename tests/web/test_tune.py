@@ -1,0 +1,229 @@
+"""The fine-tuning tab without a browser: where photos lie, what is shown of a run's folder, the selection."""
+
+import json
+import os
+import time
+import zipfile
+from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dinodemo.backbones import BACKBONES
+from dinodemo.jobs.runs import Limits, RunInfo, Runs
+from dinodemo.tasks.finetune import check_tab as tune_check
+from dinodemo.tasks.finetune import draw as tune_view
+from dinodemo.tasks.finetune import tab as tune_tab
+from dinodemo.tasks.finetune.photo_store import PhotoStore
+from dinodemo.web.folder_picker import photos_in, server_folder
+from dinodemo.web.owner import new_owner
+from dinodemo.web.services import Services
+from dinodemo.web.settings import Settings, parse
+
+
+def uploaded(folder: Path, names) -> list:
+    """Make uploaded files as the browser's field hands them over."""
+    files = []
+    for i, name in enumerate(names):
+        path = folder / f"upload{i}.png"
+        rng = np.random.default_rng(i)
+        Image.fromarray(rng.integers(0, 256, (70, 70, 3), dtype=np.uint8)).save(path)
+        files.append((path, PurePosixPath(name)))
+    return files
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return Runs(tmp_path / "runs", Limits(free_disk=0))
+
+
+@pytest.fixture
+def store(runs):
+    return PhotoStore(runs)
+
+
+def test_photos_are_found_again_with_their_classes_until_they_are_put_away(store, tmp_path):
+    owner, token = new_owner(), store.new()
+    names = ["tune/cats/a.png", "tune/cats/b.png", "tune/犬 dogs/a.png"]
+    assert store.add(owner, token, uploaded(tmp_path, names)) == []
+    photos = store.describe(owner, store.current(owner))
+    assert photos.classes == {"cats": 2, "犬 dogs": 1} and len(photos.paths) == 3 and photos.folder.name == "tune"
+    assert store.current(new_owner()) is None
+    store.put_away(owner, token)
+    assert store.current(owner) is None and not store.folder(owner, token).exists()
+
+
+def test_photos_that_a_run_needs_stay_when_they_are_put_away(store, runs, tmp_path):
+    owner, token = new_owner(), store.new()
+    store.add(owner, token, uploaded(tmp_path, ["a.png", "b.png"]))
+    runs.submit(owner, "run", store.describe(owner, token).folder, "scratch", {})
+    store.put_away(owner, token)
+    assert store.current(owner) is None and len(store.describe(owner, token).paths) == 2
+
+
+def test_old_photos_are_removed(store, tmp_path):
+    owner = new_owner()
+    old, young = store.new(), store.new()
+    for token in (old, young):
+        store.add(owner, token, uploaded(tmp_path, ["a.png"]))
+    long_ago = time.time() - 15 * 86400
+    os.utime(store.folder(owner, old), (long_ago, long_ago))
+    third = store.new()
+    store.add(owner, third, uploaded(tmp_path, ["a.png"]))
+    store.put_away(owner, third)
+    assert not store.folder(owner, old).exists() and store.folder(owner, young).exists()
+
+
+@pytest.mark.parametrize("token", [None, "", "..", "../../x", "0123456789abcdeg"])
+def test_a_token_is_no_path(store, token):
+    with pytest.raises(ValueError, match="no photos yet"):
+        store.describe(new_owner(), token)
+
+
+def test_a_selection_is_a_folder_of_its_own_and_deletes_nothing(store, tmp_path):
+    owner, token = new_owner(), store.new()
+    store.add(owner, token, uploaded(tmp_path, ["x/cats/a.png", "x/cats/b.png", "x/dogs/c.png"]))
+    photos = store.describe(owner, token)
+    chosen = store.select(owner, photos, {photos.paths[1]})
+    assert [p.name for p in chosen.paths] == ["a.png", "c.png"] and chosen.classes == {"cats": 1, "dogs": 1}
+    assert len(store.describe(owner, token).paths) == 3 and store.current(owner) == chosen.token
+
+
+def test_the_check_suggests_and_selects(store, tmp_path, engine):
+    owner, token = new_owner(), store.new()
+    files = uploaded(tmp_path, [f"p/{i}.png" for i in range(6)])
+    files.append((files[0][0], PurePosixPath("p/same.png")))
+    store.add(owner, token, files)
+    services = SimpleNamespace(pool=SimpleNamespace(get=lambda name: engine))
+    told = []
+    checked = tune_check.check(services, store.describe(owner, token), "any", lambda *step: told.append(step))
+    assert told[-1][:2] == (7, 7)
+    assert [s.kind for s in checked.suggestions] == ["copy"] and len(checked.left_out) == 1
+    assert tune_check.told(checked).startswith("**7 photos** · 1 copy · 1 to be left out")
+    assert len(tune_check.left_out(checked, "", 0)) == 1
+    assert len(tune_check.left_out(checked, "", 3)) == 4
+    assert {p.name for p in checked.photos.paths} - {p.name for p in tune_check.left_out(checked, "2.png", 2)} >= {
+        "2.png"
+    }
+    kept = checked.toggle(checked.suggestions[0].path)
+    assert kept.left_out == frozenset() and tune_check.left_out(kept, "", 0) == set()
+    with pytest.raises(ValueError, match="no photo's path contains"):
+        tune_check.left_out(checked, "zebra", 2)
+
+
+def write_run(folder: Path, lines, **files) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.jsonl").write_text("\n".join(json.dumps(line) for line in lines) + '\n{"kind": "tr')
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_curves_are_read_up_to_a_half_written_line_and_thinned(tmp_path):
+    lines = [{"kind": "train", "step": i, "loss": 1.0 / (i + 1), "dino": 1.0, "lr": 1e-4, "head_lr": 1e-3}
+             for i in range(5000)]  # fmt: skip
+    lines.append({"kind": "eval", "step": 0, "rank": 80.0, "knn": 0.5, "drift": 0.1})
+    lines.append({"kind": "eval", "step": 9, "rank": 40.0, "knn": 0.6, "drift": 0.2})
+    read = tune_view.read_metrics(write_run(tmp_path / "run", lines))
+    assert len(read) == len(lines)
+    losses = tune_view.loss_curves(read)
+    assert set(losses.curve) == {"loss", "dino"} and len(losses) <= 2 * tune_view.MOST_POINTS
+    health = tune_view.health_curves(read)
+    assert health[health.curve == "effective rank"].value.tolist() == [1.0, 0.5]
+    assert health[health.curve == "patch drift"].value.tolist() == [0.1, 0.2]
+    assert tune_view.measure_curves(read).value.tolist() == [0.5, 0.6]
+
+
+def test_status_and_verdict_say_it_plainly(tmp_path):
+    info = RunInfo("id", "my run", tmp_path, "running", step=3, total=20, eta_s=150)
+    assert tune_view.status(info, [{"images_per_second": 2.5}]) == (
+        "**my run** is running · step 3 of 20 · 2.5 photos/s · 2 min to go"
+    )
+    queued = RunInfo("id", "my run", tmp_path, "queued", place=2)
+    assert "at place 2" in tune_view.status(queued, [])
+    report = {"better": False, "sentence": "It is not better.", "before": {"knn": 0.5}, "after": {"knn": 0.51}}
+    told = tune_view.verdict(write_run(tmp_path / "run", [], report=report))
+    assert "Not better than the start" in told and "| k-NN accuracy | 50.0% | 51.0% |" in told
+    assert tune_view.verdict(tmp_path / "none") == "There is no result yet."
+
+
+def test_the_film_shows_each_photo_at_each_evaluation(tmp_path):
+    (tmp_path / "film").mkdir()
+    for step in (0, 10):
+        patches = np.random.default_rng(step).normal(size=(3, 8, 8, 16)).astype(np.float16)
+        attention = np.random.default_rng(step).random((3, 8, 8)).astype(np.float16)
+        np.savez(tmp_path / "film" / f"step-{step:07}.npz", patches=patches, attention=attention)
+    (tmp_path / "film" / "step-0000020.npz").write_bytes(b"half")
+    shown = tune_view.film(tmp_path)
+    captions = [[f"photo {p}, step {s}{what}" for s in (0, 10)] for p in (1, 2, 3) for what in ("", ": attention")]
+    assert [[caption for _, caption in strip] for strip in shown] == captions
+    assert all(picture.shape == (224, 224, 3) for strip in shown for picture, _ in strip)
+
+
+def test_a_long_film_is_thinned_and_keeps_its_ends(tmp_path):
+    (tmp_path / "film").mkdir()
+    for step in range(40):
+        patches = np.random.default_rng(step).normal(size=(1, 4, 4, 8)).astype(np.float16)
+        np.savez(tmp_path / "film" / f"step-{step:07}.npz", patches=patches, attention=patches[..., 0])
+    strip = [caption for _, caption in tune_view.film(tmp_path)[0]]
+    assert len(strip) == tune_view.MOST_FRAMES and strip[0].endswith("step 0") and strip[-1].endswith("step 39")
+
+
+def test_the_zip_holds_the_export_and_nothing_else(tmp_path):
+    with pytest.raises(ValueError, match="no result yet"):
+        tune_view.export_zip(tmp_path)
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "config.json").write_text("{}")
+    (tmp_path / "secret.txt").write_text("x")
+    path = tmp_path / "a.zip"
+    path.write_bytes(tune_view.export_zip(tmp_path))
+    assert zipfile.ZipFile(path).namelist() == ["config.json"]
+
+
+def test_expected_time_grows_with_what_is_trained():
+    row = BACKBONES["dinov2-small"]
+    values = {"global_size": 112, "local_size": 56, "eval_size": 224, "n_local": 2, "max_blocks": 2, "steps": 100,
+              "batch_size": 16, "accumulate": 1, "eval_every": 0, "eval_images": 512, "epochs": 10}  # fmt: skip
+    forward = {64: 1.0, 16: 0.25, 256: 4.0}.get
+    few = tune_view.expected_seconds(forward, values, row, 100)
+    assert few == pytest.approx(1600 * (2 + 2.5 * (1 + 2 * 2 / 12)) + 11 * 200 * 4)
+    everything = tune_view.expected_seconds(forward, values | {"max_blocks": 0}, row, 100)
+    assert everything - few == pytest.approx(1600 * 2.5 * 2 * 10 / 12)
+    assert 1.6e9 < tune_view.expected_bytes(row) < 1.9e9
+
+
+def test_a_public_server_grants_half_an_hour(tmp_path):
+    limits = [
+        Services(Settings(runs=str(tmp_path), public=public, run_hours=3.0), pool=None).runs.limits.hours
+        for public in (False, True)
+    ]
+    assert limits == [3.0, 0.5]
+
+
+@pytest.mark.parametrize("zero", [False, True])
+def test_a_space_that_lends_its_gpu_says_what_a_training_needs(zero, tmp_path, monkeypatch):
+    monkeypatch.setenv("SPACES_ZERO_GPU", str(zero).lower())
+    services = Services(parse(["--backbone", "b", "--runs", str(tmp_path)]), SimpleNamespace(loaded=list))
+    told = tune_tab._price(services, services.runs, "b", {}, 100)
+    assert "This server ends a run" in told and ("choose a GPU of its own" in told) == zero
+
+
+def test_a_server_folder_counts_as_uploaded_but_nothing_outside_of_it(store, tmp_path):
+    settings = Settings(photos=str(tmp_path / "allowed"))
+    (tmp_path / "allowed" / "holiday" / "cats").mkdir(parents=True)
+    (tmp_path / "secret.png").write_bytes(uploaded(tmp_path, ["x"])[0][0].read_bytes())
+    (tmp_path / "upload0.png").rename(tmp_path / "allowed" / "holiday" / "cats" / "a.png")
+    (tmp_path / "allowed" / "holiday" / "link.png").symlink_to(tmp_path / "secret.png")
+    owner, token = new_owner(), store.new()
+    store.add(owner, token, photos_in(server_folder(settings, "holiday")))
+    (photo,) = store.describe(owner, token).paths
+    assert photo.parts[-2:] == ("cats", "a.png")
+    store.put_away(owner, token)
+    assert (tmp_path / "allowed" / "holiday" / "cats" / "a.png").is_file()
+    for text in ("..", "/etc", "nothing", "holiday/../../"):
+        with pytest.raises(ValueError, match="name one inside it"):
+            server_folder(settings, text)
+    with pytest.raises(ValueError, match="takes no folders"):
+        server_folder(Settings(), "holiday")
