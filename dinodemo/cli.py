@@ -5,8 +5,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from . import tasks
 from .backbones import cli as weights
-from .tasks import TASKS
 from .web import settings
 
 
@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     app = commands.add_parser("app", help="serve the web app")
     settings.add_arguments(app)
     app.set_defaults(run=_app)
-    for task in TASKS:
+    for task in tasks.TASKS:
         if room := task.room("cli"):
             room.add_commands(commands)
     weights.add_commands(commands)

@@ -78,7 +78,7 @@ def depth(page: Page) -> str:
 def depth_space(page: Page) -> str:
     """Show the room as points."""
     _estimate_room(page)
-    page.get_by_role("tab", name="In space").click()
+    page.get_by_role("tab", name="3D").click()
     page.wait_for_selector("#depth-model canvas")
     page.wait_for_timeout(8000)  # the canvas says nothing of when it has drawn
     return "#depth-ply"

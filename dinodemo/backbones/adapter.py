@@ -1,192 +1,95 @@
-"""Run a transformers ViT: tokens out of any layer, and only those attention rows that are asked for."""
+"""One adapter a family of networks: where its tokens, layers and norms are. Engine and training ask nothing else.
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
+A network with another layout (registers before the class token, no class token, ...) is one subclass and one line in
+`ADAPTERS`.
+"""
 
-import torch
-from safetensors import SafetensorError
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
 from torch import Tensor, nn
-from torch.nn.functional import gelu, scaled_dot_product_attention
-from transformers import AttentionInterface, AttentionMaskInterface, AutoModel
-from transformers.activations import GELUActivation
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-from transformers.utils import logging as transformers_logging
 
-from ..io.images import IMAGENET_MEAN, IMAGENET_STD
-from . import Backbone
-
-ATTENTION_NAME = "sdpa_with_rows"
-_UNUSED_KEYS = ("pooler.", "mask_token")  # parameters that features do not depend on
+Array = TypeVar("Array", np.ndarray, Tensor)
+_LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
 
 
-class AttentionRows:
-    """Collect softmax rows of chosen query tokens, one entry per layer, while the network runs.
+class BackboneAdapter:
+    """The layout that all families of the table share: the class token, R registers, then patches row by row."""
 
-    Every layer still goes through SDPA; beside it, q_rows @ k^T of a few rows costs O(N) instead of the N x N matrix.
-    """
+    load_options: ClassVar[Mapping[str, Any]] = {}  # of transformers' from_pretrained
+    train_options: ClassVar[Mapping[str, Any]] = {"drop_path_rate": 0.0}  # besides, for training
+    call_options: ClassVar[Mapping[str, Any]] = {}  # of each forward pass
 
-    def __init__(self, tokens: Tensor):
-        self.tokens = tokens  # (r,) indices into the token sequence
-        self.layers: list[Tensor] = []  # a layer: (B, heads, r, tokens) float32
-
-    def record(self, query: Tensor, key: Tensor, scaling: float) -> None:
-        rows = query[:, :, self.tokens].float()  # [B, heads, r, head_dim]
-        logits = rows @ key.float().transpose(2, 3) * scaling
-        self.layers.append(logits.softmax(dim=-1))
-
-
-def _sdpa_with_rows(
-    module, query, key, value, attention_mask, scaling=None, dropout=0.0, attention_rows=None, **kwargs
-):
-    """Attend as transformers' attention functions do: (B, heads, T, head_dim) in, (B, T, heads, head_dim) out."""
-    if attention_rows is not None:
-        attention_rows.record(query, key, query.shape[-1] ** -0.5 if scaling is None else scaling)
-    mixed = scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling)
-    return mixed.transpose(1, 2).contiguous(), None
-
-
-AttentionInterface.register(ATTENTION_NAME, _sdpa_with_rows)
-AttentionMaskInterface.register(ATTENTION_NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Hold the network's output for a batch. T tokens: CLS, R registers, then patches row by row."""
-
-    layers: dict[int, Tensor]  # layer (0 to depth-1) -> (B, T, D) after the final norm
-    rows: Tensor | None  # (B, L, heads, r, T) float32 attention rows
-    norms: Tensor  # (B, T) float32 L2 norms of the last layer's tokens before the final norm, which would level them
-
-
-class VisionTransformer:
-    """Wrap a transformers model: uint8 pictures in, tokens and attention rows out. Not thread-safe by itself."""
-
-    def __init__(self, backbone: Backbone, folder: Path, device: torch.device, dtype: torch.dtype):
-        self.backbone, self.device, self.dtype = backbone, device, dtype
-        self.module = load_module(backbone.name, folder).to(device=device, dtype=dtype)
-        mean, std = read_normalisation(folder)
-        self._mean = torch.tensor(mean, device=device).view(1, 3, 1, 1)
-        self._std = torch.tensor(std, device=device).view(1, 3, 1, 1)
-        # DINO v1's ViTModel has to be told to fit its positions to other sizes; the others always do
-        self._options = {"interpolate_pos_encoding": True} if self.module.config.model_type == "vit" else {}
-        self._check()
+    def __init__(self, registers: int = 0):
+        self.registers = registers
 
     @property
-    def last_layer(self) -> int:
-        return self.backbone.depth - 1
+    def cls_index(self) -> int:
+        """Return the place of the token that stands for the picture, whose attention is drawn."""
+        return 0
 
-    @torch.inference_mode()
-    def __call__(self, images: Tensor, layers: tuple[int, ...] = (), row_tokens: tuple[int, ...] = ()) -> Tokens:
-        """Run the network.
+    @property
+    def count(self) -> int:
+        """Return how many tokens are no patches."""
+        return 1 + self.registers
 
-        images: (B, H, W, 3) uint8, whole patches. layers: which layers' tokens besides the last one's.
-        row_tokens: query tokens whose attention rows are wanted (0 is CLS), of all layers.
+    def token_of(self, patch: int) -> int:
+        """Return the place of a patch's token; patches are counted row by row."""
+        return self.count + patch
+
+    def split(self, tokens: Array, axis: int = -2) -> tuple[Array, Array, Array]:
+        """Split tokens into those of the picture, the registers and the patches.
+
+        Args:
+            tokens: (..., T, D), or any shape with T along `axis`: attention rows (..., T) have it last.
+
+        Returns:
+            cls: without the axis; registers and patches: with R and N instead of T.
         """
-        pixels = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2).contiguous().float()
-        pixels = pixels.div_(255).sub_(self._mean).div_(self._std).to(self.dtype)
-        options = dict(self._options)
-        recorder = AttentionRows(torch.tensor(row_tokens, device=self.device)) if row_tokens else None
-        if recorder:
-            options["attention_rows"] = recorder
-        earlier = [i for i in layers if i != self.last_layer]
-        norms: list[Tensor] = []
-        watch = self._final_norm.register_forward_pre_hook(lambda _, x: norms.append(x[0].float().norm(dim=-1)))
-        try:
-            output = self.module(pixel_values=pixels, output_hidden_states=bool(earlier), **options)
-        finally:
-            watch.remove()
-        tokens = {self.last_layer: output.last_hidden_state}
-        for layer in earlier:  # hidden_states[0] is the embedding
-            tokens[layer] = self._final_norm(output.hidden_states[layer + 1])
-        rows = torch.stack(recorder.layers, dim=1) if recorder else None  # [B, L, heads, r, T]
-        return Tokens(tokens, rows, norms[0])
 
-    @property
-    def _final_norm(self) -> nn.Module:
-        return self.module.layernorm if hasattr(self.module, "layernorm") else self.module.norm
+        def part(index: int | slice) -> Array:
+            where: list[int | slice] = [slice(None)] * tokens.ndim
+            where[axis] = index
+            return tokens[tuple(where)]
 
-    def _check(self) -> None:
-        """Run two by three patches, so that a model of another kind is refused when it is loaded, not later."""
-        patch, expected = self.backbone.patch_size, 1 + self.backbone.registers + 6
-        try:
-            tokens = self(torch.zeros(1, 2 * patch, 3 * patch, 3, dtype=torch.uint8), row_tokens=(0,))
-            found = tokens.layers[self.last_layer].shape
-        except (TypeError, AttributeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{self.backbone.name} cannot be used: not a ViT with patch tokens ({error})") from error
-        if found != (1, expected, self.backbone.width) or tokens.rows.shape[1] != self.backbone.depth:
-            raise ValueError(f"{self.backbone.name} cannot be used: {expected} tokens expected, shape {tuple(found)}")
+        return part(0), part(slice(1, self.count)), part(slice(self.count, None))
+
+    def final_norm(self, module: nn.Module) -> nn.Module:
+        """Return the norm that follows the last block."""
+        return module.layernorm if hasattr(module, "layernorm") else module.norm
+
+    def layer_of(self, name: str, depth: int) -> int:
+        """Return where a parameter sits: 0 for embeddings, 1 to depth for blocks, depth + 1 for what follows."""
+        if found := _LAYER.search(name):
+            return int(found[1]) + 1
+        return 0 if "embeddings" in name else depth + 1
 
 
-class InPlaceGELU(nn.Module):
-    """Apply GELU into its own input where no gradient needs it: the widest map of a block is not held twice."""
+class ViTAdapter(BackboneAdapter):
+    """DINO v1, which transformers opens as a plain ViT."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return gelu(x) if x.requires_grad else torch.ops.aten.gelu_(x)
-
-
-def _replace_gelu(module: nn.Module) -> None:
-    for parent in module.modules():
-        for name, child in parent.named_children():
-            if isinstance(child, GELUActivation):
-                setattr(parent, name, InPlaceGELU())
+    load_options: ClassVar[Mapping[str, Any]] = {"add_pooling_layer": False}  # no part of DINO; else random weights
+    train_options: ClassVar[Mapping[str, Any]] = {"use_mask_token": True}
+    call_options: ClassVar[Mapping[str, Any]] = {"interpolate_pos_encoding": True}  # the others always do
 
 
-def load_module(name: str, folder: Path) -> nn.Module:
-    """Load a model folder with transformers, in float32 on the CPU: safetensors only, no remote code, nothing missing.
+class Dinov2Adapter(BackboneAdapter):
+    """DINOv2 without registers, whose published files come without a mask token's use."""
 
-    Raises ValueError when the files are damaged or do not fit the configuration.
-    """
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    # the pooler is no part of DINO; leaving it out also avoids random weights
-    options = {"add_pooling_layer": False} if config.get("model_type") == "vit" else {}
-    transformers_logging.disable_progress_bar()
-    try:
-        module, report = AutoModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=torch.float32,
-            attn_implementation=ATTENTION_NAME, output_loading_info=True, **options,
-        )  # fmt: skip
-    except SafetensorError as error:
-        raise ValueError(f"the weights of {name} in {folder} are damaged ({error}); fetch them again") from error
-    except Exception as error:  # a stranger's configuration can make transformers raise anything
-        reason = " ".join(str(error).split())[:500]
-        raise ValueError(f"the weights of {name} in {folder} cannot be loaded: {reason}") from error
-    missing = [key for key in report["missing_keys"] if not any(unused in key for unused in _UNUSED_KEYS)]
-    if missing:
-        raise ValueError(f"the weights of {name} lack {len(missing)} parameters, e.g. {missing[0]}; fetch them again")
-    broken = [key for key, value in module.named_parameters() if not value.isfinite().all()]
-    if broken:
-        raise ValueError(f"the weights of {name} in {folder} are not finite in {len(broken)} parameters, e.g. "
-                         f"{broken[0]}; fetch them again, or export them from an earlier checkpoint")  # fmt: skip
-    _replace_gelu(module)
-    return module.eval().requires_grad_(False)
+    train_options: ClassVar[Mapping[str, Any]] = {"drop_path_rate": 0.0, "use_mask_token": True}
 
 
-def read_normalisation(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Read mean and deviation per channel from preprocessor_config.json; ImageNet's where it names none.
-
-    Raises ValueError, naming the file, when it is damaged or its numbers are none.
-    """
-    path = folder / "preprocessor_config.json"
-    if not path.is_file():
-        return IMAGENET_MEAN, IMAGENET_STD
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(config, dict):
-            raise ValueError("expected an object")
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({error}); fetch it again") from error
-    values = [_channels(path, key, config.get(key)) or usual
-              for key, usual in (("image_mean", IMAGENET_MEAN), ("image_std", IMAGENET_STD))]  # fmt: skip
-    if min(values[1]) <= 0:
-        raise ValueError(f"{path} says image_std = {values[1]}; expected numbers above 0")
-    return values[0], values[1]
+ADAPTERS: dict[str, type[BackboneAdapter]] = {  # transformers' model_type -> adapter
+    "vit": ViTAdapter,
+    "dinov2": Dinov2Adapter,
+    "dinov2_with_registers": BackboneAdapter,
+    "dinov3_vit": BackboneAdapter,
+}
 
 
-def _channels(path: Path, key: str, value: object) -> tuple[float, ...] | None:
-    if value is None:
-        return None
-    numbers = isinstance(value, list) and all(isinstance(v, int | float) and abs(v) < 1e3 for v in value)
-    if not numbers or len(value) != 3:
-        raise ValueError(f"{path} says {key} = {value!r}; expected three numbers, one a channel")
-    return tuple(float(v) for v in value)
+def adapter_for(config: Mapping[str, Any]) -> BackboneAdapter:
+    """Return the adapter of a model by its config.json; families that are not known are tried as DINOv2 is laid out."""
+    kind = ADAPTERS.get(str(config.get("model_type")), BackboneAdapter)
+    return kind(int(config.get("num_register_tokens") or 0))

@@ -179,7 +179,7 @@ def _try_out(name: str, folder: Path, source: Path) -> None:
     """Run the model on a square and an oblong picture, as the app will."""
     import torch
 
-    from .adapter import VisionTransformer
+    from .network import VisionTransformer
 
     row = describe(name, folder)
     model = VisionTransformer(row, folder, torch.device("cpu"), torch.float32)

@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..io.files import resource_folder
+from ..io.files import replace_folder, resource_folder, write_json
 from .hub import cached_folder, disk_problem, verify_cached
 from .registry import BACKBONES, OFFLINE_DEFAULT, SALIENCY, is_complete, weights_root
 
@@ -61,8 +59,7 @@ def _build(name: str) -> Path:
         staged = Path(scratch) / name
         _save(state, staged, name)
         target = weights_root() / name
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(staged, target)
+        replace_folder(staged, target)
     return target
 
 
@@ -166,22 +163,18 @@ def _save(state: dict[str, np.ndarray], folder: Path, name: str) -> None:
 
     folder.mkdir()
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    _write_json(folder / "config.json", {
+    write_json(folder / "config.json", {
         "architectures": ["Dinov2Model"], "model_type": "dinov2", "hidden_size": 384, "num_hidden_layers": 12,
         "num_attention_heads": 6, "mlp_ratio": 4, "image_size": 518, "patch_size": 14, "layer_norm_eps": 1e-6,
         "qkv_bias": True, "use_swiglu_ffn": False, "hidden_act": "gelu", "dtype": "float32",
     })  # fmt: skip
-    _write_json(folder / "preprocessor_config.json", {
+    write_json(folder / "preprocessor_config.json", {
         "image_processor_type": "BitImageProcessor", "do_resize": True, "size": {"shortest_edge": 256},
         "do_center_crop": True, "crop_size": {"height": 224, "width": 224}, "resample": 3, "do_rescale": True,
         "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": [0.485, 0.456, 0.406],
         "image_std": [0.229, 0.224, 0.225], "do_convert_rgb": True,
     })  # fmt: skip
     sums = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(folder.iterdir())}
-    _write_json(folder / "source.json", {"name": name, "notice": BACKBONES[name].notice, "sha256": sums})
+    write_json(folder / "source.json", {"name": name, "notice": BACKBONES[name].notice, "sha256": sums})
     if not is_complete(folder):
         raise RuntimeError(f"{folder} was not written completely; is the disk full?")
-
-
-def _write_json(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from ..backbones import Backbone, resolve
-from ..backbones.adapter import Tokens, VisionTransformer
+from ..backbones.adapter import BackboneAdapter
+from ..backbones.network import Tokens, VisionTransformer
 from ..io.images import ImageSource, Photo, grid_size, load_photo, network_input
 from . import devices
 from . import request_log as journal
@@ -81,6 +82,11 @@ class Engine:
         """Return the transformers module that runs."""
         return self._network.module
 
+    @property
+    def adapter(self) -> BackboneAdapter:
+        """Return what knows where the module's tokens are."""
+        return self._network.adapter
+
     def features(
         self, image: ImageSource | Photo, resolution: int = 518, attention: bool = False, crop: str | None = None
     ) -> Features:
@@ -97,7 +103,7 @@ class Engine:
     ) -> tuple[Features, bool]:
         """Return `features` and whether they came from the cache."""
         photo = _as_photo(image)
-        rgb, raw, cached = self._raw(photo, resolution, crop, (), (0,) if attention else ())
+        rgb, raw, cached = self._raw(photo, resolution, crop, (), self._cls_rows(attention))
         return self._to_features(photo.size, rgb.shape[:2], raw), cached
 
     def layers(
@@ -120,9 +126,9 @@ class Engine:
         row, column = patch
         if not (0 <= row < h and 0 <= column < w):
             raise ValueError(f"patch {patch} lies outside the {h} x {w} grid")
-        token = 1 + self.backbone.registers + row * w + column
-        _, raw, cached = self._raw(photo, resolution, None, (), (token,))
-        rows = raw.rows[:, :, 0, 1 + self.backbone.registers :]
+        adapter = self._network.adapter
+        _, raw, cached = self._raw(photo, resolution, None, (), (adapter.token_of(row * w + column),))
+        rows = adapter.split(raw.rows[:, :, 0], axis=-1)[2]
         return rows.reshape(*rows.shape[:2], h, w), cached
 
     def features_batch(
@@ -146,7 +152,7 @@ class Engine:
         if batch_size != "auto" and not (isinstance(batch_size, int) and batch_size >= 1):
             raise ValueError(f'batch_size must be "auto" or a whole number from 1, got {batch_size!r}')
         total = len(images) if hasattr(images, "__len__") else None
-        options = ((), (0,) if attention else ())
+        options = ((), self._cls_rows(attention))
         done = 0
         window = self._most if batch_size == "auto" else batch_size
         pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode")
@@ -235,7 +241,7 @@ class Engine:
     def _bytes(self, size: tuple[int, int]) -> int:
         """Estimate a picture's activations: the MLP's two hidden maps, q, k, v, residuals, all layers kept at worst."""
         row = self.backbone
-        tokens = size[0] * size[1] // row.patch_size**2 + 1 + row.registers
+        tokens = size[0] * size[1] // row.patch_size**2 + self._network.adapter.count
         return tokens * row.width * (16 + row.depth) * self.dtype.itemsize + size[0] * size[1] * 24
 
     def _too_large(self, size: tuple[int, int]) -> str:
@@ -251,6 +257,9 @@ class Engine:
         row = self.backbone
         return row.depth * (24 * tokens * row.width**2 + 4 * tokens**2 * row.width)
 
+    def _cls_rows(self, attention: bool) -> tuple[int, ...]:
+        return (self._network.adapter.cls_index,) if attention else ()
+
     def _layer_index(self, layer: int) -> int:
         depth = self.backbone.depth
         if not (isinstance(layer, int | np.integer) and -depth <= layer < depth):
@@ -259,22 +268,22 @@ class Engine:
 
     def _split(self, tokens: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Split (T, D) tokens into cls (D,), registers (R, D) and patches (h, w, D)."""
-        prefix, patch = 1 + self.backbone.registers, self.backbone.patch_size
-        h, w = size[0] // patch, size[1] // patch
-        return tokens[0], tokens[1:prefix], tokens[prefix:].reshape(h, w, -1)
+        h, w = (side // self.backbone.patch_size for side in size)
+        cls, registers, patches = self._network.adapter.split(tokens)
+        return cls, registers, patches.reshape(h, w, -1)
 
     def _to_features(self, image_size: tuple[int, int], input_size: tuple[int, int], raw: Raw) -> Features:
         cls, registers, patches = self._split(raw.layers[self._network.last_layer], input_size)
         layer_attention = prefix_attention = None
         if raw.rows is not None:
-            prefix = 1 + self.backbone.registers
             cls_rows = raw.rows[:, :, 0]  # [L, heads, T]
-            prefix_attention = cls_rows[..., :prefix]
-            layer_attention = cls_rows[..., prefix:].reshape(*cls_rows.shape[:2], *patches.shape[:2])
+            on_cls, on_registers, on_patches = self._network.adapter.split(cls_rows, axis=-1)
+            prefix_attention = np.concatenate([on_cls[..., None], on_registers], axis=-1)
+            layer_attention = on_patches.reshape(*cls_rows.shape[:2], *patches.shape[:2])
         return Features(
             cls=cls, patches=patches, registers=registers, image_size=tuple(image_size), input_size=tuple(input_size),
             backbone=self.backbone.name, layer_attention=layer_attention, prefix_attention=prefix_attention,
-            patch_norms=raw.norms[1 + self.backbone.registers :].reshape(patches.shape[:2]),
+            patch_norms=self._network.adapter.split(raw.norms, axis=-1)[2].reshape(patches.shape[:2]),
         )  # fmt: skip
 
 

@@ -124,5 +124,6 @@ def lazy(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
 RESOLUTION = Option("resolution", 518, "Resolution", "the network sees about this number squared of pixels",
                     56, 1022, 14)  # fmt: skip
 OPACITY = Option("opacity", 0.6, "Opacity", "of the map over the photo")
+SMOOTH = Option("smooth", True, "Smooth (off shows individual patches)", "false draws one square a patch")
 COLOUR_MAPS = ("inferno", "viridis", "magma", "plasma", "turbo", "cividis", "jet", "grey")
 COLOUR_MAP = Option("colour_map", "inferno", "Colour map", "of the map", choices=COLOUR_MAPS)

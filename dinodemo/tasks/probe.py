@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .tokens import unit
+
 CHUNK = 2048  # rows scored at a time, so that memory stays flat
 PENALTIES = (0.01, 0.1, 1.0, 10.0)  # C of logistic regression on standardised features
 FOLDS = 5
@@ -46,7 +48,7 @@ def knn_classify(
     """
     train, labels = _check(train, labels)
     classes, codes = np.unique(labels, return_inverse=True)
-    votes = _votes(_unit(train), codes, len(classes), _unit(np.asarray(queries, np.float32)), k, temperature)
+    votes = _votes(unit(train), codes, len(classes), unit(np.asarray(queries, np.float32)), k, temperature)
     return classes[votes.argmax(axis=1)]
 
 
@@ -67,8 +69,8 @@ def evaluate_knn(features: np.ndarray, labels: np.ndarray, k: int = 20, temperat
     """Classify each row (N, D) by all the others (leave one out) with weighted k-NN."""
     features, labels = _check(features, labels)
     classes, codes = np.unique(labels, return_inverse=True)
-    unit = _unit(features)
-    votes = _votes(unit, codes, len(classes), unit, k, temperature, leave_one_out=True)
+    rows = unit(features)
+    votes = _votes(rows, codes, len(classes), rows, k, temperature, leave_one_out=True)
     return evaluation(labels, classes[votes.argmax(axis=1)])
 
 
@@ -150,7 +152,3 @@ def _pipeline(penalty: float, seed: int):
     from sklearn.preprocessing import StandardScaler
 
     return make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=500, random_state=seed))
-
-
-def _unit(features: np.ndarray) -> np.ndarray:
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)

@@ -1,4 +1,4 @@
-"""Arithmetic on patch tokens that several tasks share: unit length, and taking out where a patch lies."""
+"""Arithmetic on tokens that several tasks share: unit length, nearest pairs, and taking out where a patch lies."""
 
 from typing import TYPE_CHECKING
 
@@ -6,15 +6,36 @@ import numpy as np
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
+    from ..engine.features import Features
 
 POSITIONAL = 10  # directions that say where a patch lies rather than what it shows
 BLANK = np.zeros((64, 64, 3), np.uint8)
 
 
-def unit(tokens: np.ndarray) -> np.ndarray:
-    """Scale (..., D) tokens to unit length and flatten them to (N, D) float32."""
-    flat = tokens.reshape(-1, tokens.shape[-1]).astype(np.float32, copy=False)
-    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Scale vectors (..., D) to unit length."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+
+
+def flat_unit(tokens: np.ndarray) -> np.ndarray:
+    """Scale tokens (..., D) to unit length and flatten them to (N, D) float32."""
+    return unit(tokens.reshape(-1, tokens.shape[-1]).astype(np.float32, copy=False))
+
+
+def centred(tokens: np.ndarray) -> np.ndarray:
+    """Take the mean token out of tokens (..., D) and scale what is left to unit length: (N, D)."""
+    flat = tokens.reshape(-1, tokens.shape[-1])
+    return unit(flat - flat.mean(axis=0))
+
+
+def mutual_nearest(cosines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs of rows and columns that are each other's nearest in a matrix of cosines (N, M).
+
+    "Best buddies" of Dekel et al. 2015 (arXiv:1502.03327).
+    """
+    forth, back = cosines.argmax(axis=1), cosines.argmax(axis=0)
+    rows = np.flatnonzero(back[forth] == np.arange(len(forth)))
+    return rows, forth[rows]
 
 
 def place_of(engine: "Engine", resolution: int) -> np.ndarray:
@@ -27,10 +48,16 @@ def positional_basis(blank: np.ndarray) -> np.ndarray:
 
     What such a picture's tokens differ in is their place (as in INSID3, arXiv:2603.28480).
     """
-    return np.linalg.svd(unit(blank), full_matrices=False)[2][:POSITIONAL].T.copy()
+    return np.linalg.svd(flat_unit(blank), full_matrices=False)[2][:POSITIONAL].T.copy()
 
 
 def without(tokens: np.ndarray, basis: np.ndarray) -> np.ndarray:
     """Take the directions of a basis (D, k) out of tokens (h, w, D); returns unit tokens of the same shape."""
-    flat = unit(tokens)
+    flat = flat_unit(tokens)
     return unit(flat - (flat @ basis) @ basis.T).reshape(tokens.shape)
+
+
+def patch_at(f: "Features", x: float, y: float) -> tuple[int, int]:
+    """Return the (row, column) of the patch under a point; x and y from 0 to 1 across the upright picture."""
+    h, w = f.grid
+    return min(max(int(y * h), 0), h - 1), min(max(int(x * w), 0), w - 1)

@@ -4,14 +4,14 @@ import inspect
 
 import gradio as gr
 
-from ..tasks import TASKS
+from .. import tasks
 from .errors import friendly
 from .services import ENGINE_QUEUE, Services
 
 
 def build_api(services: Services) -> None:
     """Offer the functions under their names; to be called inside of `gr.Blocks`."""
-    for task in TASKS:
+    for task in tasks.TASKS:
         room = task.room("api")
         for function in room.functions(services) if room else ():
             gr.api(friendly(function), api_name=function.__name__, api_description=inspect.getdoc(function),

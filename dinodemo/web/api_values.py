@@ -14,11 +14,12 @@ from ..backbones import BACKBONES
 from ..engine.features import Features
 from ..engine.provenance import made_with
 from ..io.images import Photo
+from ..tasks.base import RESOLUTION
 from .services import Services
 
 log = logging.getLogger(__name__)
 
-RESOLUTIONS = (56, 1022)  # pixels; the page's slider ends there too
+RESOLUTIONS = (int(RESOLUTION.low), int(RESOLUTION.high))  # pixels
 MOST_LETTERS = 1000
 MOST_FILES = 50  # photos of one call
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import gradio as gr
 from starlette.middleware import Middleware
 
+from .. import tasks
 from ..backbones import Downloads, weights_root
 from ..engine.pool import EnginePool
 from ..engine.request_log import log_to_stderr
-from ..tasks import TASKS
 from ..tasks.retrieval.index_store import private_root
 from .api import build_api
 from .header import build_header
@@ -24,7 +24,7 @@ from .services import Services
 from .settings import Settings
 
 TITLE = "dinodemo"
-SUBTITLE = "See, use and adapt what self-supervised vision features know about your own pictures."
+SUBTITLE = "See what DINO sees in your photos, then put it to work."
 MAX_UPLOAD = "100mb"
 SESSIONS = 256  # pages kept in memory, the latest used; Gradio's bookkeeping takes 0.8 MB of each, used or not
 CACHE_SWEEP = (600, 6 * 3600)  # seconds: how often uploads are swept, and how old they may grow
@@ -47,7 +47,7 @@ def build_app(services: Services) -> gr.Blocks:
         gr.Markdown(f"# {TITLE}\n{SUBTITLE}", elem_id="title")
         header = build_header(services, demo)
         with gr.Tabs():
-            for task in TASKS:
+            for task in tasks.TASKS:
                 with gr.Tab(task.title, id=task.name) as tab:
                     task.room("tab").build(services, header, tab, demo)
         build_api(services)

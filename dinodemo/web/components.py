@@ -5,12 +5,13 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
 from ..io.files import resource_folder
 from ..io.images import DISPLAY_SIDE, Photo, fit_within, load_photo, shrink
-from ..io.render import COLOUR_MAPS
+from ..tasks.base import COLOUR_MAP, Option
 from .errors import friendly
 
 ASSETS = resource_folder("assets")
@@ -61,9 +62,19 @@ def photo_input(label: str, elem_id: str, **options) -> PhotoInput:
                       buttons=["fullscreen"], **options)  # fmt: skip
 
 
-def colour_map_picker() -> gr.Dropdown:
+def option_control(option: Option, **more: Any) -> gr.components.Component:
+    """Make the component of an option: a checkbox, a dropdown or a slider."""
+    label = more.pop("label", option.label)
+    if isinstance(option.default, bool):
+        return gr.Checkbox(option.default, label=label, **more)
+    if option.choices:
+        return gr.Dropdown(list(option.choices), value=option.default, label=label, **more)
+    return gr.Slider(option.low, option.high, value=option.default, step=option.step, label=label, **more)
+
+
+def colour_map_picker() -> gr.components.Component:
     """Make the picker of colour maps."""
-    return gr.Dropdown(list(COLOUR_MAPS), value="inferno", label="Colour map", min_width=120)
+    return option_control(COLOUR_MAP, min_width=120)
 
 
 def download_button(

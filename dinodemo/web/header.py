@@ -6,11 +6,14 @@ import gradio as gr
 
 from ..backbones import BACKBONES, canonical_name
 from ..io.images import grid_size
+from ..tasks.base import RESOLUTION
+from .components import option_control
 from .errors import friendly
 from .fetching import fetch_first, leave
 from .memory import browser_key, remember
 from .services import ENGINE_QUEUE, Services, backbone_choices
 
+LEAST_ON_PAGE = 224  # pixels
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -49,24 +52,24 @@ def build_header(services: Services, page: gr.Blocks) -> Header:
     with gr.Row(elem_id="header"):
         backbone = gr.Dropdown(
             backbone_choices(), value=default, label="Backbone", allow_custom_value=True, elem_id="backbone",
-            info="The network that makes the features; also a folder, a training run or a hub id.", scale=2,
+            info="Model. Pick one, or type a local folder or Hugging Face id.", scale=2,
         )  # fmt: skip
         second = gr.Dropdown(
-            [("Nothing", ""), *backbone_choices()], value="", label="Beside it", allow_custom_value=True,
-            elem_id="second-backbone", info="Draws every result again.", scale=2,
+            [("None", ""), *backbone_choices()], value="", label="Compare with", allow_custom_value=True,
+            elem_id="second-backbone", info="Shows a second model next to the first.", scale=2,
         )  # fmt: skip
         with gr.Column(scale=2):
-            resolution = gr.Slider(
-                224, 1022, value=518, step=14, label="Resolution", elem_id="resolution",
-                info="Side of a square picture in pixels, as the network sees it; others keep their shape.",
+            resolution = option_control(
+                RESOLUTION.changed(low=LEAST_ON_PAGE), elem_id="resolution",
+                info="Input size in pixels. Higher is sharper and slower.",
             )  # fmt: skip
-    cost = gr.Markdown(cost_line(services, default, 518), elem_id="cost")
+    cost = gr.Markdown(cost_line(services, default, RESOLUTION.default), elem_id="cost")
     with gr.Row(elem_id="download-row"):
         download = gr.Markdown(elem_id="download")
         cancel = gr.Button("Cancel the download", size="sm", visible=False, scale=0, min_width=200,
                            elem_id="download-cancel")  # fmt: skip
     lines = Lines(cost, gr.Markdown(notice_of(default), elem_id="notice"), download, cancel)
-    header = Header(backbone, gr.State(""), second, gr.State(()), resolution, gr.State((default, 518)),
+    header = Header(backbone, gr.State(""), second, gr.State(()), resolution, gr.State((default, RESOLUTION.default)),
                     browser_key(page))  # fmt: skip
     _wire_start(services, page, header, lines)
     _wire_backbone(services, header, lines)
@@ -103,7 +106,7 @@ def _wire_backbone(services: Services, header: Header, lines: Lines) -> None:
         progress(0, desc=f"Loading {name}")
         notice = services.pool.get(name).backbone.notice
         choices = [*tuned, *backbone_choices()]
-        return (gr.update(value=name, choices=choices), gr.update(choices=[("Nothing", ""), *choices]), notice,
+        return (gr.update(value=name, choices=choices), gr.update(choices=[("None", ""), *choices]), notice,
                 cost_line(services, name, size), (name, int(size)))  # fmt: skip
 
     shown = [lines.download, lines.cancel, header.backbone]

@@ -39,7 +39,7 @@ def test_clicking_a_point_asks_that_patch(page, screenshot):
     first = wait_for_new(page, "#point-cosine", None)
     assert source(page, "#point-attention")
     screenshot(page, "attention-point")
-    page.get_by_text("Ask a patch without a mouse").click()
+    page.get_by_text("Choose a patch by coordinates").click()
     assert abs(float(page.input_value("#point-x input[type=number]")) - 45) <= 2
     page.fill("#point-x input[type=number]", "90")
     page.keyboard.press("Tab")

@@ -54,7 +54,7 @@ def test_filters_and_downloads_tell_the_same(compare_page):
     status = compare_page.locator("#compare-status").inner_text()
     assert f"{len(rows)} pass the filters" in status
     assert all(float(row["cosine"]) >= 0.4 for row in rows)
-    compare_page.get_by_label("Moved, turned or stretched").check()
+    compare_page.get_by_label("Affine").check()
     compare_page.wait_for_function(
         "old => document.querySelector('#compare-status').innerText.trim() !== old.trim()", arg=status
     )

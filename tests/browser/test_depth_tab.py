@@ -70,7 +70,7 @@ def test_the_colours_follow_the_controls_and_the_point_stays(depth_page):
 
 def test_the_point_cloud_is_shown_and_the_surface_downloads(depth_page, screenshot):
     estimate(depth_page)
-    depth_page.get_by_role("tab", name="In space").click()
+    depth_page.get_by_role("tab", name="3D").click()
     depth_page.wait_for_selector("#depth-model canvas")
     depth_page.wait_for_function(
         "() => { const c = document.querySelector('#depth-model canvas'); return c.width > 100 && c.height > 100 }"
@@ -100,7 +100,7 @@ def test_without_a_fitting_probe_the_page_says_what_to_do(depth_page):
     depth_page.wait_for_timeout(500)
     if depth_page.get_by_text("dinov2-small-saliency is not").count():
         pytest.skip("dinov2-small-saliency is not in weights/")
-    depth_page.wait_for_function("() => !document.querySelector('#depth-probe input').value.startsWith('Ready')")
+    depth_page.wait_for_function("() => !document.querySelector('#depth-probe input').value.startsWith('Built-in')")
     depth_page.set_input_files("#depth-photo input[type=file]", str(PHOTO))
     depth_page.wait_for_selector("#depth-status >> text=No probe fits this backbone")
 
@@ -111,7 +111,7 @@ def test_many_photos_come_as_one_zip(depth_page, tmp_path):
     files = [PHOTO, tmp_path / "broken.jpg", ASSETS / "coffee_cup.jpg"]
     depth_page.set_input_files("#depth-files input[type=file]", [str(f) for f in files])
     depth_page.click("#depth-all")
-    depth_page.wait_for_selector("#depth-all-status >> text=2 of 3 photo(s) done", timeout=60_000)
+    depth_page.wait_for_selector("#depth-all-status >> text=2 of 3 photos done", timeout=60_000)
     _, content = download(depth_page, "#depth-zip")
     names = zipfile.ZipFile(io.BytesIO(content)).namelist()
     assert {n for n in names if n.endswith("-mm.png")} == {"01-room_wine-depth-mm.png", "03-coffee_cup-depth-mm.png"}
@@ -156,7 +156,7 @@ def test_train_a_probe_see_it_and_use_it(depth_page, tmp_path, screenshot):
         "() => document.querySelector('#depth-probe input').value.startsWith('Mine: depth-slope')"
     )
     depth_page.locator("#depth-other input").click()
-    depth_page.get_by_role("option", name="Ready: one office floor").click()
+    depth_page.get_by_role("option", name="Built-in: office (metres)").click()
     estimate(depth_page)
     wait_for_new(depth_page, "#depth-compared", None)
     assert "They differ by" in depth_page.inner_text("#depth-differ")

@@ -31,7 +31,7 @@ def test_a_second_backbone_draws_its_own_result_and_leaves_when_it_is_switched_o
     page.wait_for_selector("#seg-second img", timeout=90_000)
 
     page.get_by_role("tab", name="Attention", exact=True).click()
-    choose_second(page, "Nothing")
+    choose_second(page, "None")
     page.wait_for_selector("#attention-second", state="hidden")
 
 
@@ -44,5 +44,5 @@ def test_retrieval_asks_the_same_photos_with_the_second_backbone(page, tiny_fold
     assert "coffee_cup" in hits and "coffee_cup" in page.inner_text("#retrieval-second")
     assert hits != page.inner_text("#retrieval-second")
     screenshot(page, "second-retrieval")
-    choose_second(page, "Nothing")
+    choose_second(page, "None")
     page.wait_for_selector("#retrieval-second", state="hidden")

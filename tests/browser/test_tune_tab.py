@@ -54,7 +54,7 @@ def test_a_run_survives_a_reload_is_stopped_resumed_finished_and_used(page, fold
     page.wait_for_selector("#tune-about >> text=40 photos", timeout=60_000)
     assert "2 class folders" in page.inner_text("#tune-about")
     set_steps(page, 20)
-    page.get_by_role("button", name="Every setting").click()
+    page.get_by_role("button", name="All settings").click()
     set_field(page, "batch_size", "4")
     set_field(page, "n_local", "1")
     page.get_by_role("radio", name="Gentle").click()
@@ -104,7 +104,7 @@ def test_another_browser_sees_no_runs_and_bad_requests_are_told(open_page, folde
 
 def test_typed_settings_stay_until_they_are_emptied_and_wrong_ones_are_named(page, screenshot):
     open_tab(page)
-    page.get_by_role("button", name="Every setting").click()
+    page.get_by_role("button", name="All settings").click()
     field, command = page.locator("#tune-fields input[aria-label=lr]"), page.locator("#tune-command")
     field.wait_for()
     chosen = field.input_value()

@@ -12,7 +12,6 @@ __getattr__ = lazy(
             "combine_heads",
             "keep_mass",
             "cosine_to_patch",
-            "patch_at",
             "prefix_mass",
             "attention_sinks",
         ],

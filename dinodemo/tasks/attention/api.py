@@ -2,17 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from ...io.render import COLOUR_MAPS
-from ...web.api_values import File, about, made, network, number, one_of, read_photo, truth, whole
-from ...web.services import Services
+from ...web.api_values import File, about, made, network, one_of, read_photo, whole
+from ..base import COLOUR_MAP, OPACITY, RESOLUTION, SMOOTH
 from . import draw
 
-ColourMap = Literal[tuple(COLOUR_MAPS)]
+if TYPE_CHECKING:
+    from ...web.services import Services
+
+ColourMap = Literal[COLOUR_MAP.choices]
 
 
-def functions(services: Services) -> tuple[Callable, ...]:
+def functions(services: "Services") -> tuple[Callable, ...]:
     """Return what programs may call."""
     return (AttentionApi(services).attention,)
 
@@ -21,11 +23,12 @@ def functions(services: Services) -> tuple[Callable, ...]:
 class AttentionApi:
     """The API of this task; its docstrings are what callers read."""
 
-    services: Services
+    services: "Services"
 
     def attention(
-        self, photo: File, head: str = "mean", layer: int = 0, mass: float = 1.0, opacity: float = 0.6,
-        colour_map: ColourMap = "inferno", smooth: bool = True, backbone: str = "", resolution: int = 518,
+        self, photo: File, head: str = "mean", layer: int = 0, mass: float = draw.MASS.default,
+        opacity: float = OPACITY.default, colour_map: ColourMap = COLOUR_MAP.default, smooth: bool = SMOOTH.default,
+        backbone: str = "", resolution: int = RESOLUTION.default,
     ) -> tuple[File, File, dict]:  # fmt: skip
         """Draw where the network looks. Returns the overlay (.png), the numbers (.npz) and a summary.
 
@@ -41,8 +44,8 @@ class AttentionApi:
             resolution: the network sees about this number squared of pixels, 56 to 1022
         """
         name, side = network(self.services, backbone, resolution)
-        mass, opacity = number(mass, "mass", 0.001, 1), number(opacity, "opacity", 0, 1)
-        colours, smooth = one_of(colour_map, "colour_map", list(COLOUR_MAPS)), truth(smooth, "smooth")
+        mass, opacity = draw.MASS.check(mass), OPACITY.check(opacity)
+        colours, smooth = COLOUR_MAP.check(colour_map), SMOOTH.check(smooth)
         row = self.services.pool.get(name).backbone
         head = one_of(str(head), "head", ["mean", "max", *(str(i + 1) for i in range(row.heads))])
         layer = whole(layer, "layer", 0, row.depth) or row.depth

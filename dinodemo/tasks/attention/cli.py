@@ -4,7 +4,8 @@ import argparse
 import io
 from typing import TYPE_CHECKING
 
-from ...commands import Made, add_command, add_look, add_photos, number, open_batch, open_engine
+from ...commands import Made, add_command, add_look, add_photos, open_batch, open_engine
+from ..base import OPACITY
 
 if TYPE_CHECKING:
     from ...engine import Engine
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 def add_commands(commands) -> None:
     """Add the command to the parser's."""
+    from .draw import MASS
+
     parser = add_command(commands, "attention", _attention, "draw where the network looks", [
         "photos --out maps",
         "cat.jpg --out maps --head 1 2 3 --mass 0.6 --raw",
@@ -22,9 +25,8 @@ def add_commands(commands) -> None:
     parser.add_argument("--head", nargs="+", default=["mean"], metavar="HEAD",
                         help="mean, max, numbers from 1, or all (default: mean)")  # fmt: skip
     parser.add_argument("--layer", type=int, help="counted from 1 (default: the last)")
-    parser.add_argument("--mass", type=number(0.001, 1), default=1.0,
-                        help="show the strongest patches that hold this share (default: 1, all)")  # fmt: skip
-    parser.add_argument("--opacity", type=number(0, 1), default=0.6, help="of the map (default: %(default)s)")
+    MASS.add_to(parser)
+    OPACITY.add_to(parser)
     parser.add_argument("--raw", action="store_true", help="also the layer's attention as .npy, (heads, h, w) float32")
     add_look(parser)
 

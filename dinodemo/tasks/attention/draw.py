@@ -10,6 +10,7 @@ from ...engine.provenance import made_with
 from ...io.files import stem
 from ...io.images import DISPLAY_SIDE, Photo, scale_to
 from ...io.render import colourise, enlarge, mark_patch, normalise, overlay, png_bytes
+from ..base import Option
 from .maps import attention_sinks, combine_heads, cosine_to_patch, keep_mass, prefix_mass
 
 HEAD_SIDE = 320  # pixels of the pictures in the grid of heads
@@ -18,6 +19,7 @@ SINKS_ADVICE = (
     "such patches as scratch memory, so the map says little about the picture (Darcet et al. 2024). Take a backbone "
     "with registers, such as `dinov2-small-with-registers` or a DINOv3 one."
 )
+MASS = Option("mass", 1.0, "Share", "show only the strongest patches that hold this share", 0.001, 1)
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class View:
     status: str
     patch: tuple[int, int] | None = None  # clicked (row, column)
     patch_rows: np.ndarray | None = None  # (L, heads, h, w) the clicked patch's attention
+MASS = Option("mass", 1.0, "Share", "show only the strongest patches that hold this share", 0.001, 1)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...engine.features import Features
+from ..tokens import unit
 
 SINK_NORM = 3.0  # times the median norm; Darcet et al. 2024 (arXiv:2309.16588, fig. 3) see a gap between 1x and 3x
 SINK_SHARE = 0.2  # of the attention on patches
@@ -66,14 +67,8 @@ def keep_mass(attention: np.ndarray, mass: float) -> np.ndarray:
 
 def cosine_to_patch(f: Features, patch: tuple[int, int]) -> np.ndarray:
     """Return the cosine similarity (h, w), -1 to 1, of every patch token to the one at (row, column)."""
-    unit = f.patches / np.maximum(np.linalg.norm(f.patches, axis=-1, keepdims=True), 1e-12)
-    return unit @ unit[patch]
-
-
-def patch_at(f: Features, x: float, y: float) -> tuple[int, int]:
-    """Return the (row, column) of the patch under a point; x and y from 0 to 1 across the upright picture."""
-    h, w = f.grid
-    return min(max(int(y * h), 0), h - 1), min(max(int(x * w), 0), w - 1)
+    patches = unit(f.patches)
+    return patches @ patches[patch]
 
 
 def prefix_mass(f: Features, layer: int = -1) -> tuple[float, float]:

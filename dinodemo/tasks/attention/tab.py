@@ -13,17 +13,19 @@ from ...web.components import (
     download_button,
     example_gallery,
     example_photos,
+    option_control,
     photo_input,
 )
 from ...web.errors import friendly
 from ...web.header import Header
 from ...web.memory import remember
 from ...web.services import ENGINE_QUEUE, Services
+from ..base import OPACITY, SMOOTH
+from ..tokens import patch_at
 from . import draw
 from .draw import Look, View
-from .maps import patch_at
 
-EMPTY = "Drop a photo, or take an example, to see where the network looks."
+EMPTY = "Drop a photo or choose an example to see where the model looks."
 HIDDEN = gr.update(value=None, visible=False)
 NOTHING = (None, HIDDEN, HIDDEN, [], None, "", EMPTY)  # what `Outputs` shows without a photo
 
@@ -86,26 +88,26 @@ def _controls() -> Controls:
         layer=gr.Slider(1, 12, value=12, step=1, label="Layer", info="1 is the first, the last is deepest",
                         elem_id="layer"),
         head=gr.Radio(_head_choices(6), value="mean", label="Head", elem_id="head"),
-        mass=gr.Slider(5, 100, value=100, step=5, label="Attention kept (%)", elem_id="mass",
+        mass=gr.Slider(5, 100, value=100, step=5, label="Show strongest patches (% of attention)", elem_id="mass",
                        info="Show only the strongest patches that together hold this share."),
-        opacity=gr.Slider(0, 1, value=0.6, step=0.05, label="Opacity", elem_id="opacity"),
+        opacity=option_control(OPACITY, elem_id="opacity"),
         colour_map=colour_map_picker(),
-        smooth=gr.Checkbox(True, label="Smooth (off: one square a patch)", elem_id="smooth"),
+        smooth=option_control(SMOOTH, elem_id="smooth"),
     )  # fmt: skip
 
 
 def _point_controls() -> tuple[gr.Slider, gr.Slider, gr.Button]:
-    with gr.Accordion("Ask a patch without a mouse", open=False):
+    with gr.Accordion("Choose a patch by coordinates", open=False):
         x = gr.Slider(0, 100, value=50, step=1, label="Point: % from the left", elem_id="point-x")
         y = gr.Slider(0, 100, value=50, step=1, label="Point: % from the top", elem_id="point-y")
-        return x, y, gr.Button("Ask this patch", size="sm", elem_id="point-ask")
+        return x, y, gr.Button("Show this patch", size="sm", elem_id="point-ask")
 
 
 def _outputs(view: gr.State, controls: Controls) -> Outputs:
     image = {"format": "jpeg", "interactive": False, "buttons": ["fullscreen"]}
     with gr.Row():
-        overlay = gr.Image(label="Attention: click a point to ask that patch", height=480, elem_id="attention-overlay",
-                           **image)  # fmt: skip
+        overlay = gr.Image(label="Attention. Click anywhere to see what that patch attends to", height=480,
+                           elem_id="attention-overlay", **image)  # fmt: skip
         second = second_image("attention-second", 480)
     status = gr.Markdown(EMPTY, elem_id="attention-status")
     note = gr.Markdown(elem_id="attention-note")
@@ -119,7 +121,7 @@ def _outputs(view: gr.State, controls: Controls) -> Outputs:
     heads = gr.Gallery(label="All heads of this layer: click one to select it", columns=3, height="auto", buttons=[],
                        allow_preview=False, elem_id="attention-heads", format="jpeg", object_fit="contain")  # fmt: skip
     with gr.Accordion("Token norms", open=False):
-        norms = gr.Image(label="Norms of the last layer's tokens: sinks stand out", elem_id="attention-norms",
+        norms = gr.Image(label="Last-layer token norms (outliers are attention sinks)", elem_id="attention-norms",
                          height=240, **image)  # fmt: skip
     return Outputs(overlay, second, point_attention, point_cosine, heads, norms, note, status)
 

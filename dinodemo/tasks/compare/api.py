@@ -2,18 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ...engine.provenance import made_with
-from ...web.api_values import File, made, network, number, one_of, read_photo, truth, whole
-from ...web.services import Services
+from ...web.api_values import File, made, network, one_of, read_photo
+from ..base import RESOLUTION
 from . import draw
 from .pairs import compare as compute_pair
+
+if TYPE_CHECKING:
+    from ...web.services import Services
 
 MODELS = {model or "any": name for name, model in draw.MODELS.items()}
 
 
-def functions(services: Services) -> tuple[Callable, ...]:
+def functions(services: "Services") -> tuple[Callable, ...]:
     """Return what programs may call."""
     return (CompareApi(services).compare,)
 
@@ -22,11 +25,12 @@ def functions(services: Services) -> tuple[Callable, ...]:
 class CompareApi:
     """The API of this task; its docstrings are what callers read."""
 
-    services: Services
+    services: "Services"
 
     def compare(
-        self, first: File, second: File, count: int = 40, least: float = 0.4, model: Literal[tuple(MODELS)] = "any",
-        placeless: bool = True, backbone: str = "", resolution: int = 518,
+        self, first: File, second: File, count: int = draw.COUNT.default, least: float = draw.LEAST.default,
+        model: Literal[tuple(MODELS)] = "any", placeless: bool = draw.PLACELESS.default, backbone: str = "",
+        resolution: int = RESOLUTION.default,
     ) -> tuple[File, File, dict]:  # fmt: skip
         """Find the parts of two photos that agree. Returns a drawing (.png), the pairs (.csv) and a summary.
 
@@ -41,10 +45,9 @@ class CompareApi:
             resolution: the network sees about this number squared of pixels, 56 to 1022
         """
         key = network(self.services, backbone, resolution)
-        look = draw.Look(whole(count, "count", 1, 200), number(least, "least", -1, 1),
-                                 MODELS[one_of(model, "model", list(MODELS))])  # fmt: skip
+        look = draw.Look(draw.COUNT.check(count), draw.LEAST.check(least), MODELS[one_of(model, "model", list(MODELS))])
         photos = (read_photo(first, "first"), read_photo(second, "second"))
-        pair = compute_pair(self.services, photos, None, truth(placeless, "placeless"), *key)
+        pair = compute_pair(self.services, photos, None, draw.PLACELESS.check(placeless), *key)
         told = {"backbone": pair.features[0].backbone, "made_with": made_with(pair.features[0]),
                 "cls_cosine": round(draw.similarity(*pair.features), 5), "mutual": len(pair.matches),
                 "chosen": len(draw.chosen(pair, look))}  # fmt: skip

@@ -3,11 +3,13 @@
 import argparse
 from pathlib import Path
 
-from ...commands import add_command, add_resolution, number, open_engine, report, save
+from ...commands import add_command, add_resolution, open_engine, report, save
 
 
 def add_commands(commands) -> None:
     """Add the command to the parser's."""
+    from .draw import COUNT, LEAST
+
     parser = add_command(commands, "compare", _compare, "find the parts of two photos that agree", [
         "cup.jpg table.jpg --out matches",
         "cup.jpg table.jpg --out matches --least 0.6 --model affine --json",
@@ -16,8 +18,8 @@ def add_commands(commands) -> None:
     parser.add_argument("second")
     parser.add_argument("--out", required=True, type=Path, help="folder of the drawing and the table")
     add_resolution(parser, 518)
-    parser.add_argument("--count", type=number(1, 10000, int), default=40, help="pairs drawn (default: %(default)s)")
-    parser.add_argument("--least", type=number(-1, 1), default=0.4, help="cosine of a pair (default: %(default)s)")
+    COUNT.changed(high=10_000).add_to(parser)
+    LEAST.add_to(parser)
     parser.add_argument("--model", choices=("any", "homography", "affine"), default="any",
                         help="only pairs that one such movement explains (default: any)")  # fmt: skip
     parser.add_argument("--keep-place", action="store_true", help="let where a patch lies count too")

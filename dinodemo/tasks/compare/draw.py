@@ -14,11 +14,15 @@ from ...engine.provenance import made_with
 from ...io.files import stem
 from ...io.images import DISPLAY_SIDE, Photo, fit_within
 from ...io.render import distinct_colours, overlay, png_bytes
-from ..attention.maps import patch_at
+from ..base import Option
+from ..tokens import patch_at
 from .matches import Matches, consistent, heat_map, match, similarity, spread
 
-EVERY = "All mutual pairs"
-MODELS = {EVERY: None, "One plane, or one view point": "homography", "Moved, turned or stretched": "affine"}
+COUNT = Option("count", 40, "Maximum pairs", "pairs that are drawn", 1, 200, 1)
+LEAST = Option("least", 0.4, "Minimum similarity", "cosine of a pair", -1, 1, 0.01)
+PLACELESS = Option("placeless", True, "Ignore patch position", "ignore where in the picture a patch lies")
+EVERY = "Off"
+MODELS = {EVERY: None, "Perspective": "homography", "Affine": "affine"}
 GAP = 12  # pixels between the two photos
 
 

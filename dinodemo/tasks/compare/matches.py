@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from ...engine.features import Features
-from ..tokens import unit, without
+from ..tokens import flat_unit, mutual_nearest, unit, without
 
 MODELS = ("homography", "affine")
 LEAST_POINTS = {"homography": 4, "affine": 3}
@@ -48,7 +48,7 @@ class Matches:
 def similarity(fa: Features, fb: Features) -> float:
     """Return the cosine of two pictures' CLS tokens, -1 to 1. Raises ValueError for different backbones."""
     _check_same_backbone(fa, fb)
-    return float((unit(fa.cls) @ unit(fb.cls).T).item())
+    return float(unit(fa.cls) @ unit(fb.cls))
 
 
 def match(fa: Features, fb: Features, basis: np.ndarray | None = None, min_score: float = -1.0) -> Matches:
@@ -60,13 +60,12 @@ def match(fa: Features, fb: Features, basis: np.ndarray | None = None, min_score
     """
     _check_same_backbone(fa, fb)
     cosine = _flat(fa, basis) @ _flat(fb, basis).T  # (Na, Nb)
-    forth, back = cosine.argmax(axis=1), cosine.argmax(axis=0)
-    rows = np.arange(len(forth))
-    scores = cosine[rows, forth]
-    mutual = rows[(back[forth] == rows) & (scores >= min_score)]
-    order = mutual[np.argsort(-scores[mutual], kind="stable")]
+    rows, columns = mutual_nearest(cosine)
+    scores = cosine[rows, columns]
+    order = np.argsort(-scores, kind="stable")
+    order = order[scores[order] >= min_score]
     return Matches(
-        _row_column(order, fa.grid), _row_column(forth[order], fb.grid), scores[order].astype(np.float32),
+        _row_column(rows[order], fa.grid), _row_column(columns[order], fb.grid), scores[order].astype(np.float32),
         (fa.grid, fb.grid),
     )  # fmt: skip
 
@@ -131,7 +130,7 @@ def _check_same_backbone(fa: Features, fb: Features) -> None:
 
 
 def _flat(f: Features, basis: np.ndarray | None) -> np.ndarray:
-    return unit(f.patches if basis is None else without(f.patches, basis))
+    return flat_unit(f.patches if basis is None else without(f.patches, basis))
 
 
 def _row_column(index: np.ndarray, grid: tuple[int, int]) -> np.ndarray:

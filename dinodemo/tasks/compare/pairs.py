@@ -1,12 +1,16 @@
 """Two photos' features, ready to be compared."""
 
+from typing import TYPE_CHECKING
+
 from ...io.images import Photo
-from ...web.services import Services
 from ..tokens import place_of
 from .draw import Pair
 
+if TYPE_CHECKING:
+    from ...web.services import Services
 
-def compare(services: Services, photos: tuple[Photo, Photo], before: Pair | None, placeless: bool, backbone: str,
+
+def compare(services: "Services", photos: tuple[Photo, Photo], before: Pair | None, placeless: bool, backbone: str,
             resolution: float) -> Pair:  # fmt: skip
     """Compute both photos' features; what is already there is kept."""
     resolution = int(resolution)

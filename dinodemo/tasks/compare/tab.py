@@ -6,7 +6,7 @@ import gradio as gr
 
 from ...io.images import Photo
 from ...web.comparison import beside, second_image
-from ...web.components import ASSETS, browser_copy, decode_upload, download_button, photo_input
+from ...web.components import ASSETS, browser_copy, decode_upload, download_button, option_control, photo_input
 from ...web.errors import friendly
 from ...web.header import Header
 from ...web.memory import remember
@@ -44,12 +44,12 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
         photos = tuple(photo_input(f"{n} photo", f"compare-{n.lower()}", height=240) for n in ("First", "Second"))
     example = gr.Button("Try the example: the same cup twice", size="sm", elem_id="compare-example")
     with gr.Row():
-        count = gr.Slider(1, 200, value=40, step=1, label="Pairs drawn", elem_id="compare-count", min_width=160)
-        least = gr.Slider(0, 1, value=0.4, step=0.01, label="Least cosine", elem_id="compare-least", min_width=160)
-        model = gr.Radio(list(MODELS), value=EVERY, label="Only pairs that one movement explains",
+        count = option_control(draw.COUNT, elem_id="compare-count", min_width=160)
+        least = option_control(draw.LEAST.changed(low=0), elem_id="compare-least", min_width=160)
+        model = gr.Radio(list(MODELS), value=EVERY, label="Geometric check",
                          elem_id="compare-model", min_width=320)  # fmt: skip
-        placeless = gr.Checkbox(True, label="Ignore where in the picture a patch lies", elem_id="compare-placeless",
-                                info="Without this, the same corner looks like a match.", min_width=220)  # fmt: skip
+        placeless = option_control(draw.PLACELESS, elem_id="compare-placeless",
+                            info="Otherwise patches in the same corner match.", min_width=220)  # fmt: skip
     status = gr.Markdown(EMPTY, elem_id="compare-status")
     image = {"format": "jpeg", "interactive": False, "buttons": ["fullscreen"]}
     lines = gr.Image(label="Parts that agree", elem_id="compare-lines", **image)

@@ -4,17 +4,19 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from ...web.api_values import File, about, made, network, number, one_of, read_files, read_path, read_photo, truth
-from ...web.services import Services
+from ...web.api_values import File, about, made, network, read_files, read_path, read_photo
+from ..base import RESOLUTION
 from . import draw
 from .draw import MOST_PHOTOS
 
-FOREGROUNDS = ("auto", "manual", "off")
+if TYPE_CHECKING:
+    from ...web.services import Services
 
 
-def functions(services: Services) -> tuple[Callable, ...]:
+
+def functions(services: "Services") -> tuple[Callable, ...]:
     """Return what programs may call."""
     return (PcaApi(services).pca,)
 
@@ -23,12 +25,13 @@ def functions(services: Services) -> tuple[Callable, ...]:
 class PcaApi:
     """The API of this task; its docstrings are what callers read."""
 
-    services: Services
+    services: "Services"
 
     def pca(
-        self, photos: list[File], foreground: Literal[FOREGROUNDS] = "auto", threshold: float = 0.5,
-        smooth: bool = False, backdrop: bool = False, basis: File | None = None, backbone: str = "",
-        resolution: int = 518,
+        self, photos: list[File], foreground: Literal[draw.FOREGROUND.choices] = draw.FOREGROUND.default,
+        threshold: float = draw.THRESHOLD.default, smooth: bool = draw.SMOOTH.default,
+        backdrop: bool = draw.BACKDROP.default, basis: File | None = None, backbone: str = "",
+        resolution: int = RESOLUTION.default,
     ) -> tuple[list[File], File, dict]:  # fmt: skip
         """Colour patches by what they mean, jointly over the photos. Returns pictures (.png), the basis, a summary.
 
@@ -44,8 +47,8 @@ class PcaApi:
         """
         key = network(self.services, backbone, resolution)
         look = draw.Look(
-            one_of(foreground, "foreground", FOREGROUNDS), number(threshold, "threshold", 0, 1), 1, 2, 3,
-            truth(smooth, "smooth"), truth(backdrop, "backdrop"), False,
+            draw.FOREGROUND.check(foreground), draw.THRESHOLD.check(threshold), 1, 2, 3, draw.SMOOTH.check(smooth),
+            draw.BACKDROP.check(backdrop), False,
         )  # fmt: skip
         files = read_files(photos, "photos", MOST_PHOTOS, least=1)
         given = tuple(read_photo(file, f"photo {i}") for i, file in enumerate(files, start=1))

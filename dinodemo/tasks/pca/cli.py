@@ -19,6 +19,8 @@ PCA_ENDING = "pca.png"
 
 def add_commands(commands) -> None:
     """Add the command to the parser's."""
+    from .draw import BACKDROP, SMOOTH
+
     parser = add_command(commands, "pca", _pca, "colour patches by what they mean, jointly over all photos", [
         "photos --out colours",
         "photos --out colours --save basis.npz --backdrop",
@@ -32,8 +34,8 @@ def add_commands(commands) -> None:
     parser.add_argument("--basis", type=Path, help="use this saved basis, fit none")
     parser.add_argument("--fit-on", type=number(1, 10**6, int), default=FIT_ON, metavar="N",
                         help="of more photos, fit on so many spread over them (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--smooth", action="store_true", help="no squares")
-    parser.add_argument("--backdrop", action="store_true", help="the photo, dimmed, where there is no colour")
+    SMOOTH.add_to(parser, "no squares")
+    BACKDROP.add_to(parser)
     parser.add_argument("--side-by-side", action="store_true", help="the photo next to its colours")
     parser.add_argument("--longest", type=number(16, 12000, int), help="pixels of a picture's longer side")
 
@@ -61,10 +63,10 @@ def _pca(args: argparse.Namespace) -> int:
 
 
 def _pca_look(args: argparse.Namespace):
-    from .draw import Look
+    from .draw import THRESHOLD, Look
 
     if args.foreground in ("auto", "off"):
-        foreground, threshold = args.foreground, 0.5
+        foreground, threshold = args.foreground, THRESHOLD.default
     else:
         try:
             foreground, threshold = "manual", number(0, 1)(args.foreground)

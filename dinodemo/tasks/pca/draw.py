@@ -9,14 +9,21 @@ import numpy as np
 
 from ...engine.features import Features
 from ...engine.provenance import made_with
-from ...io.files import stem
+from ...io.files import plural, stem
 from ...io.images import Photo, fit_within
 from ...io.render import pca_picture, png_bytes
+from .. import base as shared
+from ..base import Option
 from .basis import PatchPCA
 
 KEPT_COMPONENTS = 8
 SHOWN_SIDE = 768  # pixels of a picture on the page
 MOST_PHOTOS = 8
+FOREGROUND = Option("foreground", "auto", "Background removal", "auto finds a threshold, manual takes yours, off "
+                    "colours everything", choices=("auto", "manual", "off"))  # fmt: skip
+THRESHOLD = Option("threshold", 0.5, "Foreground threshold", "of manual", step=0.01)
+SMOOTH = shared.SMOOTH.changed(default=False, label="Smooth")
+BACKDROP = Option("backdrop", False, "Show dimmed photo", "show the photo, dimmed, where there is no colour")
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ def explain(view: View, look: Look, pca: PatchPCA, loaded: bool) -> str:
     each = " · ".join(
         f"{i}: {ratio:.1%}{f' ({shown[i - 1]})' if i - 1 in shown else ''}" for i, ratio in enumerate(ratios, start=1)
     )
-    origin = "loaded from a file" if loaded else f"fitted jointly on {len(view.photos)} photo(s)"
+    origin = "loaded from a file" if loaded else f"fitted jointly on {plural(len(view.photos), 'photo')}"
     cut = "off" if pca.threshold_ is None else f"first component above {pca.threshold_:.2f}"
     return (
         f"Basis {origin}. Foreground: {cut}.\n\nExplained variance, by component: {each}; together {ratios.sum():.0%}."

@@ -8,7 +8,7 @@ import gradio as gr
 
 from ...io.images import Photo, load_photo, shrink
 from ...web.comparison import beside
-from ...web.components import ASSETS, download_button
+from ...web.components import ASSETS, download_button, option_control
 from ...web.errors import friendly
 from ...web.header import Header
 from ...web.memory import remember
@@ -70,11 +70,12 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
 def _controls() -> list:
     """Make the controls, in the order of `Look`."""
     foreground = gr.Radio(
-        [("Automatic", "auto"), ("Threshold", "manual"), ("Off", "off")], value="auto", label="Remove the background",
-        info="By the first component; automatic: Otsu's threshold.", elem_id="pca-foreground",
+        [("Automatic", "auto"), ("Threshold", "manual"), ("Off", "off")], value=draw.FOREGROUND.default,
+        label=draw.FOREGROUND.label,
+        info="Splits on the first component. Automatic uses Otsu's threshold.", elem_id="pca-foreground",
     )  # fmt: skip
-    threshold = gr.Slider(0, 1, value=0.5, step=0.01, label="Foreground threshold", elem_id="pca-threshold",
-                          interactive=True, info="Moving it switches to the manual threshold.")  # fmt: skip
+    threshold = option_control(draw.THRESHOLD, elem_id="pca-threshold", interactive=True,
+                        info="Moving it switches to the manual threshold.")  # fmt: skip
     with gr.Row():
         choices = list(range(1, KEPT_COMPONENTS + 1))
         colours = [
@@ -82,9 +83,9 @@ def _controls() -> list:
             for i, name in enumerate(("Red", "Green", "Blue"), start=1)
         ]
     with gr.Row():
-        smooth = gr.Checkbox(False, label="Smooth", min_width=90, elem_id="pca-smooth")
-        backdrop = gr.Checkbox(True, label="Dim photo behind", min_width=120)
-        side_by_side = gr.Checkbox(True, label="Photo beside it", min_width=120, elem_id="pca-beside")
+        smooth = option_control(draw.SMOOTH, min_width=90, elem_id="pca-smooth")
+        backdrop = option_control(draw.BACKDROP.changed(default=True), min_width=120)
+        side_by_side = gr.Checkbox(True, label="Show original", min_width=120, elem_id="pca-beside")
     return [foreground, threshold, *colours, smooth, backdrop, side_by_side]
 
 

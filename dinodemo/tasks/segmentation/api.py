@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,16 +11,19 @@ from ...engine.provenance import made_with_name
 from ...io.files import stem
 from ...io.images import load_photo, shrink
 from ...io.render import png_bytes
-from ...web.api_values import File, made, name_of, network, number, read_files, read_path, read_photo, reason_of
-from ...web.services import Services
+from ...web.api_values import File, made, name_of, network, read_files, read_path, read_photo, reason_of
+from ..base import RESOLUTION
 from . import draw
 from .draw import Reference
 from .references import DEFAULT_NAME, MOST_TARGETS, fit
 
+if TYPE_CHECKING:
+    from ...web.services import Services
+
 MOST_REFERENCES = 8
 
 
-def functions(services: Services) -> tuple[Callable, ...]:
+def functions(services: "Services") -> tuple[Callable, ...]:
     """Return what programs may call."""
     return (SegmentationApi(services).segment,)
 
@@ -28,11 +32,12 @@ def functions(services: Services) -> tuple[Callable, ...]:
 class SegmentationApi:
     """The API of this task; its docstrings are what callers read."""
 
-    services: Services
+    services: "Services"
 
     def segment(
         self, references: list[File], masks: list[File], photos: list[File], negatives: list[File] | None = None,
-        threshold: float = 0.5, presence: float = 0.5, backbone: str = "", resolution: int = 518,
+        threshold: float = draw.THRESHOLD.default, presence: float = draw.PRESENCE.default, backbone: str = "",
+        resolution: int = RESOLUTION.default,
     ) -> tuple[list[File], File, dict]:  # fmt: skip
         """Find on photos what masks show on reference photos. Returns masks (.png), their facts (.json), the facts.
 
@@ -49,8 +54,8 @@ class SegmentationApi:
             resolution: the network sees about this number squared of pixels, 56 to 1022
         """
         name, side = network(self.services, backbone, resolution)
-        look = draw.Look(number(threshold, "threshold", 0, 1), 0.5, draw.VIEWS[0],
-                                      number(presence, "presence", 0, 1))  # fmt: skip
+        look = draw.Look(draw.THRESHOLD.check(threshold), draw.OPACITY.default, draw.VIEWS[0],
+                         draw.PRESENCE.check(presence))  # fmt: skip
         files = read_files(photos, "photos", MOST_TARGETS, least=1)
         segmenter = fit(self.services, _references(references, masks), _negatives(negatives), name, side)
         words, pictures, told, left_out = made_with_name(segmenter.backbone_), [], [], []

@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from ...commands import Made, add_command, add_photos, number, open_batch, open_engine
+from ...commands import Made, add_command, add_photos, open_batch, open_engine
 
 if TYPE_CHECKING:
     from ...engine import Engine
@@ -16,6 +16,8 @@ MASK, TOLD, OVERLAY = "mask.png", "mask.json", "mask-overlay.png"
 
 def add_commands(commands) -> None:
     """Add the command to the parser's."""
+    from .draw import PRESENCE, THRESHOLD
+
     parser = add_command(commands, "segment", _segment, "find on photos what a mask shows on another", [
         "photos --reference cup.jpg --mask cup_mask.png --out masks",
         "photos --reference cup.jpg --mask cup_mask.png --negative table.jpg --overlay --out masks --json",
@@ -28,9 +30,8 @@ def add_commands(commands) -> None:
     parser.add_argument("--negative", action="append", default=[], metavar="PHOTO", help="a photo without the thing")
     parser.add_argument("--negative-mask", action="append", default=[], metavar="MASK",
                         help='only this part of the negative is "not this"; for each of them or for none')  # fmt: skip
-    parser.add_argument("--threshold", type=number(0, 1), help="higher: smaller masks (default: as in the app)")
-    parser.add_argument("--presence", type=number(0, 1),
-                        help="photos below it get empty masks; 0 always paints (default: as in the app)")  # fmt: skip
+    THRESHOLD.add_to(parser)
+    PRESENCE.add_to(parser)
     parser.add_argument("--overlay", action="store_true", help="also the mask laid over the photo")
 
 
@@ -39,10 +40,8 @@ def _segment(args: argparse.Namespace) -> int:
     from ...io.images import shrink
     from ...io.render import png_bytes
     from . import draw
-    from .reference import DEFAULT_THRESHOLD, MIN_PRESENCE
 
-    look = draw.Look(DEFAULT_THRESHOLD if args.threshold is None else args.threshold, 0.5, draw.VIEWS[0],
-                     MIN_PRESENCE if args.presence is None else args.presence)  # fmt: skip
+    look = draw.Look(args.threshold, draw.OPACITY.default, draw.VIEWS[0], args.presence)
     with open_batch(args) as batch:
         references, negatives = _references(args)
         engine = open_engine(args)

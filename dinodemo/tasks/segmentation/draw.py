@@ -12,12 +12,19 @@ import numpy as np
 from ...io.files import stem
 from ...io.images import DISPLAY_SIDE, Photo, load_image, scale_to
 from ...io.render import blend, colourise, png_bytes
-from . import MIN_PRESENCE, SURE_PRESENCE, Instances, Segmentation, find_instances
+from .. import base as shared
+from ..base import Option
+from .instances import Instances, find_instances
+from .reference import DEFAULT_THRESHOLD, MIN_PRESENCE, SURE_PRESENCE, Segmentation
 
 FILL, OUTLINE = (255, 60, 60), (255, 255, 255)
 REFERENCE_FILLS = {"this": (255, 60, 60), "not_this": (60, 110, 255)}
 THUMB_SIDE = 360
 VIEWS = ("Overlay", "Outline", "Heat map", "Cut-out")
+THRESHOLD = Option("threshold", DEFAULT_THRESHOLD, "Threshold", "higher means smaller masks", step=0.01)
+PRESENCE = Option("presence", MIN_PRESENCE, "Minimum confidence",
+                  "photos whose presence is below it get an empty mask, 0 always paints")  # fmt: skip
+OPACITY = shared.OPACITY.changed(default=0.5)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...io.images import ImageSource, Photo, load_photo
-from ..tokens import place_of, unit, without
+from ..tokens import flat_unit, place_of, without
 from .instances import Instances, find_instances
 from .masks import as_mask, check_reference
 from .refine import follow_edges, to_pixels
@@ -168,7 +168,7 @@ class ReferenceSegmenter:
     def _remember(self, photo: Photo, mask: np.ndarray, number: int) -> tuple[np.ndarray, ...]:
         patches = self.tokens(photo)
         labels, foreground = foreground_labels(reduce_by_area(mask, patches.shape[:2]).ravel())
-        return unit(patches), labels, np.full(len(labels), number), foreground
+        return flat_unit(patches), labels, np.full(len(labels), number), foreground
 
     def _remember_negative(self, negative: tuple[Picture, np.ndarray] | Picture) -> tuple[np.ndarray, ...]:
         image, mask = negative if isinstance(negative, tuple) else (negative, None)
@@ -178,7 +178,7 @@ class ReferenceSegmenter:
         if not mask.any():
             raise ValueError(f'the "not this" mask on {photo.name} is empty; paint it or leave it out')
         _, covered = foreground_labels(reduce_by_area(mask, patches.shape[:2]).ravel())
-        tokens = unit(patches)[covered]
+        tokens = flat_unit(patches)[covered]
         count = len(tokens)
         return tokens, np.zeros(count, np.float32), np.full(count, -1), np.zeros(count, bool)
 

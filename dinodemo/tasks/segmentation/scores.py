@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ..tokens import unit
+from ..tokens import flat_unit
 
 NEIGHBOURS = (10, 200)  # least and most reference patches that vote on a target patch; between: as the thing has
 TEMPERATURE = 0.05  # of their votes
@@ -83,10 +83,10 @@ def score_patches(tokens: np.ndarray, memory: Memory) -> PatchScore:
     2021, arXiv:2104.14294, sec. 4.2.2). Then patches and groups of patches that are far less alike than the best of
     this target lose their score: what the references never showed is nearest to the foreground by chance.
     """
-    similarity = unit(tokens) @ memory.tokens.T  # [N, M]
+    similarity = flat_unit(tokens) @ memory.tokens.T  # [N, M]
     grid = tokens.shape[:2]
     spread = spread_labels(similarity, memory.labels, memory.neighbours)
-    likeness = centred_likeness(unit(tokens), memory)
+    likeness = centred_likeness(flat_unit(tokens), memory)
     spread *= likeness_gate(likeness)
     if memory.negative.any():
         wanted, refused = (mean_of_top(similarity[:, m], CLOSEST) for m in (memory.foreground, memory.negative))
@@ -115,7 +115,7 @@ def centred_likeness(tokens: np.ndarray, memory: Memory) -> np.ndarray:
     little a background that no reference showed is like the thing.
     """
     center = CENTRED * (memory.tokens[~memory.negative].mean(axis=0) + tokens.mean(axis=0)) / 2
-    return mean_of_top(unit(tokens - center) @ unit(memory.tokens[memory.foreground] - center).T, CLOSEST)
+    return mean_of_top(flat_unit(tokens - center) @ flat_unit(memory.tokens[memory.foreground] - center).T, CLOSEST)
 
 
 def likeness_gate(likeness: np.ndarray) -> np.ndarray:

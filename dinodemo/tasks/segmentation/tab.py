@@ -7,21 +7,21 @@ import gradio as gr
 from ...engine.provenance import made_with_name
 from ...io.images import Photo, load_photo
 from ...web.comparison import beside, second_image
-from ...web.components import ASSETS, download_button, photo_input
+from ...web.components import ASSETS, download_button, option_control, photo_input
 from ...web.errors import friendly
 from ...web.header import Header
 from ...web.memory import remember
 from ...web.painter import mask_painter, painter_value
 from ...web.services import ENGINE_QUEUE, Services
 from ..segmentation_head.tab import build_head_tab
-from . import DEFAULT_THRESHOLD, MIN_PRESENCE, draw
+from . import draw
 from .draw import VIEWS, Look, Reference
 from .masks import read_mask_file
 from .references import DEFAULT_NAME, MOST_TARGETS, fit
-from .search import Found, gather, read_reference, search
+from .search_tab import Found, gather, read_reference, search
 from .video_tab import build_video_tab
 
-EMPTY = "Paint the thing on a reference photo, drop photos to search, and press Find it."
+EMPTY = "Paint an object, add photos to search, then click Find it."
 EXAMPLE = ASSETS / "segmentation"
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 LIVE = {**QUIET, "trigger_mode": "always_last"}
@@ -98,11 +98,12 @@ def _build_find_tab(services: Services, header: Header, page: gr.Blocks) -> Refe
 def _reference_parts() -> ReferenceParts:
     photo = photo_input("1. Reference photo", "seg-reference", height=190)
     painter = mask_painter("seg-painter")
-    name = gr.Textbox(label="What it is called", value=DEFAULT_NAME, max_length=40, elem_id="seg-name",
-                      info="Keep several things, each under its name: the others count as not this.")  # fmt: skip
+    name = gr.Textbox(label="Label", value=DEFAULT_NAME, max_length=40, elem_id="seg-name",
+                      info="Add several objects under different labels; each is a counter-example for the "
+                      "others.")  # fmt: skip
     with gr.Row():
-        add = gr.Button("Keep it and paint another reference", size="sm", elem_id="seg-add")
-        clear = gr.Button("Forget kept references", size="sm", elem_id="seg-forget")
+        add = gr.Button("Add another reference", size="sm", elem_id="seg-add")
+        clear = gr.Button("Clear references", size="sm", elem_id="seg-forget")
     with gr.Accordion("Or upload a mask for this photo", open=False):
         mask_file = gr.File(label="Mask: white or opaque where the thing is", height=110, elem_id="seg-mask-file")
     kept = gr.Gallery(label="Kept references", columns=4, height="auto", allow_preview=False, buttons=[],
@@ -123,11 +124,11 @@ def _result_parts() -> ResultParts:
         second = second_image("seg-second", 420)
     instances = gr.CheckboxGroup([], label="Parts found (untick what is wrong)", elem_id="seg-instances", visible=False)
     with gr.Row():
-        threshold = gr.Slider(0.02, 0.98, value=DEFAULT_THRESHOLD, step=0.01, label="Threshold",
-                              elem_id="seg-threshold", info="Lower: more of the picture", min_width=140)  # fmt: skip
-        opacity = gr.Slider(0, 1, value=0.5, step=0.05, label="Opacity", elem_id="seg-opacity", min_width=140)
-    presence = gr.Slider(0, 1, value=MIN_PRESENCE, step=0.05, label="Least presence", elem_id="seg-presence",
-                         info="Photos below it stay empty; 0 always paints.")  # fmt: skip
+        threshold = option_control(draw.THRESHOLD.changed(low=0.02, high=0.98), elem_id="seg-threshold",
+                            info="Lower values select more", min_width=140)  # fmt: skip
+        opacity = option_control(draw.OPACITY, elem_id="seg-opacity", min_width=140)
+    presence = option_control(draw.PRESENCE, elem_id="seg-presence",
+                       info="Photos scoring lower are reported as not found; 0 always paints.")  # fmt: skip
     view = gr.Radio(VIEWS, value=VIEWS[0], label="Show as", elem_id="seg-view")
     found = gr.State(None, time_to_live=4 * 3600)
     gallery = gr.Gallery(label="All photos: click one to select it", columns=3, height="auto", allow_preview=False,

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...io.images import Photo, load_photo
-from ..tokens import unit
+from ..tokens import flat_unit
 from .reference import MIN_PRESENCE, Prediction, Segmentation
 from .scores import Memory, PatchScore, foreground_labels, presence_of, score_patches, spread_labels
 
@@ -104,7 +104,7 @@ class Tracker:
     def score(self, tokens: np.ndarray) -> PatchScore:
         """Score the next frame's patches (h, w, D), and remember them when the thing is present."""
         alone = score_patches(tokens, self.memory)
-        flat = unit(tokens)
+        flat = flat_unit(tokens)
         similarity = flat @ np.concatenate([self.memory.tokens, *(frame.tokens for frame in self._frames)]).T
         known, new = np.split(similarity, [len(self.memory.labels)], axis=1)
         # the first score comes from the references alone: it keeps out what they never showed, for later frames too

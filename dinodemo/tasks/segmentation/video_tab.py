@@ -21,15 +21,15 @@ from ...web.services import ENGINE_QUEUE, Services
 from . import propagate
 from .draw import paint_mask
 from .references import fit
-from .search import gather
+from .search_tab import gather
 
 if TYPE_CHECKING:
     from . import ReferenceSegmenter
 
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 HELP = (
-    "Paint the thing under *Find by reference*, on a frame of the video or on any other photo, then drop a video of at "
-    f"most {MAX_SECONDS:g} seconds. {MAX_FPS:g} frames a second are looked at, and each costs what a photo costs: a "
+    "Paint the object under *Find by reference*, on a frame of the video or on any other photo, then drop a video of "
+    f"at most {MAX_SECONDS:g} seconds. {MAX_FPS:g} frames a second are looked at, and each costs what a photo costs: a "
     "lower resolution above is faster."
 )
 

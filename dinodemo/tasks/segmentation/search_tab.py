@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from ...io.files import plural
 from ...io.images import Photo, load_photo, shrink
 from ...web.errors import as_message
 from ...web.painter import read_drawing
@@ -82,5 +83,6 @@ def search(
     there = [r for r in results if r.segmentation.at(look.threshold, look.min_presence).any()]
     sure = sum(draw.is_sure(r) for r in there)
     unsure = f", perhaps on {len(there) - sure} more" if len(there) > sure else ""
-    done = f"Found on {sure} of {len(results)} photo(s){unsure}, with **{services.pool.get(backbone).backbone.name}**."
+    name = services.pool.get(backbone).backbone.name
+    done = f"Found on {sure} of {plural(len(results), 'photo')}{unsure}, with **{name}**."
     yield Found(tuple(results), backbone), draw.draw_thumbs(results, look), done, gr.update(visible=False)
