@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WEIGHTS := weights/.ready
 
-.PHONY: run test bench lint lock audit screenshots clean
+.PHONY: run test bench lint lock audit docs screenshots clean
 
 run: $(VENV)/.run $(WEIGHTS)
 	$(BIN)/python app.py $(ARGS)
@@ -33,6 +33,11 @@ audit: | $(VENV)/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet pip-audit
 	$(BIN)/pip-audit --disable-pip --require-hashes --vulnerability-service pypi -r requirements.lock
 
+# the documentation as a site, in site/
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html, or serve it: $(BIN)/mkdocs serve"
+
 # the pictures of the documentation, from the real app; ARGS may name some of them
 screenshots: $(VENV)/.dev $(WEIGHTS) chromium
 	$(BIN)/python -m tools.screenshots $(ARGS)
@@ -51,6 +56,10 @@ $(VENV)/.dev: requirements.txt requirements-dev.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps -e .
 	touch $@ $(VENV)/.run
 
+$(VENV)/.docs: requirements-docs.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-docs.txt
+	touch $@
+
 # the official default where the hub can be reached, else the offline one
 $(WEIGHTS): | $(VENV)/.run
 	$(BIN)/python -m dinodemo.cli weights fetch
@@ -64,4 +73,4 @@ chromium:
 	  else echo "The browser tests need Chromium: install your system's package 'chromium' and try again." >&2; exit 1; fi; }
 
 clean:
-	rm -rf $(VENV) $(WEIGHTS)
+	rm -rf $(VENV) $(WEIGHTS) site

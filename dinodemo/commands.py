@@ -188,12 +188,12 @@ def name_results(items: Sequence["Item"], sources: Sequence[Path]) -> list[Targe
 
 def read_ahead(todo: Iterable[T], read: Callable[[T], object], ahead: int = AHEAD) -> Iterator[tuple[T, object]]:
     """Yield (what to read, the result or the error of reading it), in order; threads read while the caller works."""
-    from .tasks.retrieval.sources import ZIP_DAMAGE
+    from .io.images import DAMAGE
 
     def attempt(one: T):
         try:
             return read(one)
-        except ZIP_DAMAGE as error:  # what file systems raise is among it, and the ValueError of a bad photo
+        except DAMAGE as error:  # what file systems raise is among it, and the ValueError of a bad photo
             return error
 
     pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="read")

@@ -19,6 +19,21 @@ from PIL import Image  # noqa: E402
 FAMILIES = ("dinov2", "dinov2-registers", "dino-v1", "dinov3")
 
 
+SLOW_LAST = ("train", "jobs", "web", "scale", "browser")  # folders of tests; what is not named comes first
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Order tests: the quick ones report first, those that start processes later, the browser's last."""
+    root = Path(__file__).parent
+
+    def place(item) -> int:
+        folder = Path(item.fspath).relative_to(root).parts[0]
+        return SLOW_LAST.index(folder) if folder in SLOW_LAST else -1
+
+    items.sort(key=place)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def only_this_machine():
     """Refuse every connection that leaves the machine."""

@@ -162,7 +162,7 @@ def readers(folder: Path) -> dict[str, Reader]:
     from dinodemo.tasks.segmentation_head import SegmentationHead
     from dinodemo.tasks.segmentation_head import read_pairs as read_mask_pairs
     from dinodemo.web.painter import read_drawing
-    from dinodemo.web.unzip import unpack
+    from dinodemo.tasks.finetune.photo_store import unpack
 
     photo = Photo(_pixels(), "photo.png")
     return {

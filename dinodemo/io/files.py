@@ -1,18 +1,24 @@
-"""Files: what ships with the package, suffixes, writes that are whole or not there, names of downloads."""
+"""Files: what ships with the package, suffixes, writes that are whole or not there, locks, names of downloads."""
 
 import json
 import os
+import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PHOTO_SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jfif", ".jpe", ".mpo", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif",
     ".avif", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".ico",
 })  # fmt: skip
+MASK_SUFFIXES = frozenset({".png", ".gif", ".bmp", ".tif", ".tiff"})  # pictures that keep whole numbers
+DEPTH_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".npy", ".exr"})
 
 
 def resource_folder(name: str) -> Path:
@@ -21,13 +27,17 @@ def resource_folder(name: str) -> Path:
     Args:
         name: "assets" or "weights": a folder of the repository, package data where the package is installed.
     """
-    own = REPOSITORY / name
-    return own if own.is_dir() and (REPOSITORY / "pyproject.toml").is_file() else Path(str(files("dinodemo") / name))
+    return REPOSITORY / name if is_checkout() else Path(str(files("dinodemo") / name))
 
 
 def is_checkout() -> bool:
     """Return whether the package runs from its repository, where a user's files may lie beside the code."""
-    return (REPOSITORY / "pyproject.toml").is_file() and (REPOSITORY / "weights").is_dir()
+    return (REPOSITORY / "weights" / "manifest.json").is_file()
+
+
+def is_photo(name: str | PurePath) -> bool:
+    """Return whether a file's name ends as those of photos that can be read do."""
+    return PurePath(name).suffix.lower() in PHOTO_SUFFIXES
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -37,16 +47,91 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Give a place to write to, which becomes the file when the block ends well and is removed when it does not."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+def whole_file(path: Path, suffix: str = ".part", durable: bool = False) -> Iterator[Path]:
+    """Give a place to write to, which becomes the file when the block ends well and is removed when it does not.
+
+    Args:
+        path: The file. The folders above it are made.
+        suffix: How the name of the place ends, for writers that go by it; the name begins with a dot.
+        durable: Wait until the disk holds the file, so that it also survives a power cut.
+
+    Yields:
+        A path beside the file that nobody else writes to.
+
+    Raises:
+        OSError: When the file cannot be written.
+    """
+    part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}{suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
+        if durable:
+            sync(part)
         part.replace(path)
+        if durable:
+            sync(path.parent)
     finally:
         with suppress(OSError):  # the folder itself may be what is wrong
             part.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until the disk holds a file, or a folder's names; systems that cannot open folders do so by themselves."""
+    if path.is_dir() and os.name != "posix":
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def replace_folder(made: Path, target: Path) -> None:
+    """Put a finished folder in another's place; the former one comes back when that fails.
+
+    Args:
+        made: The new folder, on the same disk. Its name with `.former` added must be free.
+        target: The folder that it takes the place of, if there is one.
+
+    Raises:
+        OSError: When the folder cannot be moved.
+    """
+    former = made.with_name(f"{made.name}.former")
+    if target.exists():
+        target.replace(former)
+    try:
+        made.replace(target)
+    except OSError:
+        if former.exists():
+            former.replace(target)
+        raise
+    shutil.rmtree(former, ignore_errors=True)
+
+
+@contextmanager
+def lock(path: Path, timeout: float = 0) -> Iterator[bool]:
+    """Hold a file's lock, which ends with the process, however it ends; it excludes whoever uses flock, too.
+
+    Args:
+        path: The lock's file. It is made, stays when the lock is let go, and says nothing of who holds the lock.
+        timeout: Seconds to wait while somebody else holds it.
+
+    Yields:
+        Whether it is held now.
+
+    Raises:
+        OSError: When the file cannot be opened for writing.
+    """
+    holder = FileLock(path)
+    try:
+        holder.acquire(timeout=timeout)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        holder.release()
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -67,3 +152,8 @@ def stem(name: str) -> str:
     """Make a file name's stem safe to use in a download's name."""
     kept = "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(name).stem)
     return kept[:60] or "picture"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a number and its noun: "1 photo", "2 photos"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,8 +1,6 @@
 """Short videos in and out: upright RGB frames at a steady rate, and files that a browser plays."""
 
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from .files import whole_file
 from .images import fit_within
 
 MAX_SECONDS = 10.0
@@ -159,11 +158,8 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> P
         raise ValueError(f"{path.name}: videos are written as MP4; give a name that ends in .mp4")
     if not (math.isfinite(fps) and 0 < fps <= 240):
         raise ValueError(f"fps must be above 0 and at most 240, got {fps}")
-    with tempfile.TemporaryDirectory(prefix=".video-", dir=path.parent) as folder:  # beside it: a rename stays atomic
-        part = Path(folder) / "part.mp4"
-        count = _encode(part, frames, fps)
-        _check_written(part, count)
-        os.replace(part, path)
+    with whole_file(path, suffix=".mp4") as part:  # the encoder goes by the suffix
+        _check_written(part, _encode(part, frames, fps))
     return path
 
 

@@ -3,35 +3,16 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[bool]:
-    """Hold a file's lock, if nobody else does; yields whether it is held."""
-    if fcntl is None:
-        yield True
-        return
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held = True
-        except OSError:
-            held = False
-        yield held
+from ..io.files import lock
 
 
 def is_locked(path: Path) -> bool:
     """Tell whether a process holds the lock of a run's folder."""
     if not path.is_file():
         return False
-    with locked(path) as free:
+    with lock(path) as free:
         return not free
 
 

@@ -7,7 +7,6 @@ asked of the lock it holds, so the answer is right after any crash, of the proce
 
 import contextlib
 import hashlib
-import json
 import logging
 import os
 import re
@@ -23,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .processes import be_nice, free_memory, is_locked, is_training, last_line, locked
+from ..io.files import lock, read_json, write_json
+from .processes import be_nice, free_memory, is_locked, is_training, last_line
 
 log = logging.getLogger(__name__)
 NICENESS = 10  # training yields to whoever waits for an answer
@@ -91,7 +91,7 @@ class Runs:
                    "launched": None, "pid": None, "wanted": "run"}  # fmt: skip
         path = self.owner_folder(owner) / run_id
         path.mkdir(parents=True)
-        _write(path / "request.json", request)
+        write_json(path / "request.json", request)
         return run_id
 
     def path(self, owner: str, run_id: str) -> Path:
@@ -108,7 +108,7 @@ class Runs:
 
     def folders_of(self, owner: str) -> list[Path]:
         """Return the folders of photos that a person's runs learn from."""
-        requests = (_read(p / "request.json") for p in self.owner_folder(owner).glob("*") if _is_run(p))
+        requests = (read_json(p / "request.json") for p in self.owner_folder(owner).glob("*") if _is_run(p))
         return [Path(request["folder"]) for request in requests if "folder" in request]
 
     def info(self, owner: str, run_id: str) -> RunInfo:
@@ -165,7 +165,7 @@ class Runs:
     def tick(self) -> None:
         """Start the next run of the queue if none is alive, end those beyond their time, remove the old ones."""
         self.root.mkdir(parents=True, exist_ok=True)
-        with self._lock, locked(self.root / ".lock") as mine:
+        with self._lock, lock(self.root / ".lock") as mine:
             for child in list(self._children.values()):
                 child.poll()  # takes note of its end, or it would stay as a zombie
             if not mine:
@@ -181,7 +181,7 @@ class Runs:
             self._sweep(infos)
 
     def _info(self, path: Path) -> RunInfo:
-        request, status = _read(path / "request.json"), _read(path / "status.json")
+        request, status = read_json(path / "request.json"), read_json(path / "status.json")
         state, message = self._state(path, request, status)
         known = {"step": status.get("step", 0), "total": status.get("total", 0)}
         return RunInfo(
@@ -215,12 +215,12 @@ class Runs:
         return is_training(request.get("pid"), path) or is_locked(path / ".lock")
 
     def _place(self, path: Path, request: dict) -> int:
-        others = (_read(p / "request.json") for p in self._all() if p != path)
+        others = (read_json(p / "request.json") for p in self._all() if p != path)
         waiting = [r["queued"] for r in others if "queued" in r and not r.get("launched") and r.get("wanted") == "run"]
         return 1 + sum(queued < request["queued"] for queued in waiting)
 
     def _launch(self, path: Path) -> None:
-        request = _read(path / "request.json")
+        request = read_json(path / "request.json")
         arguments = [*self._command, "--out", str(path), "--threads", str(self.limits.threads)]
         if (path / "config.json").is_file():
             arguments.append("--resume")
@@ -236,14 +236,14 @@ class Runs:
         be_nice(child.pid, NICENESS)
 
     def _signal(self, path: Path, number: int) -> None:
-        request = _read(path / "request.json")
+        request = read_json(path / "request.json")
         pid = request.get("pid")
         if pid and request.get("launched") and is_training(pid, path):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
     def _end_if_late(self, info: RunInfo) -> None:
-        request = _read(info.path / "request.json")
+        request = read_json(info.path / "request.json")
         hours = (time.time() - (request.get("launched") or time.time())) / 3600
         if hours > self.limits.hours or request.get("wanted") == "stop":
             self._signal(info.path, signal.SIGTERM)
@@ -288,20 +288,5 @@ def _is_run(path: Path) -> bool:
     return bool(_ID.fullmatch(path.name)) and (path / "request.json").is_file()
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Read a JSON object; an empty one when there is none (both writers replace their files in one piece)."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    partial.write_text(json.dumps(content, indent=2), encoding="utf-8")
-    os.replace(partial, path)
-
-
 def _change(path: Path, **changes: Any) -> None:
-    _write(path / "request.json", {**_read(path / "request.json"), **changes})
+    write_json(path / "request.json", {**read_json(path / "request.json"), **changes})

@@ -6,7 +6,8 @@ import gradio as gr
 
 from .. import tasks
 from .errors import friendly
-from .services import ENGINE_QUEUE, Services
+from .events import ENGINE_QUEUE
+from .services import Services
 
 
 def build_api(services: Services) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import gradio as gr
 
 from .errors import friendly
+from .events import ENGINE_QUEUE
 from .header import Header
-from .services import ENGINE_QUEUE
 
 
 def second_image(elem_id: str, height: int | None = None) -> gr.Image:

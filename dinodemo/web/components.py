@@ -4,10 +4,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio import component_meta
 
 from ..io.files import resource_folder
 from ..io.images import DISPLAY_SIDE, Photo, fit_within, load_photo, shrink
@@ -42,18 +44,31 @@ def decode_upload(path: str | Path, name: str | None = None) -> Photo:
     return shrink(load_photo(path, name))
 
 
-class PhotoInput(gr.Image):
-    """Take an image and hand a `Photo` (or None) to handlers, read by our own decoder.
+@contextmanager
+def _without_stub():
+    """Keep Gradio from writing a .pyi file for a new component beside its source, which may lie in site-packages."""
+    write = component_meta.create_or_modify_pyi
+    component_meta.create_or_modify_pyi = lambda *_: None
+    try:
+        yield
+    finally:
+        component_meta.create_or_modify_pyi = write
 
-    Gradio's own reader fails without a message on damaged files and decodes before any size check. A class and not a
-    patched instance, because Gradio makes a new instance from the class whenever a handler updates a component.
-    """
 
-    is_template = True  # the browser's side is gr.Image's
+with _without_stub():
 
-    def preprocess(self, payload) -> Photo | None:
-        """Decode an upload; raises gr.Error with the reason."""
-        return decode_upload(payload.path, payload.orig_name) if payload else None
+    class PhotoInput(gr.Image):
+        """Take an image and hand a `Photo` (or None) to handlers, read by our own decoder.
+
+        Gradio's own reader fails without a message on damaged files and decodes before any size check. A class and not
+        a patched instance, because Gradio makes a new instance from it whenever a handler updates a component.
+        """
+
+        is_template = True  # the browser's side is gr.Image's
+
+        def preprocess(self, payload) -> Photo | None:
+            """Decode an upload; raises gr.Error with the reason."""
+            return decode_upload(payload.path, payload.orig_name) if payload else None
 
 
 def photo_input(label: str, elem_id: str, **options) -> PhotoInput:

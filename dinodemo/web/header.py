@@ -9,12 +9,12 @@ from ..io.images import grid_size
 from ..tasks.base import RESOLUTION
 from .components import option_control
 from .errors import friendly
+from .events import ENGINE_QUEUE, LIVE, QUIET
 from .fetching import fetch_first, leave
 from .memory import browser_key, remember
-from .services import ENGINE_QUEUE, Services, backbone_choices
+from .services import Services, backbone_choices
 
 LEAST_ON_PAGE = 224  # pixels
-QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 @dataclass(frozen=True)
@@ -138,9 +138,8 @@ def _wire_resolution(services: Services, header: Header, lines: Lines) -> None:
     def settle(name: str, size: float):
         return cost_line(services, name, size), (name, int(size))
 
-    live = {**QUIET, "trigger_mode": "always_last"}
-    header.resolution.input(price, [header.backbone, header.resolution], lines.cost, **live)
-    header.resolution.release(settle, [header.backbone, header.resolution], [lines.cost, header.ready], **live)
+    header.resolution.input(price, [header.backbone, header.resolution], lines.cost, **LIVE)
+    header.resolution.release(settle, [header.backbone, header.resolution], [lines.cost, header.ready], **LIVE)
 
 
 def notice_of(name: str) -> str:

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 
 import gradio as gr
 
-QUIET = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+from .events import QUIET, Options
+
+UNQUEUED: Options = {**QUIET, "queue": False}
 _KEY = """(() => {
   let key = window.dinodemoKey;
   try { key = key || localStorage.getItem('dinodemo-key'); } catch {}
@@ -31,15 +33,16 @@ _RESTORE = """(...now) => {
 _KEEP = "(...now) => { try { localStorage.setItem(%(name)s, JSON.stringify(now.slice(0, %(count)d))); } catch {} }"
 
 
+
 def browser_key(page: gr.Blocks) -> gr.Textbox:
     """Make the hidden field of the person's key; load events read it by `js=WITH_KEY`, later ones as it stands."""
     key = gr.Textbox(visible="hidden", elem_id="browser-key")
-    page.load(None, None, key, js=f"() => {_KEY}", **QUIET)
+    page.load(None, None, key, js=f"() => {_KEY}", **UNQUEUED)
     return key
 
 
 def remember(page: gr.Blocks, name: str, components: Sequence) -> None:
     """Keep the components' values in the person's browser, and restore them when the page is opened again."""
     kept = {"name": json.dumps(f"dinodemo-{name}"), "count": len(components)}
-    page.load(None, list(components), list(components), js=_RESTORE % kept, **QUIET)
-    gr.on([c.change for c in components], None, list(components), None, js=_KEEP % kept, **QUIET)
+    page.load(None, list(components), list(components), js=_RESTORE % kept, **UNQUEUED)
+    gr.on([c.change for c in components], None, list(components), None, js=_KEEP % kept, **UNQUEUED)

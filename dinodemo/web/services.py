@@ -21,7 +21,6 @@ from .settings import Settings
 
 log = logging.getLogger(__name__)
 PUBLIC_HOURS = 0.5  # of a training on a server for strangers
-ENGINE_QUEUE = {"concurrency_id": "engine", "concurrency_limit": 4}  # of every event that runs the network
 
 
 @dataclass(frozen=True)

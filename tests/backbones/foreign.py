@@ -7,7 +7,7 @@ import torch
 import transformers as tf
 from safetensors.torch import load_file
 
-from dinodemo.backbones.adapter import load_module
+from dinodemo.backbones.network import load_module
 
 WIDTH = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
 LEARNT = {**WIDTH, "mlp_ratio": 2, "image_size": 56, "patch_size": 14}

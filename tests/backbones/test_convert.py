@@ -10,8 +10,8 @@ import torch
 import transformers as tf
 from safetensors.torch import save_file
 
-from dinodemo.backbones.adapter import load_module
 from dinodemo.backbones.convert import import_checkpoint
+from dinodemo.backbones.network import load_module
 
 from .foreign import (
     LEARNT,

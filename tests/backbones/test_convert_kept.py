@@ -112,3 +112,16 @@ def test_what_safetensors_says_of_the_disk_is_understood(checkpoint, tmp_path, m
     with pytest.raises(DiskProblem, match="is full"):
         import_checkpoint(checkpoint, root=tmp_path / "root")
     assert list((tmp_path / "root").iterdir()) == []
+
+
+def test_the_command_names_what_it_read_and_how_to_use_it(tmp_path, weights_folder, capsys):
+    from dinodemo import cli
+
+    original = save_originals(tmp_path / "originals")["dinov2"]
+    torch.save(to_meta(weights_of(original), "dinov2"), tmp_path / "my vit.pth")
+    assert cli.main(["weights", "import", str(tmp_path / "my vit.pth"), "--name", "mine"]) == 0
+    assert "--backbone mine" in capsys.readouterr().out
+    assert cli.main(["weights", "import", str(tmp_path / "my vit.pth"), "--name", "mine"]) == 1
+    assert "--name" in capsys.readouterr().err
+    assert cli.main(["weights", "list"]) == 0
+    assert "mine " in capsys.readouterr().out

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from huggingface_hub import constants
+from patience import SECONDS
 from safetensors.numpy import save
 
 from dinodemo import backbones
@@ -363,12 +364,12 @@ def test_a_cancelled_download_ends_and_leaves_nothing(small):
     small.faults.rate = 100_000
     downloads = Downloads()
     job = downloads.start(DEFAULT)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + SECONDS
     while not job.progress.done and time.monotonic() < deadline:
         time.sleep(0.05)
     assert downloads.leave(DEFAULT)
     with pytest.raises(DownloadCancelled):
-        job.wait(60)
+        job.wait(SECONDS)
     assert find_local(DEFAULT) is None and not list(Path(constants.HF_HUB_CACHE).rglob("*.incomplete"))
 
 
@@ -377,7 +378,7 @@ def test_one_who_leaves_does_not_stop_the_others(small):
     downloads = Downloads()
     with downloads.waiting(DEFAULT) as job, downloads.waiting(DEFAULT):
         assert not downloads.leave(DEFAULT)
-        assert job.wait(60)
+        assert job.wait(SECONDS)
 
 
 def test_a_server_does_not_wait_for_a_download_in_its_queue(small):
@@ -385,7 +386,7 @@ def test_a_server_does_not_wait_for_a_download_in_its_queue(small):
     pool = EnginePool("cpu", "float32", downloads=Downloads())
     with pytest.raises(DownloadPending, match="ask again"):
         pool.get(DEFAULT)
-    pool.downloads.start(DEFAULT).wait(60)
+    pool.downloads.start(DEFAULT).wait(SECONDS)
     with pytest.raises(ValueError, match=r"cannot be (loaded|used)|lack"):  # it is here
         pool.get(DEFAULT)
 
@@ -395,7 +396,7 @@ def test_who_asks_again_after_a_failure_gets_its_reason(small):
     pool = EnginePool("cpu", "float32", downloads=Downloads())
     with pytest.raises(DownloadPending):
         pool.get(DEFAULT)
-    pool.downloads._jobs[DEFAULT]._ended.wait(60)
+    pool.downloads._jobs[DEFAULT]._ended.wait(SECONDS)
     with pytest.raises(HubRefused, match="503"):
         pool.get(DEFAULT)
 
@@ -407,12 +408,12 @@ def test_a_download_ends_with_the_process_that_asked_for_it(small, tmp_path):
                                env={"PATH": "/usr/bin:/bin", "HF_ENDPOINT": small.url,
                                     "HF_HUB_CACHE": constants.HF_HUB_CACHE})  # fmt: skip
     asked = threading.Event()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + SECONDS
     while small.downloads("model.safetensors") == 0 and time.monotonic() < deadline:
         asked.wait(0.05)
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + SECONDS
     while list(Path("/proc").glob("[0-9]*")) and _transfers() and time.monotonic() < deadline:
         asked.wait(0.1)
     assert not _transfers()

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import Dinov2Config, Dinov2Model
 
 from dinodemo.backbones import OFFLINE_DEFAULT, SALIENCY, is_complete, offline
-from dinodemo.backbones.adapter import load_module
+from dinodemo.backbones.network import load_module
 
 CONFIG = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 3, "image_size": 518}
 LINEAR = {  # as the exporter names the nodes

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from patience import MILLISECONDS, SECONDS
 
 from dinodemo.backbones import OFFLINE_DEFAULT, find_local
 
@@ -54,15 +55,15 @@ def start_app(folder: Path, **environment: str):
         yield _wait_for_address(server, log)
     finally:
         server.terminate()
-        server.wait(60)
+        server.wait(SECONDS)
 
 
 def _wait_for_address(server: subprocess.Popen, log: Path) -> str:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline and server.poll() is None:
         found = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
         if found:
-            urllib.request.urlopen(found[0], timeout=30).close()
+            urllib.request.urlopen(found[0], timeout=SECONDS).close()
             return found[0]
         time.sleep(0.2)
     raise RuntimeError(f"the app did not start:\n{log.read_text()}")
@@ -90,7 +91,7 @@ def open_page(browser, app_url):
         contexts.append(context)
         context.add_init_script(LEAVING)
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(MILLISECONDS)
         page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda e: errors.append(str(e)))
         page.on("request", lambda r: hosts.add(r.url.split("/")[2]) if r.url.startswith("http") else None)

@@ -49,7 +49,7 @@ def test_a_clicked_point_is_found_on_the_other_photo(compare_page, tmp_path, scr
 
 def test_filters_and_downloads_tell_the_same(compare_page):
     compare_page.click("#compare-example")
-    compare_page.wait_for_selector("#compare-status >> text=mutual nearest", timeout=60_000)
+    compare_page.wait_for_selector("#compare-status >> text=mutual nearest")
     rows = list(csv.DictReader(io.StringIO(download(compare_page, "#compare-csv")[1].decode())))
     status = compare_page.locator("#compare-status").inner_text()
     assert f"{len(rows)} pass the filters" in status

@@ -111,7 +111,7 @@ def test_many_photos_come_as_one_zip(depth_page, tmp_path):
     files = [PHOTO, tmp_path / "broken.jpg", ASSETS / "coffee_cup.jpg"]
     depth_page.set_input_files("#depth-files input[type=file]", [str(f) for f in files])
     depth_page.click("#depth-all")
-    depth_page.wait_for_selector("#depth-all-status >> text=2 of 3 photos done", timeout=60_000)
+    depth_page.wait_for_selector("#depth-all-status >> text=2 of 3 photos done")
     _, content = download(depth_page, "#depth-zip")
     names = zipfile.ZipFile(io.BytesIO(content)).namelist()
     assert {n for n in names if n.endswith("-mm.png")} == {"01-room_wine-depth-mm.png", "03-coffee_cup-depth-mm.png"}
@@ -139,7 +139,7 @@ def test_train_a_probe_see_it_and_use_it(depth_page, tmp_path, screenshot):
     epochs.fill("3")
     epochs.press("Enter")
     depth_page.click("#depth-train")
-    depth_page.wait_for_selector("#depth-train-status >> text=Trained slope", timeout=150_000)
+    depth_page.wait_for_selector("#depth-train-status >> text=Trained slope")
     assert "alone.jpg" in depth_page.inner_text("#depth-problems")
     screenshot(depth_page, "depth-train")
     name, content = download(depth_page, "#depth-save")

@@ -4,7 +4,9 @@ import json
 
 import pytest
 import torch
+from backbones.foreign import save_originals, to_meta, weights_of
 from backbones.hub_server import serve
+from patience import MILLISECONDS
 
 from dinodemo.backbones import BACKBONES, DEFAULT
 
@@ -43,7 +45,7 @@ def site(official, tmp_path_factory):
 
 def open_page(browser, url: str):
     page = browser.new_context(viewport={"width": 1400, "height": 1000}).new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(MILLISECONDS)
     page.goto(url)
     return page
 
@@ -96,4 +98,20 @@ def test_what_the_hub_refuses_is_one_sentence(status, words, browser, site):
     picker.press("Enter")
     page.wait_for_selector(f".toast-body >> text={words}")
     hub.faults.info = 0
+    page.context.close()
+
+
+def test_the_path_of_a_checkpoint_in_another_layout_is_converted_and_used(browser, site, tmp_path):
+    _, url, folder = site
+    originals = save_originals(tmp_path / "originals")
+    torch.save(to_meta(weights_of(originals["dinov2"]), "dinov2"), tmp_path / "my_vit.pth")
+    page = open_page(browser, url)
+    page.wait_for_selector("#cost >> text=a picture here")
+    picker = page.get_by_role("combobox", name="Backbone")
+    picker.fill(str(tmp_path / "my_vit.pth"))
+    picker.press("Enter")
+    page.wait_for_function("() => document.querySelector('#backbone input').value === 'my_vit · imported'")
+    upload_photo(page, ASSETS / "coffee_cup.jpg")
+    assert page.inner_text("#attention-status").startswith("my_vit ")
+    assert (folder / "weights" / "my_vit" / "source.json").is_file()
     page.context.close()

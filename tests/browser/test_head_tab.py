@@ -31,7 +31,7 @@ def test_train_label_save_and_load(page, tmp_path, screenshot):
     page.get_by_label("Names of the classes").fill("cup")
     page.get_by_role("radio", name="Linear: seconds").check()
     page.get_by_role("button", name="Train", exact=True).click()
-    page.wait_for_selector("#head-status >> text=Head for", timeout=120_000)
+    page.wait_for_selector("#head-status >> text=Head for")
     assert "alone.jpg" in page.inner_text("#head-report")
     page.set_input_files("#head-photo input[type=file]", str(ASSETS / "coffee_cup.jpg"))
     wait_for_new(page, "#head-picture", None)

@@ -39,9 +39,9 @@ def build(page, folder, name: str = "crops") -> None:
     page.get_by_role("tab", name="Build", exact=True).click()
     page.locator("#build-name textarea, #build-name input").first.fill(name)
     page.set_input_files("#build-picker input.folder", str(folder))
-    page.wait_for_selector("#build-status >> text=files are here", timeout=60_000)
+    page.wait_for_selector("#build-status >> text=files are here")
     page.click("#build-add")
-    page.wait_for_selector("#build-status >> text=added", timeout=120_000)
+    page.wait_for_selector("#build-status >> text=added")
 
 
 @pytest.fixture(scope="module")
@@ -91,22 +91,22 @@ def test_an_index_of_a_folder_finds_explains_filters_and_is_there_after_a_reload
     screenshot(page, "retrieval")
 
     page.locator("#retrieval-hits button").first.click()
-    page.wait_for_selector("#retrieval-why img", timeout=60_000)
+    page.wait_for_selector("#retrieval-why img")
     assert "mutual nearest" in page.inner_text("#retrieval-told")
 
     hits = page.locator("#retrieval-count input[type=number]")
     hits.fill("3")
     hits.press("Enter")
-    page.wait_for_selector("#retrieval-status >> text=3 nearest", timeout=60_000)
+    page.wait_for_selector("#retrieval-status >> text=3 nearest")
     draw_box(page, 0.2, 0.1, 0.8, 0.6)
-    page.wait_for_selector("#retrieval-status >> text=the boxed part", timeout=60_000)
+    page.wait_for_selector("#retrieval-status >> text=the boxed part")
     region = list(csv.DictReader(io.StringIO(download(page, "#retrieval-csv")[1].decode())))
     assert region[0]["label"] == "coffee_cup" and len(region[0]["region"].split()) == 4
     screenshot(page, "retrieval-region")
 
     page.reload()
     open_tab(page)
-    page.wait_for_selector("#index-about >> text=63 photos", timeout=30_000)
+    page.wait_for_selector("#index-about >> text=63 photos")
 
 
 def test_another_browser_does_not_see_it(page, open_page, small_folder):
@@ -124,19 +124,19 @@ def test_classify_map_duplicates_and_delete(page, small_folder, screenshot):
     build(page, small_folder)
     page.get_by_role("tab", name="Classify", exact=True).click()
     page.click("#labels-start")
-    page.wait_for_selector("#labels-verdict >> text=right", timeout=60_000)
+    page.wait_for_selector("#labels-verdict >> text=right")
     assert float(page.inner_text("#labels-verdict").split("%")[0]) > 80
     assert download(page, "#labels-csv")[1].decode().startswith("truth")
     screenshot(page, "retrieval-labels")
 
     page.get_by_role("tab", name="Map and duplicates", exact=True).click()
     page.click("#map-start")
-    page.wait_for_selector("#map-picture img", timeout=60_000)
+    page.wait_for_selector("#map-picture img")
     page.locator("#map-picture img").click(position={"x": 200, "y": 200})
-    page.wait_for_selector("#map-photo img", timeout=30_000)
+    page.wait_for_selector("#map-photo img")
     assert ".jpg" in page.inner_text("#map-told")
     page.click("#map-cluster")
-    page.wait_for_selector("#map-summary >> text=clusters", timeout=30_000)
+    page.wait_for_selector("#map-summary >> text=clusters")
     assert download(page, "#map-csv")[1].decode().count("\n") == 18
     screenshot(page, "retrieval-map")
 

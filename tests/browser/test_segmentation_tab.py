@@ -56,7 +56,7 @@ def paint_the_cup(page, box: dict) -> None:
 def find(page, targets) -> None:
     page.set_input_files("#seg-targets input[type=file]", [str(t) for t in targets])
     page.click("#seg-find")
-    page.wait_for_selector("#seg-status >> text=Found on", timeout=90_000)
+    page.wait_for_selector("#seg-status >> text=Found on")
 
 
 def iou(a, b) -> float:
@@ -89,7 +89,7 @@ def test_threshold_instances_and_views_redraw(seg_page, screenshot):
     seg_page.click("#seg-example")
     seg_page.wait_for_function("() => document.querySelector('#seg-painter canvas.mask').width > 300")
     seg_page.click("#seg-find")
-    seg_page.wait_for_selector("#seg-status >> text=Found on", timeout=90_000)
+    seg_page.wait_for_selector("#seg-status >> text=Found on")
     shown = wait_for_new(seg_page, "#seg-picture", None)
     seg_page.get_by_role("radio", name="Cut-out").check()
     shown = wait_for_new(seg_page, "#seg-picture", shown)

@@ -45,13 +45,13 @@ def set_field(page, name: str, value: str) -> None:
 
 
 def wait_for_state(page, text: str, seconds: int = 180) -> None:
-    page.wait_for_selector(f"#run-status >> text={text}", timeout=1000 * seconds)
+    page.wait_for_selector(f"#run-status >> text={text}")
 
 
 def test_a_run_survives_a_reload_is_stopped_resumed_finished_and_used(page, folder, tmp_path, screenshot):
     open_tab(page)
     page.set_input_files("#tune-picker input.folder", str(folder))
-    page.wait_for_selector("#tune-about >> text=40 photos", timeout=60_000)
+    page.wait_for_selector("#tune-about >> text=40 photos")
     assert "2 class folders" in page.inner_text("#tune-about")
     set_steps(page, 20)
     page.get_by_role("button", name="All settings").click()
@@ -67,7 +67,7 @@ def test_a_run_survives_a_reload_is_stopped_resumed_finished_and_used(page, fold
     page.reload()
     open_tab(page, "3. Run and result")
     wait_for_state(page, "of 20")
-    page.wait_for_function("() => /step [1-9]/.test(document.querySelector('#run-status').innerText)", timeout=120_000)
+    page.wait_for_function("() => /step [1-9]/.test(document.querySelector('#run-status').innerText)")
     page.click("#run-cancel")
     wait_for_state(page, "was stopped")
     page.click("#run-go-on")

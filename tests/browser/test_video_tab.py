@@ -48,7 +48,7 @@ def test_a_painted_thing_is_followed_through_a_video(page, tmp_path, screenshot)
     page.get_by_role("tab", name="In a video").click()
     page.set_input_files("#video-file input[type=file]", str(tmp_path / "cup.mp4"))
     page.click("#video-start")
-    page.wait_for_selector(f"#video-status >> text=Found in {FRAMES} of {FRAMES} frames", timeout=120_000)
+    page.wait_for_selector(f"#video-status >> text=Found in {FRAMES} of {FRAMES} frames")
     page.wait_for_function("() => { const v = document.querySelector('#video-result video');"
                            " return v && v.readyState >= 2 && v.videoWidth == 700 && !v.error }")  # fmt: skip
     screenshot(page, "video")

@@ -7,14 +7,8 @@ import numpy as np
 import pytest
 
 from dinodemo.engine.features import Features
-from dinodemo.tasks.attention.maps import (
-    attention_map,
-    attention_sinks,
-    cosine_to_patch,
-    keep_mass,
-    patch_at,
-    prefix_mass,
-)
+from dinodemo.tasks.attention.maps import attention_map, attention_sinks, cosine_to_patch, keep_mass, prefix_mass
+from dinodemo.tasks.tokens import patch_at
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 

@@ -253,10 +253,8 @@ def test_a_head_is_downloaded_once_and_loads(serve, tmp_path):
 )
 def test_a_download_that_fails_leaves_nothing_behind(serve, tmp_path, monkeypatch, answer, message):
     monkeypatch.setattr(official, "TIMEOUT", 0.3)
-    started = time.perf_counter()
     with pytest.raises(RuntimeError, match=message):
         fetch_official(NAME, tmp_path / "heads", url=serve(**answer))
-    assert time.perf_counter() - started < 2
     assert list((tmp_path / "heads").iterdir()) == []
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dinodemo.io.zips import Limits
 from dinodemo.tasks.depth import files as files_module
 from dinodemo.tasks.depth import read_pairs
 from dinodemo.tasks.depth.exr import read_exr
@@ -209,11 +210,10 @@ def test_links_and_repeated_names_in_a_zip_are_not_read(tmp_path):
 
 def test_a_bomb_is_refused_before_anything_is_unpacked(tmp_path, monkeypatch):
     archive = pack(tmp_path / "a.zip", {"rgb/1.jpg": PHOTO, "depth/1.png": DEPTH})
-    monkeypatch.setattr(files_module, "MAX_TOTAL_BYTES", 100)
+    monkeypatch.setattr(files_module, "LIMITS", Limits(total_bytes=100))
     with pytest.raises(ValueError, match="split it"):
         read_pairs(archive)
-    monkeypatch.setattr(files_module, "MAX_TOTAL_BYTES", 10**9)
-    monkeypatch.setattr(files_module, "MAX_FILES", 1)
+    monkeypatch.setattr(files_module, "LIMITS", Limits(files=1))
     for source in (archive, write(tmp_path / "folder", {"rgb/1.jpg": PHOTO, "depth/1.png": DEPTH})):
         with pytest.raises(ValueError, match="split it"):
             read_pairs(source)

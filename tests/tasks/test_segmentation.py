@@ -19,7 +19,7 @@ from dinodemo.tasks.segmentation.scores import (
     reduce_by_area,
     spread_labels,
 )
-from dinodemo.tasks.tokens import positional_basis, unit, without
+from dinodemo.tasks.tokens import flat_unit, positional_basis, without
 
 ASSETS = Path(__file__).parents[2] / "assets"
 RESOLUTION = 308  # a quarter of the default's work; things stay large enough
@@ -98,12 +98,12 @@ def test_place_is_taken_out_of_tokens_and_what_they_show_stays():
     place = rng.normal(size=(5, 6, 16)) * (np.arange(16) < 10)  # where a patch lies: the first directions
     shown = rng.normal(size=(5, 6, 16)) * (np.arange(16) >= 10)
     clean = without((4 * place + shown).astype(np.float32), positional_basis(place.astype(np.float32)))
-    np.testing.assert_allclose(clean, unit(shown).reshape(shown.shape), atol=1e-5)
+    np.testing.assert_allclose(clean, flat_unit(shown).reshape(shown.shape), atol=1e-5)
 
 
 def test_likeness_is_the_mean_cosine_to_the_closest_patches_of_the_thing_less_what_all_share():
     rng = np.random.default_rng(4)
-    tokens, target = (unit(rng.normal(size=(n, 8)).astype(np.float32) + 1) for n in (40, 7))
+    tokens, target = (flat_unit(rng.normal(size=(n, 8)).astype(np.float32) + 1) for n in (40, 7))
     foreground = np.arange(40) < 15
     reference = np.where(np.arange(40) < 30, 0, -1)  # the last ten are "not this": no part of the mean
     memory = Memory(tokens, foreground.astype(np.float32), reference, foreground)

@@ -392,10 +392,11 @@ def test_what_could_do_harm_in_a_zip_is_never_read(tmp_path):
 
 
 def test_zips_that_are_too_large_or_none_are_refused(tmp_path, monkeypatch):
+    from dinodemo.io.zips import Limits
     from dinodemo.tasks.segmentation_head import pairs
 
     path = write_zip(tmp_path / "set.zip", {"x.jpg": JPEG, "x_mask.png": encoded(MASK)})
-    monkeypatch.setattr(pairs, "MAX_TOTAL_BYTES", 100)
+    monkeypatch.setattr(pairs, "LIMITS", Limits(total_bytes=100))
     with pytest.raises(ValueError, match=r"set\.zip holds 2 files, .* GB are read; split it"):
         read_pairs(path)
     path.write_bytes(b"no zip")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from patience import SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,10 +30,10 @@ class Server:
                 env=kept | folders | settings | environment,
             )  # fmt: skip
         self.url = self._wait()
-        self.http = httpx.Client(base_url=self.url, timeout=60)
+        self.http = httpx.Client(base_url=self.url, timeout=SECONDS)
 
     def _wait(self) -> str:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
             found = re.search(r"http://127\.0\.0\.1:\d+", self.log.read_text())
             if found:
@@ -43,7 +44,7 @@ class Server:
     def stop(self) -> int:
         """End the server; returns its exit status."""
         self.process.terminate()
-        return self.process.wait(30)
+        return self.process.wait(SECONDS)
 
 
 @pytest.fixture(scope="session")

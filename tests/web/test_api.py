@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from patience import SECONDS
 from PIL import Image
 
 from dinodemo import Engine
@@ -84,8 +85,8 @@ def post(url: str, name: str, data: list) -> str:
     """Call a function as any HTTP client may, past gradio_client's checks; returns the events."""
     body = json.dumps({"data": data}).encode()
     asked = urllib.request.Request(f"{url}gradio_api/call/{name}", body, {"Content-Type": "application/json"})
-    event = json.load(urllib.request.urlopen(asked, timeout=30))["event_id"]
-    return urllib.request.urlopen(f"{url}gradio_api/call/{name}/{event}", timeout=30).read().decode()
+    event = json.load(urllib.request.urlopen(asked, timeout=SECONDS))["event_id"]
+    return urllib.request.urlopen(f"{url}gradio_api/call/{name}/{event}", timeout=SECONDS).read().decode()
 
 
 def test_only_these_functions_are_listed_typed_and_documented(client, url):

@@ -3,6 +3,7 @@
 import httpx
 import numpy as np
 import pytest
+from patience import SECONDS
 from test_isolation import picture
 from visitor import Refused, Visitor
 
@@ -73,12 +74,12 @@ BODIES = [b"", b"{", b"[]", b"null", b'{"data": 1}', NO_EVENT % 99999, NO_EVENT 
 def test_requests_that_are_none_are_refused(server, body):
     for path in ("/gradio_api/queue/join", "/gradio_api/call/on_photo", "/gradio_api/run/predict"):
         headers = {"content-type": "application/json", "connection": "close"}
-        answer = httpx.post(f"{server.url}{path}", content=body, headers=headers, timeout=60)
+        answer = httpx.post(f"{server.url}{path}", content=body, headers=headers, timeout=SECONDS)
         assert answer.status_code >= 400 or "event_id" in answer.json()  # an event that will refuse
         assert "Traceback" not in answer.text
 
 
 def test_an_upload_that_is_too_large_is_refused(server):
-    answer = httpx.post(f"{server.url}/gradio_api/upload", timeout=120,
+    answer = httpx.post(f"{server.url}/gradio_api/upload", timeout=SECONDS,
                         files={"files": ("a.png", bytes(101 * 1024 * 1024))})  # fmt: skip
     assert answer.status_code == 413 and "maximum" in answer.text

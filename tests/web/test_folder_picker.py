@@ -64,6 +64,20 @@ def test_equal_names_of_different_photos_are_both_kept_and_the_same_photo_once(u
     assert sorted(p.name for p in (tmp_path / "kept").iterdir()) == ["a (2).jpg", "a.jpg"]
 
 
+def test_many_uploads_of_one_name_are_each_read_once(uploads, tmp_path, monkeypatch):
+    read, digest = [], folder_picker._digest
+    monkeypatch.setattr(folder_picker, "_digest", lambda path: read.append(path) or digest(path))
+    files = read_upload({"files": [uploaded(uploads, "a.jpg", f"{i // 2}".encode()) for i in range(400)]})
+    place(files, tmp_path / "kept")
+    assert len(list((tmp_path / "kept").iterdir())) == 200 and len(read) <= 600
+
+
+def test_folders_that_differ_in_case_alone_stay_apart(uploads, tmp_path):
+    place(read_upload({"files": [uploaded(uploads, "Cats/a.jpg"), uploaded(uploads, "cats/b.jpg")]}), tmp_path / "kept")
+    found = {p.relative_to(tmp_path / "kept").as_posix().lower() for p in (tmp_path / "kept").rglob("*.jpg")}
+    assert found == {"cats/a.jpg", "cats/b.jpg"}
+
+
 def test_nothing_uploaded_is_an_empty_list():
     assert read_upload(None) == read_upload({"files": []}) == []
     with pytest.raises(ValueError, match="at most"):

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import httpx
 import numpy as np
 import pytest
+from patience import SECONDS
 from PIL import Image
 from visitor import Refused, Visitor
 
@@ -185,13 +186,13 @@ def test_nothing_tells_of_other_visitors(ben):
 
 
 def log_in(server) -> httpx.Client:
-    http = httpx.Client(base_url=server.url, timeout=60)
+    http = httpx.Client(base_url=server.url, timeout=SECONDS)
     http.post("/login", data={"username": "anna", "password": "correct horse"}).raise_for_status()
     return http
 
 
 def test_without_the_password_there_is_nothing(public_server):
-    http = httpx.Client(base_url=public_server.url, timeout=60)
+    http = httpx.Client(base_url=public_server.url, timeout=SECONDS)
     assert http.post("/login", data={"username": "anna", "password": "guess"}).status_code == 400
     assert http.get("/config").status_code == 401
     assert http.get(f"{FILE}/etc/passwd").status_code == 401

@@ -5,7 +5,7 @@ import pytest
 
 from dinodemo.io.images import Photo
 from dinodemo.tasks.segmentation.draw import Reference
-from dinodemo.tasks.segmentation.search import DEFAULT_NAME, clean_name, fit, gather
+from dinodemo.tasks.segmentation.search_tab import DEFAULT_NAME, clean_name, fit, gather
 from dinodemo.tasks.segmentation_head.tab import painted_pairs
 
 

@@ -5,6 +5,7 @@ import secrets
 from typing import Any
 
 import httpx
+from patience import SECONDS
 
 from dinodemo.web.owner import new_owner
 
@@ -17,7 +18,7 @@ class Visitor:
     """Hold one page's session: its values of the components, its key, and what the last events returned."""
 
     def __init__(self, url: str, http: httpx.Client | None = None):
-        self.http = http or httpx.Client(base_url=url, timeout=120)
+        self.http = http or httpx.Client(base_url=url, timeout=SECONDS)
         self.session, self.key = secrets.token_hex(6), new_owner()
         config = self.http.get("/config").raise_for_status().json()
         self._components = {component["id"]: component for component in config["components"]}

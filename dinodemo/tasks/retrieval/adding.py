@@ -15,7 +15,7 @@ from PIL import Image
 
 from ...io.images import DAMAGE, Photo, fit_within, load_image
 from .descriptor import describe, squash
-from .sources import ZIP_DAMAGE, Item, Problem
+from .sources import Item, Problem
 from .store import Recipe, Row
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def prepare(item: Item, side: int, known: Known, store: bool) -> Prepared | Prob
         if digest in known.digests:
             return None
         size, rgb = decode(data, side)
-    except ZIP_DAMAGE as error:  # what a file system raises is among it, and the ValueError of a bad picture
+    except DAMAGE as error:  # what a file system raises is among it, and the ValueError of a bad picture
         return item.path, str(error)
     kept = data if store or item.only_here else None
     return Prepared(item, digest, len(data), size, encode_thumbnail(rgb), kept, squash(rgb, side, item.name))

@@ -22,15 +22,15 @@ from ...web.api_values import (
     whole,
 )
 from ...web.owner import new_owner
-from ...web.services import Services
 from . import draw
 from .index_store import IndexShelf
 
 if TYPE_CHECKING:  # they need torch and the database, which are loaded only once the page is served
+    from ...web.services import Services
     from .index import ImageIndex
 
 
-def functions(services: Services) -> tuple[Callable, ...]:
+def functions(services: "Services") -> tuple[Callable, ...]:
     """Return what programs may call."""
     return (RetrievalApi(services, IndexShelf(services)).retrieve,)
 
@@ -39,7 +39,7 @@ def functions(services: Services) -> tuple[Callable, ...]:
 class RetrievalApi:
     """The API of this task; its docstrings are what callers read."""
 
-    services: Services
+    services: "Services"
     indexes: IndexShelf
 
     def retrieve(

@@ -5,16 +5,17 @@ from pathlib import Path
 
 import gradio as gr
 
+from ...io.files import plural
 from ...web.background import Work
 from ...web.components import problem_list
 from ...web.errors import friendly
+from ...web.events import QUIET, runs_network
 from ...web.folder_picker import folder_picker, place, read_upload, server_folder, server_folder_box
 from ...web.header import Header
-from ...web.services import ENGINE_QUEUE, Services
+from ...web.services import Services
 from . import draw
 from .index_store import IndexShelf
 
-QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 HELP = (
     "Photos in folders keep the folder's name as their label. Photos that are in the index already are skipped, so "
     "adding the same folder again goes on where it stopped."
@@ -61,13 +62,13 @@ def _parts(services: Services) -> Parts:
                 stop = gr.Button("Stop", variant="stop", visible=False, elem_id="build-stop")
             status = gr.Markdown(elem_id="build-status")
         with gr.Column(scale=1, min_width=320):
-            with gr.Accordion("Take photos out", open=True):
+            with gr.Accordion("Remove photos", open=True):
                 text = gr.Textbox(label="Path, folder or sha256", max_lines=1, elem_id="build-remove-text",
-                                  info="As the hits tell it; the files themselves stay.")  # fmt: skip
+                                  info="As shown in the results. Files are not deleted.")  # fmt: skip
                 remove = gr.Button("Take out", size="sm", elem_id="build-remove")
-            with gr.Accordion("Make it anew with the backbone picked above", open=True):
+            with gr.Accordion("Rebuild with the current model", open=True):
                 gr.Markdown("An index holds one backbone's vectors. The old one serves until the new one is ready.")
-                rebuild = gr.Button("Make anew", size="sm", elem_id="build-rebuild")
+                rebuild = gr.Button("Rebuild", size="sm", elem_id="build-rebuild")
             with gr.Accordion("Delete this index", open=True):
                 sure = gr.Checkbox(False, label="Yes, delete it with the photos uploaded for it", elem_id="build-sure")
                 delete = gr.Button("Delete", size="sm", variant="stop", elem_id="build-delete")
@@ -102,7 +103,7 @@ def _wire_adding(services: Services, shelf: IndexShelf, header: Header, index, p
         yield from _follow(shelf, owner, key, job, count)
 
     outputs = [parts.work, index, parts.status, parts.stop, parts.changed, parts.name, parts.picker]
-    run = {**ENGINE_QUEUE, "api_visibility": "private", "show_progress_on": [parts.status]}
+    run = runs_network(parts.status)
     given = [header.owner, index, parts.name, parts.picker, parts.folder, header.backbone, parts.changed]
     events = [
         parts.add.click(on_add, given, outputs, **run),
@@ -122,7 +123,7 @@ def _wire_changing(shelf: IndexShelf, owner, index, parts: Parts) -> None:
             raise ValueError("name a path, a folder or a sha256 to take out")
         shelf.check_may_change(key)
         gone = shelf.open(owner, key).remove([text.strip()])
-        return f"{gone} photo(s) taken out.", "", count + 1
+        return f"{plural(gone, 'photo')} removed.", "", count + 1
 
     @friendly
     def on_delete(owner: str, key: str | None, sure: bool, count: int):

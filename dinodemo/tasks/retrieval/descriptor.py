@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...io.images import Photo, resize
+from ..tokens import unit
 
 if TYPE_CHECKING:
     from ...backbones import Backbone
@@ -76,11 +77,6 @@ def gem(patches: np.ndarray, power: float = GEM_POWER) -> np.ndarray:
     """Pool (..., D) patches to (D,) by the generalised mean of their positive parts (Radenović et al. 2018, eq. 3)."""
     positive = np.clip(patches.reshape(-1, patches.shape[-1]), 1e-6, None)
     return (positive**power).mean(axis=0) ** (1 / power)
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Scale vectors (..., D) to length 1; zeros stay zeros."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 
 def _join(parts: list[np.ndarray]) -> np.ndarray:

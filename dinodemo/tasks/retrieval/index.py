@@ -159,7 +159,7 @@ class ImageIndex:
         return {row["sha256"]: row["thumbnail"] for row in found}
 
     def remove(self, names: Iterable[str]) -> int:
-        """Take photos out by their path or sha256, or all those under a folder; their files stay. Returns how many."""
+        """Remove photos by their path or sha256, or all those under a folder; their files stay. Returns how many."""
         names = [names] if isinstance(names, str) else list(names)
         table = self._store.open()
         if table is None or not names:

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...web.services import Services
-
 if TYPE_CHECKING:
+    from ...web.services import Services
     from . import ImageIndex
 
 KEPT_OPEN = 8  # indexes whose vectors stay in memory
@@ -33,7 +32,7 @@ def private_root() -> Path:
 class IndexShelf:
     """Open, make and delete indexes. A key is "mine:NAME" or "shared:NAME"."""
 
-    def __init__(self, services: Services, root: Path | None = None):
+    def __init__(self, services: "Services", root: Path | None = None):
         self.services = services
         self.shared = Path(services.settings.indexes).expanduser() if services.settings.indexes else None
         self._root = root or private_root()

@@ -5,7 +5,7 @@ import numpy as np
 
 from ...web.components import download_button
 from ...web.errors import friendly
-from ...web.services import ENGINE_QUEUE
+from ...web.events import ENGINE_QUEUE
 from ..probe import evaluate_knn, evaluate_linear
 from . import draw
 from .index_store import IndexShelf

@@ -7,7 +7,7 @@ import numpy as np
 
 from ...web.components import download_button
 from ...web.errors import friendly
-from ...web.services import ENGINE_QUEUE
+from ...web.events import runs_network
 from . import draw
 from .index_store import IndexShelf
 
@@ -78,7 +78,7 @@ def build_map(shelf: IndexShelf, owner: gr.Textbox, index: gr.Dropdown) -> None:
         return _show(opened, found, f"{len(found)} clusters of {', '.join(str(len(g)) for g in found)} photos; "
                                     "the most typical of each are shown.")  # fmt: skip
 
-    run = {**ENGINE_QUEUE, "api_visibility": "private"}
+    run = runs_network()
     start.click(on_map, [owner, index], [drawn, picture, told], **run, show_progress_on=[picture])
     picture.select(on_click, [drawn, owner], [told, photo], show_progress="hidden", api_visibility="private")
     shown = [groups, summary, gallery]

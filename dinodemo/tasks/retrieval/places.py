@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...engine.features import Features
-from .descriptor import unit
+from ..tokens import centred, mutual_nearest, unit
 from .results import Box, Hit
 
 VOTES = 0.5  # weight of the patches' votes beside the likeness to the class token
@@ -45,12 +45,6 @@ def crop(rgb: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
     return np.ascontiguousarray(rgb[y0:y1, x0:x1])
 
 
-def centred(patches: np.ndarray) -> np.ndarray:
-    """Take a photo's mean patch out and scale to length 1: (h, w, D) -> (h * w, D)."""
-    flat = patches.reshape(-1, patches.shape[-1])
-    return unit(flat - flat.mean(axis=0))
-
-
 def likeness(query: Features, token: np.ndarray, hit: Features) -> np.ndarray:
     """Return how much each patch of a hit is like the query: (h, w), mean 0.
 
@@ -82,9 +76,8 @@ def best_place(likeness: np.ndarray, size: tuple[int, int]) -> Box:
 def mutual_likeness(query: Features, hit: Features) -> float:
     """Return the mean cosine of the patches that are each other's nearest in two photos; 0 when there are none."""
     cosines = centred(query.patches) @ centred(hit.patches).T
-    there, back = cosines.argmax(axis=1), cosines.argmax(axis=0)
-    mutual = back[there] == np.arange(len(there))
-    return float(cosines[mutual, there[mutual]].mean()) if mutual.any() else 0.0
+    rows, columns = mutual_nearest(cosines)
+    return float(cosines[rows, columns].mean()) if len(rows) else 0.0
 
 
 def _standard(values: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .descriptor import unit
+from ..tokens import unit
 
 RIDGE, FLOOR = 4.0, 0.1  # of the mean variance; the first is divided by photos per dimension
 PRIOR_PHOTOS = 10  # as if so many had been seen around the origin

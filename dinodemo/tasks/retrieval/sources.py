@@ -1,25 +1,21 @@
 """Where photos come from: folders, zips and lists become items, each with a path, a label and a way to its bytes."""
 
-import os
-import stat
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from ...io.images import DAMAGE
+from ...io.archives import Entry, Problem, is_hidden, open_entries, read_member
+from ...io.files import is_photo
+from ...io.zips import Limits
 from ...scale.addresses import is_address, list_files, read_file
 
-PICTURE_TYPES = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic",
-                 ".heif", ".avif", ".jp2", ".ppm", ".pgm", ".ico", ""}  # fmt: skip
 NO_CLASS = {"images", "image", "imgs", "img", "photos", "photo", "pictures", "jpegimages", "dcim", "data", "train",
             "training", "val", "valid", "validation", "test", "gallery", "query", "queries"}  # fmt: skip
-MAX_FILE_BYTES = 500_000_000
-ZIP_DAMAGE = (*DAMAGE, zipfile.BadZipFile, NotImplementedError)
+LIMITS = Limits(files=1_000_000, total_bytes=1_000_000_000_000)  # photos are read one by one
+FOLDER_LIMITS = Limits(files=1_000_000_000)
 
-Problem = tuple[str, str]  # file, reason
 PathLike = str | Path
 Source = PathLike | tuple[str, bytes] | Sequence[PathLike | tuple[str, bytes]]
 
@@ -71,15 +67,12 @@ def read_again(path: str) -> bytes:
             return read_file(path)
         if file.is_file():
             return file.read_bytes()
-        archive = next((parent for parent in file.parents if parent.is_file()), None)
-        if archive is None:
-            raise ValueError(f"{path} is gone; put it back, or remove or rename it in the index")
-        with zipfile.ZipFile(archive) as opened:
-            return opened.read(file.relative_to(archive).as_posix())
-    except ZIP_DAMAGE as error:
-        if isinstance(error, ValueError):
-            raise
+    except OSError as error:
         raise ValueError(f"{path} cannot be read ({error}); put it back, or remove or rename it") from error
+    archive = next((parent for parent in file.parents if parent.is_file()), None)
+    if archive is None:
+        raise ValueError(f"{path} is gone; put it back, or remove or rename it in the index")
+    return read_member(archive, PurePosixPath(file.relative_to(archive).as_posix()), LIMITS)
 
 
 def class_label(name: PurePosixPath) -> str | None:
@@ -94,88 +87,48 @@ def _is_named_bytes(source) -> bool:
 
 def _list_path(path: Path, items: list[Item], problems: list[Problem], stack: ExitStack) -> None:
     path = path.expanduser().absolute()
-    if path.is_dir():
-        _list_folder(path, items, problems)
-    elif path.suffix.lower() == ".zip" and path.is_file():
-        _list_zip(path, items, problems, stack)
-    elif path.is_file():
-        _append(items, problems, path, None)
-    else:
+    folder, archive = path.is_dir(), path.suffix.lower() == ".zip"
+    if not path.exists():
         raise ValueError(f"{path} does not exist; give a folder, a zip or photos")
+    found = open_entries(
+        path if folder or archive else [path],
+        FOLDER_LIMITS if folder else LIMITS,
+        _reason_against if folder or archive else _reason_against_named,
+        _is_hidden,
+    )
+    entries, left_out = stack.enter_context(found)
+    if archive and not folder:
+        entries = sorted(entries, key=lambda entry: str(entry.name))
+    for entry in entries:
+        items.append(_item(entry, path))
+    above = path if folder or archive else path.parent
+    problems += [(f"{above.as_posix()}/{name}", reason) for name, reason in left_out]
 
 
-def _list_folder(folder: Path, items: list[Item], problems: list[Problem]) -> None:
-    for root, folders, files in os.walk(folder):  # does not follow links to folders
-        # sorted in place: os.walk goes into them in this order. An index that lies inside is no photo.
-        folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")) and not f.endswith(".lance"))
-        for file in sorted(files):
-            path = Path(root, file)
-            if not _is_hidden(file):
-                _append(items, problems, path, class_label(PurePosixPath(path.relative_to(folder).as_posix())))
+def _item(entry: Entry, source: Path) -> Item:
+    if entry.path is None:
+        name, wrapper = entry.name, entry.name.parts[0] == source.stem
+        return Item(entry.where, entry.read, class_label(name.relative_to(name.parts[0]) if wrapper else name))
+    return Item(entry.where, entry.read, class_label(entry.name), (entry.size, entry.mtime_ns))
 
 
 def _list_address(address: str, items: list[Item], problems: list[Problem]) -> None:
     for path, name, stamp in list_files(address):
-        if any(_is_hidden(part) or part.endswith(".lance") for part in name.parts):
+        if any(_is_hidden(part) for part in name.parts):
             continue
-        if name.suffix.lower() in PICTURE_TYPES:
-            items.append(Item(path, partial(read_file, path), class_label(name), stamp))
+        if reason := _reason_against(name):
+            problems.append((path, reason))
         else:
-            problems.append((path, _no_photo(name.suffix)))
+            items.append(Item(path, partial(read_file, path), class_label(name), stamp))
 
 
-def _append(items: list[Item], problems: list[Problem], path: Path, label: str | None) -> None:
-    if path.suffix.lower() not in PICTURE_TYPES:
-        problems.append((str(path), _no_photo(path.suffix)))
-        return
-    try:
-        status = path.stat()
-    except OSError as error:  # a link that leads nowhere
-        problems.append((str(path), f"cannot be read ({error.strerror}); check it"))
-        return
-    if not stat.S_ISREG(status.st_mode):
-        problems.append((str(path), "is no regular file; left out"))
-        return
-    items.append(Item(path.as_posix(), path.read_bytes, label, (status.st_size, status.st_mtime_ns)))
+def _reason_against(name: PurePosixPath) -> str | None:
+    return None if is_photo(name) else f"is no photo that can be read ({name.suffix or 'no suffix'}); left out"
 
 
-def _list_zip(path: Path, items: list[Item], problems: list[Problem], stack: ExitStack) -> None:
-    try:
-        archive = stack.enter_context(zipfile.ZipFile(path))
-    except ZIP_DAMAGE as error:
-        raise ValueError(f"{path.name} is no zip or damaged ({error}); pack it again") from error
-    seen: set[PurePosixPath] = set()
-    for member in sorted(archive.infolist(), key=lambda member: member.filename):
-        name = PurePosixPath(member.filename.replace("\\", "/"))
-        if member.is_dir() or any(_is_hidden(part) for part in name.parts if part != ".."):
-            continue
-        reason = _refuse_member(member, name, seen)
-        seen.add(name)
-        if reason:
-            problems.append((f"{path.as_posix()}/{name}", reason))
-            continue
-        inside = name.relative_to(name.parts[0]) if name.parts[0] == path.stem else name
-        # the size bounds what is read: zipfile stops at what a member declares
-        items.append(Item(f"{path.as_posix()}/{name}", lambda member=member: archive.read(member), class_label(inside)))
-
-
-def _refuse_member(member: zipfile.ZipInfo, name: PurePosixPath, seen: set[PurePosixPath]) -> str | None:
-    if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
-        return "its path leads out of the archive; not read"
-    if stat.S_ISLNK(member.external_attr >> 16):
-        return "is a symbolic link; put the file itself into the archive"
-    if member.flag_bits & 1:
-        return "is encrypted; pack it without a password"
-    if member.file_size > MAX_FILE_BYTES:
-        return f"is larger than {MAX_FILE_BYTES // 1_000_000} MB; scale it down"
-    if name in seen:
-        return "occurs twice in the archive; keep one"
-    return None if name.suffix.lower() in PICTURE_TYPES else _no_photo(name.suffix)
-
-
-def _no_photo(suffix: str) -> str:
-    return f"is no photo that can be read ({suffix}); left out"
+def _reason_against_named(name: PurePosixPath) -> str | None:
+    return _reason_against(name) if name.suffix else None  # phones upload photos without one
 
 
 def _is_hidden(part: str) -> bool:
-    return part.startswith(".") or part in ("__MACOSX", "Thumbs.db", "desktop.ini")
+    return is_hidden(part) or part.endswith(".lance")  # an index that lies inside is no photo

@@ -8,21 +8,20 @@ import numpy as np
 from ...io.images import Photo
 from ...web.components import browser_copy, decode_upload, download_button, example_gallery, example_photos, photo_input
 from ...web.errors import friendly
+from ...web.events import LIVE, QUIET, runs_network
 from ...web.header import Header
 from ...web.memory import WITH_KEY
 from ...web.painter import painter_value, read_drawing, region_painter
-from ...web.services import ENGINE_QUEUE, Services
+from ...web.services import Services
 from . import draw
 from .build_tab import build_building
-from .comparison import hits_beside
+from .comparison_tab import hits_beside
 from .draw import Search
 from .index_store import IndexShelf
 from .labels_tab import build_labels
 from .map_tab import build_map
 
-EMPTY = "Choose an index, then drop a photo. Without an index, make one in the tab Build."
-QUIET = {"show_progress": "hidden", "api_visibility": "private"}
-LIVE = {**QUIET, "trigger_mode": "always_last"}
+EMPTY = "Choose an index, or create one under Build, then drop a photo."
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def _wire_index(shelf: IndexShelf, tab: gr.Tab, page: gr.Blocks, asked: Asked, a
 
 
 def _wire_search(shelf: IndexShelf, photo, examples, asked: Asked, found: Found) -> None:
-    run = {**ENGINE_QUEUE, "api_visibility": "private", "show_progress_on": [found.gallery]}
+    run = runs_network(found.gallery)
 
     @friendly
     def on_photo(given: Photo | None):

@@ -5,8 +5,9 @@ import gradio as gr
 from dinodemo.io.images import Photo
 from dinodemo.web.components import photo_input
 from dinodemo.web.errors import friendly
+from dinodemo.web.events import runs_network
 from dinodemo.web.header import Header
-from dinodemo.web.services import ENGINE_QUEUE, Services
+from dinodemo.web.services import Services
 
 from . import draw
 
@@ -25,4 +26,4 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
         return draw.draw(given, services.run(given, backbone, int(resolution)).features, smooth)
 
     inputs = [photo, header.backbone, header.resolution, smooth]
-    gr.on([photo.change, smooth.change], on_photo, inputs, picture, **ENGINE_QUEUE, api_visibility="private")
+    gr.on([photo.change, smooth.change], on_photo, inputs, picture, **runs_network(picture))

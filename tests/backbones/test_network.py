@@ -9,7 +9,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from dinodemo import backbones
-from dinodemo.backbones.adapter import ATTENTION_NAME, AttentionRows, VisionTransformer, load_module
+from dinodemo.backbones.network import ATTENTION_NAME, AttentionRows, VisionTransformer, load_module
 
 CPU = torch.device("cpu")
 GOLDEN = Path(__file__).parents[2] / "../shared/golden/offline_backbone.safetensors"

@@ -6,8 +6,8 @@ import gradio as gr
 
 from ...web.background import Work
 from ...web.errors import friendly
+from ...web.events import ENGINE_QUEUE
 from ...web.header import Header
-from ...web.services import ENGINE_QUEUE
 from . import draw
 from .draw import Search
 from .index_store import IndexShelf
