@@ -24,9 +24,10 @@ import numpy as np
 import torch
 
 from dinodemo.backbones import OFFLINE_DEFAULT
-from dinodemo.train import FinetuneConfig, train
+from dinodemo.io.states import RunState
+from dinodemo.train import FinetuneConfig, finetune
 from dinodemo.train.config import SCRATCH
-from dinodemo.train.standalone import evaluate_knn
+from dinodemo.train.evaluate import evaluate_knn
 
 RESULTS = Path(__file__).parent / "results"
 SHAPES = ("circle", "square", "triangle", "star", "ring", "cross", "half", "bars")
@@ -95,8 +96,8 @@ def learn(photos: Path, out: Path, backbone: str, settings: dict) -> tuple[dict,
     """Train; returns the report, the evaluations and the seconds it took."""
     count = sum(1 for path in photos.rglob("*") if path.is_file())
     start = time.perf_counter()
-    report = train(photos, out, FinetuneConfig.for_dataset(count, backbone, "cpu", **settings), device="cpu")
-    if report["state"] == "stopped":
+    report = finetune(photos, out, FinetuneConfig.for_dataset(count, backbone, "cpu", **settings), device="cpu")
+    if report["state"] == RunState.STOPPED:
         raise SystemExit("stopped; the results of before are kept")
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return report, [line for line in lines if line["kind"] == "eval"], time.perf_counter() - start

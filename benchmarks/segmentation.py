@@ -31,7 +31,7 @@ from dinodemo.tasks.pca.basis import otsu_threshold
 from dinodemo.tasks.segmentation import ReferenceSegmenter, scores
 from dinodemo.tasks.segmentation.reference import MIN_PRESENCE, SURE_PRESENCE, Prediction
 from dinodemo.tasks.segmentation.refine import to_pixels
-from dinodemo.tasks.tokens import unit, without
+from dinodemo.tasks.tokens import flat_unit, without
 
 BACKBONE = "dinov2-small-offline"
 RESOLUTION = 518
@@ -131,8 +131,8 @@ def prototype_mask(bench: Bench, pair: Pair, threshold: float | None) -> np.ndar
     inside = cv2.resize(read_mask(pair.ref_mask).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
     if not inside.any():
         return np.zeros(pair.truth.shape, bool)
-    mean = unit(unit(reference)[inside.ravel() > 0].mean(axis=0)[None])[0]
-    cosine = (unit(target) @ mean).reshape(target.shape[:2])
+    mean = flat_unit(flat_unit(reference)[inside.ravel() > 0].mean(axis=0)[None])[0]
+    cosine = (flat_unit(target) @ mean).reshape(target.shape[:2])
     if threshold is None:
         low, high = cosine.min(), cosine.max()
         threshold = low + (high - low) * otsu_threshold((cosine - low) / (high - low))
@@ -146,15 +146,15 @@ def built_up(bench: Bench, pair: Pair, step: int) -> np.ndarray:
     segmenter = bench.segmenter(pair)
     if step >= 3:
         reference, target = (without(t, segmenter.basis_) for t in (reference, target))
-    memory = replace(segmenter.memory_, tokens=unit(reference))
+    memory = replace(segmenter.memory_, tokens=flat_unit(reference))
     labels = memory.labels
     if step == 0:
         mask = read_mask(pair.ref_mask).astype(np.float32)
         labels = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST).ravel()
-    similarity = unit(target) @ memory.tokens.T
+    similarity = flat_unit(target) @ memory.tokens.T
     neighbours, temperature = (memory.neighbours, scores.TEMPERATURE) if step >= 2 else (10, 0.1)
     score = scores.spread_labels(similarity, labels, neighbours, temperature)
-    likeness = scores.centred_likeness(unit(target), memory)
+    likeness = scores.centred_likeness(flat_unit(target), memory)
     if step >= 4:
         score = score * scores.likeness_gate(likeness)
     if step >= 5:

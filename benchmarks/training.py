@@ -28,7 +28,7 @@ from dinodemo.train.augment import MultiCrop
 from dinodemo.train.config import FinetuneConfig
 from dinodemo.train.data import shrink
 from dinodemo.train.masking import block_masks
-from dinodemo.train.network import open_start, tokens
+from dinodemo.train.network import load_backbone, tokens
 from dinodemo.train.ssl import SelfDistillation
 
 GLOBAL, LOCAL, N_LOCAL = 224, 98, 8
@@ -126,7 +126,7 @@ class CropByCrop(SelfDistillation):
         logits += [self.student["dino_head"](tokens(self.student["backbone"], crop)[0]) for crop in local_crops]
         patches = torch.cat(patches)
         ibot = self.student["ibot_head" if "ibot_head" in self.student else "dino_head"](patches[masks])
-        return {"dino": torch.stack(logits), "ibot": ibot, "cls": cls[0], "patches": patches}
+        return {"dino": torch.stack(logits), "ibot": ibot, "cls": torch.stack(cls), "patches": patches}
 
 
 def plain_round(model: SelfDistillation, photos: list, steps: int, masks: torch.Tensor, workers) -> float:
@@ -166,7 +166,7 @@ def time_steps(photos: list[np.ndarray], steps: int, rounds: int = 3) -> tuple[f
     """Return photos a second of the plain way and of ours, the best of some rounds each, taken in turn."""
     config = FinetuneConfig(backbone=OFFLINE_DEFAULT, global_size=STEP_GLOBAL, local_size=STEP_LOCAL,
                             n_local=STEP_N_LOCAL, prototypes=1024, head_hidden=1024)  # fmt: skip
-    backbone = open_start(config).module
+    backbone = load_backbone(config).module
     plain, ours = CropByCrop(copy.deepcopy(backbone), config).train(), SelfDistillation(backbone, config).train()
     crop = MultiCrop(global_size=STEP_GLOBAL, local_size=STEP_LOCAL, n_local=STEP_N_LOCAL)
     tensors = [torch.from_numpy(rgb.copy()).permute(2, 0, 1) for rgb in photos]

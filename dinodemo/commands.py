@@ -22,6 +22,7 @@ AHEAD = 4  # photos that may be decoded before they are needed
 THREADS = 2
 EXIT_HELP = f"exit status: 0 all done, {LEFT_OUT} some photos left out (each is named with its reason), 1 nothing done"
 T = TypeVar("T")
+R = TypeVar("R")
 Made = tuple[dict[str, bytes], dict]  # content of each file by its ending, facts for the summary
 
 
@@ -186,11 +187,11 @@ def name_results(items: Sequence["Item"], sources: Sequence[Path]) -> list[Targe
     ]
 
 
-def read_ahead(todo: Iterable[T], read: Callable[[T], object], ahead: int = AHEAD) -> Iterator[tuple[T, object]]:
+def read_ahead(todo: Iterable[T], read: Callable[[T], R], ahead: int = AHEAD) -> Iterator[tuple[T, R | Exception]]:
     """Yield (what to read, the result or the error of reading it), in order; threads read while the caller works."""
     from .io.images import DAMAGE
 
-    def attempt(one: T):
+    def attempt(one: T) -> R | Exception:
         try:
             return read(one)
         except DAMAGE as error:  # what file systems raise is among it, and the ValueError of a bad photo

@@ -24,7 +24,7 @@ import torch
 
 import dinodemo
 from dinodemo import Engine
-from dinodemo.backbones import OFFLINE_DEFAULT, default_backbone, find_local
+from dinodemo.backbones import OFFLINE_DEFAULT, find_local
 from dinodemo.engine.devices import limit_threads
 from dinodemo.io.images import fit_within, load_image
 from dinodemo.io.render import distinct_colours, overlay, pca_picture
@@ -39,7 +39,7 @@ from dinodemo.train.augment import MultiCrop
 from dinodemo.train.losses import sinkhorn_knopp, softmax_center
 from dinodemo.train.masking import block_masks
 from dinodemo.train.metrics import effective_rank, entropies
-from dinodemo.train.network import open_start, tokens
+from dinodemo.train.network import load_backbone, tokens
 from dinodemo.train.ssl import SelfDistillation
 
 FAST = "--fast" in sys.argv or os.environ.get("LECTURE_FAST") == "1"
@@ -171,7 +171,7 @@ def distil(temperature: float = 0.05, **changes) -> dict[str, list[float]]:
     """Train the tiny network; returns loss, both entropies (shares of log K) and effective rank, step by step."""
     config = FinetuneConfig.from_dict({**TINY, **changes})
     torch.manual_seed(0)
-    ssl = SelfDistillation(open_start(config).module, config).train()
+    ssl = SelfDistillation(load_backbone(config).module, config).train()
     optimizer = torch.optim.AdamW([p for p in ssl.student.parameters() if p.requires_grad], lr=1e-3)
     crop = MultiCrop(global_size=SHAPE_SIDE, global_scale=(0.4, 1.0), n_local=2, local_size=16, local_scale=(0.1, 0.4))
     generator = torch.Generator().manual_seed(0)
@@ -266,7 +266,7 @@ show("4-masks", [np.where(mask[..., None], 60, square) for mask in hidden],
 # same colours. So the same two questions are put to the pixels, too. Each shape is classified by the others.
 
 # %%
-engine = Engine(OFFLINE_DEFAULT if find_local(OFFLINE_DEFAULT) else default_backbone())
+engine = Engine(OFFLINE_DEFAULT if find_local(OFFLINE_DEFAULT) else None)
 cls = np.stack([f.cls for f in engine.features_batch(shapes, resolution=84 if FAST else 112)])
 pixels = np.stack([cv2.resize(shape, (12, 12), interpolation=cv2.INTER_AREA).ravel() for shape in shapes])
 results = {

@@ -157,12 +157,12 @@ def readers(folder: Path) -> dict[str, Reader]:
     from dinodemo.tasks.depth import read_pairs as read_depth_pairs
     from dinodemo.tasks.depth.depthmap import read_depth
     from dinodemo.tasks.depth.files import Entry
+    from dinodemo.tasks.finetune.photo_store import unpack
     from dinodemo.tasks.pca.basis import PatchPCA
     from dinodemo.tasks.segmentation.masks import read_mask_file
     from dinodemo.tasks.segmentation_head import SegmentationHead
     from dinodemo.tasks.segmentation_head import read_pairs as read_mask_pairs
     from dinodemo.web.painter import read_drawing
-    from dinodemo.tasks.finetune.photo_store import unpack
 
     photo = Photo(_pixels(), "photo.png")
     return {

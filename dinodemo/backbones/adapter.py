@@ -19,7 +19,8 @@ class BackboneAdapter:
     """The layout that all families of the table share: the class token, R registers, then patches row by row."""
 
     load_options: ClassVar[Mapping[str, Any]] = {}  # of transformers' from_pretrained
-    train_options: ClassVar[Mapping[str, Any]] = {"drop_path_rate": 0.0}  # besides, for training
+    takes_drop_path: ClassVar[bool] = True
+    mask_options: ClassVar[Mapping[str, Any]] = {}  # of loading, for a network that is to have a mask token
     call_options: ClassVar[Mapping[str, Any]] = {}  # of each forward pass
 
     def __init__(self, registers: int = 0):
@@ -56,29 +57,29 @@ class BackboneAdapter:
 
         return part(0), part(slice(1, self.count)), part(slice(self.count, None))
 
+    def train_options(self, drop_path: float) -> dict[str, Any]:
+        """Return the options with which from_pretrained loads the network for training."""
+        rate = {"drop_path_rate": drop_path} if self.takes_drop_path else {}
+        return {**self.load_options, **self.mask_options, **rate}
+
     def final_norm(self, module: nn.Module) -> nn.Module:
         """Return the norm that follows the last block."""
-        return module.layernorm if hasattr(module, "layernorm") else module.norm
-
-    def layer_of(self, name: str, depth: int) -> int:
-        """Return where a parameter sits: 0 for embeddings, 1 to depth for blocks, depth + 1 for what follows."""
-        if found := _LAYER.search(name):
-            return int(found[1]) + 1
-        return 0 if "embeddings" in name else depth + 1
+        return module.get_submodule("layernorm" if hasattr(module, "layernorm") else "norm")
 
 
 class ViTAdapter(BackboneAdapter):
     """DINO v1, which transformers opens as a plain ViT."""
 
     load_options: ClassVar[Mapping[str, Any]] = {"add_pooling_layer": False}  # no part of DINO; else random weights
-    train_options: ClassVar[Mapping[str, Any]] = {"use_mask_token": True}
+    takes_drop_path: ClassVar[bool] = False
+    mask_options: ClassVar[Mapping[str, Any]] = {"use_mask_token": True}
     call_options: ClassVar[Mapping[str, Any]] = {"interpolate_pos_encoding": True}  # the others always do
 
 
 class Dinov2Adapter(BackboneAdapter):
-    """DINOv2 without registers, whose published files come without a mask token's use."""
+    """DINOv2 without registers, which transformers opens without a mask token unless asked."""
 
-    train_options: ClassVar[Mapping[str, Any]] = {"drop_path_rate": 0.0, "use_mask_token": True}
+    mask_options: ClassVar[Mapping[str, Any]] = {"use_mask_token": True}
 
 
 ADAPTERS: dict[str, type[BackboneAdapter]] = {  # transformers' model_type -> adapter
@@ -93,3 +94,18 @@ def adapter_for(config: Mapping[str, Any]) -> BackboneAdapter:
     """Return the adapter of a model by its config.json; families that are not known are tried as DINOv2 is laid out."""
     kind = ADAPTERS.get(str(config.get("model_type")), BackboneAdapter)
     return kind(int(config.get("num_register_tokens") or 0))
+
+
+def adapter_of(module: nn.Module) -> BackboneAdapter:
+    """Return the adapter of a transformers model that is loaded."""
+    config: Any = module.config  # of a class of transformers, one a family
+    return adapter_for(
+        {"model_type": config.model_type, "num_register_tokens": getattr(config, "num_register_tokens", 0)}
+    )
+
+
+def layer_of(name: str, depth: int) -> int:
+    """Return where a parameter sits: 0 for embeddings, 1 to depth for blocks, depth + 1 for what follows."""
+    if found := _LAYER.search(name):
+        return int(found[1]) + 1
+    return 0 if "embeddings" in name else depth + 1

@@ -72,7 +72,8 @@ def read_blocks(weights: Parameters, scheme: Scheme) -> list[dict[str, Tensor]]:
 
 
 def _block(weights: Parameters, start: str, scheme: Scheme) -> dict[str, Tensor]:
-    width, block = scheme.width, {}
+    width = scheme.width
+    block: dict[str, Tensor] = {}
     for norm in ("norm1", "norm2"):
         block |= {f"{norm}.{leaf}": weights.take(f"{start}{norm}.{leaf}", width) for leaf in ("weight", "bias")}
     if scheme.kind != VIT:

@@ -166,8 +166,8 @@ def _other_kind(path: Path, head: bytes) -> str | None:
         )
     if head[257:262] == b"ustar":
         return "a tar archive: unpack it, then import the checkpoint in it"
-    if what := _ENDINGS.get(path.suffix.lower()):
-        return what
+    if other := _ENDINGS.get(path.suffix.lower()):
+        return other
     if _ONNX.match(head):
         return "an ONNX file"
     if len(head) > 8 and all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):

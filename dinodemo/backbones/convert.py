@@ -5,8 +5,10 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 from .checkpoints import Source, read_source, sha256_of
 from .hub import disk_problem
@@ -137,7 +139,7 @@ def _normalisation(read: Source, kind: str, notes: list[str]) -> tuple:
     timm = read.config.get("pretrained_cfg") or read.config
     told = (read.processor.get("image_mean"), read.processor.get("image_std"))
     for mean, std in (told, (timm.get("mean"), timm.get("std")) if isinstance(timm, dict) else (None, None)):
-        if all(_is_triple(values) for values in (mean, std)) and min(std) > 0:
+        if _is_triple(mean) and _is_triple(std) and min(std) > 0:
             return mean, std
     if kind == DINOV3 and "sat493m" in _called(read):
         notes.append("pictures are normalised as for the satellite photos of SAT-493M, by the file's name")
@@ -146,7 +148,7 @@ def _normalisation(read: Source, kind: str, notes: list[str]) -> tuple:
     return IMAGENET_MEAN, IMAGENET_STD
 
 
-def _is_triple(values: object) -> bool:
+def _is_triple(values: object) -> TypeGuard[Sequence[float]]:
     return isinstance(values, list | tuple) and len(values) == 3 and all(isinstance(v, int | float) for v in values)
 
 

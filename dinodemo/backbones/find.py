@@ -93,9 +93,11 @@ def job_for(name: str) -> hub.Job:
     """Return the job, not yet begun, that brings a backbone's weights here; raises ValueError for unknown names."""
     name = canonical_name(name)
     row = BACKBONES.get(name)
-    if row is None and not is_hub_id(name):
+    if row is not None:
+        return _Build(name) if row.hub_id is None else _Fetch(row.hub_id, row)
+    if not is_hub_id(name):
         raise _unknown(name)
-    return _Build(name) if row and row.hub_id is None else _Fetch(row.hub_id if row else name, row)
+    return _Fetch(name)
 
 
 class _Build(hub.Job):

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 from .registry import WEIGHT_FILES, Backbone, is_complete
 from .transfer import is_sound, remove_damaged
@@ -222,11 +223,12 @@ class Download(Job):
             [sys.executable, "-m", "dinodemo.backbones.transfer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, text=True, env={**_environment(), **environment},
         )  # fmt: skip
+        orders, events = _pipes(process)
         last: dict = {}
-        alive = threading.Thread(target=self._read, args=(process, last), daemon=True)
+        alive = threading.Thread(target=self._read, args=(events, last), daemon=True)
         try:
-            process.stdin.write(json.dumps(order) + "\n")
-            process.stdin.flush()
+            orders.write(json.dumps(order) + "\n")
+            orders.flush()
             alive.start()
             while alive.is_alive():
                 alive.join(POLL)
@@ -241,18 +243,18 @@ class Download(Job):
         finally:
             process.kill()
             process.wait()
-            process.stdin.close()
+            orders.close()
             if alive.ident:
                 alive.join()
-            process.stdout.close()
+            events.close()
             if last.get("event") != "done":
                 sweep_incomplete(self.hub_id)
         if last.get("event") == "done":
             return Path(last["folder"])
         raise self._failure(last)
 
-    def _read(self, process: subprocess.Popen, last: dict) -> None:
-        for line in process.stdout:
+    def _read(self, events: IO[str], last: dict) -> None:
+        for line in events:
             try:
                 event = json.loads(line)
             except ValueError:  # something that a library printed
@@ -348,6 +350,8 @@ def follow(job: Job, progress: Callable[[Progress], None] | None = None) -> Path
         while (folder := job.wait(POLL)) is None:
             if progress:
                 progress(job.progress)
+        if progress:
+            progress(job.progress)  # what happened since the last look, the whole of a quick download maybe
         return folder
     except KeyboardInterrupt:
         job.cancel()
@@ -421,6 +425,12 @@ def sweep_incomplete(hub_id: str) -> None:
                     part.unlink(missing_ok=True)
             else:
                 part.unlink(missing_ok=True)
+
+
+def _pipes(process: subprocess.Popen) -> tuple[IO[str], IO[str]]:
+    if process.stdin is None or process.stdout is None:
+        raise ValueError("the process was begun without pipes")
+    return process.stdin, process.stdout
 
 
 def _environment() -> dict[str, str]:

@@ -60,7 +60,8 @@ def convert(state: dict[str, Tensor], told: dict, source: object) -> Converted:
         ValueError: when a parameter is missing, unknown, not finite or of a wrong shape, or if transformers has no
             such architecture.
     """
-    weights, notes = Parameters(state), []
+    weights = Parameters(state)
+    notes: list[str] = []
     _refuse_variants(weights, source)
     kind = _kind(weights, told, source)
     width, patch = _patches(weights, source)

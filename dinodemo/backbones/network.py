@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
-from transformers import AttentionInterface, AttentionMaskInterface, AutoModel
+from transformers import AttentionInterface, AttentionMaskInterface, AutoModel, PreTrainedModel
 from transformers.activations import GELUActivation
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.utils import logging as transformers_logging
@@ -65,7 +65,8 @@ class VisionTransformer:
 
     def __init__(self, backbone: Backbone, folder: Path, device: torch.device, dtype: torch.dtype):
         self.backbone, self.device, self.dtype = backbone, device, dtype
-        self.module = load_module(backbone.name, folder).to(device=device, dtype=dtype)
+        self.module = load_module(backbone.name, folder)
+        self.module.to(device=device, dtype=dtype)  # type: ignore[call-arg]  # transformers' wrapper hides its arguments
         mean, std = read_normalisation(folder)
         self._mean = torch.tensor(mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(std, device=device).view(1, 3, 1, 1)
@@ -112,7 +113,8 @@ class VisionTransformer:
             found = tokens.layers[self.last_layer].shape
         except (TypeError, AttributeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{self.backbone.name} cannot be used: not a ViT with patch tokens ({error})") from error
-        if found != (1, expected, self.backbone.width) or tokens.rows.shape[1] != self.backbone.depth:
+        depth = 0 if tokens.rows is None else tokens.rows.shape[1]
+        if found != (1, expected, self.backbone.width) or depth != self.backbone.depth:
             raise ValueError(f"{self.backbone.name} cannot be used: {expected} tokens expected, shape {tuple(found)}")
 
 
@@ -130,7 +132,7 @@ def _replace_gelu(module: nn.Module) -> None:
                 setattr(parent, name, InPlaceGELU())
 
 
-def load_module(name: str, folder: Path) -> nn.Module:
+def load_module(name: str, folder: Path) -> PreTrainedModel:
     """Load a model folder with transformers, in float32 on the CPU: safetensors only, no remote code, nothing missing.
 
     Raises ValueError when the files are damaged or do not fit the configuration.
@@ -182,7 +184,6 @@ def read_normalisation(folder: Path) -> tuple[tuple[float, ...], tuple[float, ..
 def _channels(path: Path, key: str, value: object) -> tuple[float, ...] | None:
     if value is None:
         return None
-    numbers = isinstance(value, list) and all(isinstance(v, int | float) and abs(v) < 1e3 for v in value)
-    if not numbers or len(value) != 3:
-        raise ValueError(f"{path} says {key} = {value!r}; expected three numbers, one a channel")
-    return tuple(float(v) for v in value)
+    if isinstance(value, list) and len(value) == 3 and all(isinstance(v, int | float) and abs(v) < 1e3 for v in value):
+        return tuple(float(v) for v in value)
+    raise ValueError(f"{path} says {key} = {value!r}; expected three numbers, one a channel")

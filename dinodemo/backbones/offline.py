@@ -117,7 +117,7 @@ def verify() -> dict[str, str]:
 
 
 def _verify_cached() -> dict[str, str]:
-    report = {}
+    report: dict[str, str] = {}
     for row in BACKBONES.values():
         if folder := row.hub_id and cached_folder(row.hub_id, row.revision):
             found = verify_cached(folder).items()

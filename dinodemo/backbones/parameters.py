@@ -85,7 +85,9 @@ class Parameters:
     def _expected(self, name: str) -> str:
         """Return the key that a missing parameter would have: as the other blocks have it, else the common name."""
         block = _BLOCK.match(name)
-        for index in range(self.depth if block else 0):
+        if not block:
+            return name
+        for index in range(self.depth):
             own = self._own_name.get(f"blocks.{index}.{block[2]}")
             if own and (found := _BLOCK.match(own)):
                 return f"{own[: found.start(1)]}{block[1]}{own[found.end(1) :]}"

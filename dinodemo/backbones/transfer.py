@@ -71,7 +71,7 @@ def _fetch(order: dict, token: bool | None) -> Path:
     folder = Path(
         snapshot_download(
             hub_id, revision=revision, cache_dir=order["cache_dir"], allow_patterns=order["patterns"], token=token,
-            etag_timeout=timeout, tqdm_class=_Reports,
+            etag_timeout=timeout, tqdm_class=_Reports,  # type: ignore[arg-type]  # any tqdm will do, not asyncio's alone
         )
     )  # fmt: skip
     say("phase", phase="checking")

@@ -26,10 +26,10 @@ class SharedCache:
             if key in self._values:
                 self._values.move_to_end(key)
                 return self._values[key], True
-            future = self._in_flight.get(key)
-            owner = future is None
+            owner = key not in self._in_flight
             if owner:
-                future = self._in_flight[key] = Future()
+                self._in_flight[key] = Future()
+            future = self._in_flight[key]
         if not owner:
             return future.result(), True
         try:

@@ -1,6 +1,7 @@
 """What the machine offers: device, number format, CPU threads and free memory."""
 
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -80,10 +81,10 @@ def _available_ram() -> int:
     return 4 << 30  # systems without /proc: a cautious guess
 
 
-def _cgroup_free_ram() -> float:
+def _cgroup_free_ram() -> int:
     limit, used = _read("/sys/fs/cgroup/memory.max").strip(), _read("/sys/fs/cgroup/memory.current").strip()
     if not (limit.isdigit() and used.isdigit()):
-        return float("inf")
+        return sys.maxsize  # no limit
     stat = dict(line.split() for line in _read("/sys/fs/cgroup/memory.stat").splitlines())
     # the page cache counts as used, but the kernel gives it back when asked
     page_cache = int(stat.get("inactive_file", 0)) + int(stat.get("active_file", 0))

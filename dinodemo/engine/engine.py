@@ -3,7 +3,7 @@
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -128,6 +128,8 @@ class Engine:
             raise ValueError(f"patch {patch} lies outside the {h} x {w} grid")
         adapter = self._network.adapter
         _, raw, cached = self._raw(photo, resolution, None, (), (adapter.token_of(row * w + column),))
+        if raw.rows is None:
+            raise RuntimeError(f"{self.backbone.name} gave no attention rows")
         rows = adapter.split(raw.rows[:, :, 0], axis=-1)[2]
         return rows.reshape(*rows.shape[:2], h, w), cached
 
@@ -151,10 +153,10 @@ class Engine:
             raise ValueError(f'errors must be "raise" or "return", got {errors!r}')
         if batch_size != "auto" and not (isinstance(batch_size, int) and batch_size >= 1):
             raise ValueError(f'batch_size must be "auto" or a whole number from 1, got {batch_size!r}')
-        total = len(images) if hasattr(images, "__len__") else None
+        total = len(images) if isinstance(images, Sized) else None
         options = ((), self._cls_rows(attention))
         done = 0
-        window = self._most if batch_size == "auto" else batch_size
+        window = self._most if isinstance(batch_size, str) else batch_size
         pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode")
         try:
             jobs = (pool.submit(self._prepare, image, resolution, crop) for image in images)
@@ -204,7 +206,7 @@ class Engine:
                 groups.setdefault(item[1].shape, []).append(i)
         for shape, members in groups.items():
             try:
-                step = self._check_fits(shape[:2]) if batch_size == "auto" else batch_size
+                step = self._check_fits(shape[:2]) if isinstance(batch_size, str) else batch_size
                 for start in range(0, len(members), step):
                     part = members[start : start + step]
                     raws = self._scheduler.run_batch(np.stack([ready[i][1] for i in part]), options)
@@ -281,7 +283,7 @@ class Engine:
             prefix_attention = np.concatenate([on_cls[..., None], on_registers], axis=-1)
             layer_attention = on_patches.reshape(*cls_rows.shape[:2], *patches.shape[:2])
         return Features(
-            cls=cls, patches=patches, registers=registers, image_size=tuple(image_size), input_size=tuple(input_size),
+            cls=cls, patches=patches, registers=registers, image_size=image_size, input_size=input_size,
             backbone=self.backbone.name, layer_attention=layer_attention, prefix_attention=prefix_attention,
             patch_norms=self._network.adapter.split(raw.norms, axis=-1)[2].reshape(patches.shape[:2]),
         )  # fmt: skip

@@ -2,15 +2,22 @@
 
 from .config import FinetuneConfig
 
-__all__ = ["FinetuneConfig", "evaluate_knn", "export_run", "train"]
+__all__ = ["FinetuneConfig", "evaluate_knn", "export_run", "finetune", "train"]
 
-_HOMES = {"train": "session", "evaluate_knn": "standalone", "export_run": "export"}
+# the public name `train` would hide a module of that name: the loop is in loop.py
+_HOMES = {
+    "finetune": ("loop", "finetune"),
+    "train": ("loop", "finetune"),
+    "evaluate_knn": ("evaluate", "evaluate_knn"),
+    "export_run": ("export", "export_run"),
+}
 
 
 def __getattr__(name: str):
-    # these pull in torch and transformers; settings can be read and checked without them
+    # these bring torch and transformers; settings can be read and checked without them
     if name in _HOMES:
         from importlib import import_module
 
-        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        module, attribute = _HOMES[name]
+        return getattr(import_module(f".{module}", __name__), attribute)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ..backbones import resolve
+from ..io.states import RunState
 from .config import FinetuneConfig, check_lengths, parse_set
 
 SETTINGS = ("epochs", "steps", "batch_size", "lr", "seed")  # those that have an option of their own
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a training to a parser; `run_arguments` does what they say."""
+    """Add the options of a training to a parser; `run_arguments` reads them."""
     parser.add_argument("folder", nargs="?", type=Path, help="photos at any depth; not needed with --resume")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--backbone", help='name, model folder, finished run, hub id, or "scratch"')
@@ -24,16 +25,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any setting, see config.py")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--threads", type=int, help="CPU threads of torch")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out")
 
 
 def run_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """Train as parsed options say and return the report; raises ValueError and RuntimeError for user errors."""
+    """Train with parsed options and return the report; raises ValueError and RuntimeError for user errors."""
     import torch
 
     from ..engine.devices import limit_threads
     from .data import scan
-    from .session import train
+    from .loop import finetune
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -51,7 +52,7 @@ def run_arguments(args: argparse.Namespace) -> dict[str, Any]:
     elif explicit or args.backbone:
         raise ValueError("a resumed run keeps its settings; leave them out, or start a new run")
     bar = _Bar() if sys.stderr.isatty() and os.environ.get("RANK", "0") == "0" else None
-    return train(args.folder, args.out, config, device=args.device, resume=args.resume, progress=bar)
+    return finetune(args.folder, args.out, config, device=args.device, resume=args.resume, progress=bar)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     if os.environ.get("RANK", "0") == "0":
         sys.stdout.write(f"{report['sentence']}\n{args.out}\n")
-    return 1 if report.get("state") == "failed" else 0
+    return 1 if report.get("state") == RunState.FAILED else 0
 
 
 class _Bar:

@@ -25,7 +25,7 @@ TURNED_OVER = np.where(np.arange(256) < 128, np.arange(256), 255 - np.arange(256
 
 @dataclass(frozen=True)
 class ColourParams:
-    """Hold what is done to each of n crops. Everything lies on the CPU until it is used."""
+    """The colour changes of each of n crops, on the CPU until they are used."""
 
     brightness: Tensor  # (n,) factors, 1 leaves as it is
     contrast: Tensor  # (n,) factors

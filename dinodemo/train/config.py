@@ -1,141 +1,166 @@
-"""The settings of a run: one flat set of fields, checked when it is made."""
+"""The settings of a run: one flat set of fields, each with its help text and the values it may have."""
 
 import dataclasses
 import difflib
-import inspect
 import json
 import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from ..backbones import DEFAULT
+from .presets import SCRATCH, SCRATCH_SHAPE, choose
 
-SCRATCH = "scratch"  # the backbone's name for a new network with random weights
-_CHOICES = {
-    "centering": ("sinkhorn", "softmax", "off"),
-    "precision": ("auto", "float32", "bfloat16"),
-    "on_fall": ("rollback", "stop", "continue"),
-    "measure": ("auto", "knn", "crop_recall"),
-}
-_SHARES = ("momentum_start", "momentum_end", "warmup", "head_warmup", "thaw", "teacher_temp_warmup", "mask_probability",
-           "freeze_last_layer", "drop_path", "holdout", "rank_floor", "layer_decay", "centre_momentum",
-           "colour")  # fmt: skip
-_POSITIVE = ("batch_size", "accumulate", "lr", "head_lr", "epochs", "global_size", "local_size", "student_temp",
-             "teacher_temp", "teacher_temp_start", "prototypes", "head_hidden", "head_bottleneck", "head_layers",
-             "keep_last", "eval_images", "eval_size", "patience", "log_every", "scratch_width", "scratch_depth",
-             "scratch_heads", "scratch_patch")  # fmt: skip
-_NOT_NEGATIVE = ("steps", "n_local", "dino_weight", "ibot_weight", "koleo_weight", "gram_weight", "min_lr", "clip",
-                 "weight_decay_start", "weight_decay_end", "patch_embed_scale", "max_blocks", "eval_every",
-                 "checkpoint_every", "cache_bytes", "fall_tolerance", "seed")  # fmt: skip
+
+@dataclass(frozen=True)
+class Rule:
+    """Which values a setting may have; `text` completes the sentence "NAME must ..."."""
+
+    text: str
+    accepts: Callable[[Any], bool]
+
+
+ANY = Rule("be of the right type", lambda value: True)
+SHARE = Rule("lie between 0 and 1", lambda value: 0 <= value <= 1)
+POSITIVE = Rule("be above 0", lambda value: value > 0)
+NOT_NEGATIVE = Rule("be 0 or more", lambda value: value >= 0)
+INTERVAL = Rule("be two shares with 0 < low <= high <= 1", lambda value: 0 < value[0] <= value[1] <= 1)
+
+
+def one_of(*choices: str) -> Rule:
+    """Return the rule that a setting is one of these words."""
+    return Rule(f"be one of {', '.join(choices)}", lambda value: value in choices)
+
+
+def setting(default: Any, help: str, rule: Rule = ANY) -> Any:
+    """Declare a field of FinetuneConfig. `help` is what the page and `explanations` show of it."""
+    return dataclasses.field(default=default, metadata={"help": help, "rule": rule})
 
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """Hold every setting of a run. Shares are of the run's steps unless said otherwise; 0 to 1."""
+    """Every setting of a run. Shares are of the run's steps unless said otherwise, 0 to 1.
+
+    Raises:
+        ValueError: For a value outside its range, and for settings that contradict each other; names the field.
+    """
 
     # where it starts
-    backbone: str = DEFAULT  # a name, a model folder, a finished run, a hub id, or "scratch"
-    scratch_width: int = 192  # the shape of a network from scratch
-    scratch_depth: int = 12  # blocks of a network from scratch
-    scratch_heads: int = 3  # attention heads of a network from scratch
-    scratch_patch: int = 14  # pixels of a patch of a network from scratch
-    seed: int = 0  # everything random follows from it
+    backbone: str = setting(DEFAULT, 'a name, a model folder, a finished run, a hub id, or "scratch"')
+    scratch_width: int = setting(SCRATCH_SHAPE["scratch_width"], "width of a network from scratch", POSITIVE)
+    scratch_depth: int = setting(SCRATCH_SHAPE["scratch_depth"], "blocks of a network from scratch", POSITIVE)
+    scratch_heads: int = setting(SCRATCH_SHAPE["scratch_heads"], "attention heads of a network from scratch", POSITIVE)
+    scratch_patch: int = setting(SCRATCH_SHAPE["scratch_patch"], "patch size of a network from scratch, px", POSITIVE)
+    seed: int = setting(0, "seed of everything random", NOT_NEGATIVE)
     # crops
-    global_size: int = 224  # pixels, two global crops
-    global_scale: tuple[float, float] = (0.32, 1.0)  # share of the photo's area
-    n_local: int = 8  # small crops of each photo
-    local_size: int = 98  # pixels of a small crop
-    local_scale: tuple[float, float] = (0.05, 0.32)  # share of the photo's area that a small crop shows
-    flip: bool = True  # off where left and right mean something
-    colour: float = 1.0  # strength of colour jitter, 0 to 1; 0 also switches greying and solarising off
+    global_size: int = setting(224, "side of the two global crops, px", POSITIVE)
+    global_scale: tuple[float, float] = setting((0.32, 1.0), "share of the photo's area in a global crop", INTERVAL)
+    n_local: int = setting(8, "local crops of each photo", NOT_NEGATIVE)
+    local_size: int = setting(98, "side of a local crop, px", POSITIVE)
+    local_scale: tuple[float, float] = setting((0.05, 0.32), "share of the photo's area in a local crop", INTERVAL)
+    flip: bool = setting(True, "mirror half of the crops; off where left and right differ in meaning")
+    colour: float = setting(1.0, "strength of colour jitter, 0 to 1; 0 also turns greying and solarising off", SHARE)
 
     # length and batches
-    epochs: float = 10.0  # times every photo is seen
-    steps: int = 0  # above 0: this many steps, whatever epochs says
-    batch_size: int = 32  # photos of one step on one rank, before accumulation
-    accumulate: int = 1  # batches whose gradients are added up to one step
+    epochs: float = setting(10.0, "passes over the photos", POSITIVE)
+    steps: int = setting(0, "above 0: this many steps, whatever epochs says", NOT_NEGATIVE)
+    batch_size: int = setting(32, "photos of one step on one rank, before accumulation", POSITIVE)
+    accumulate: int = setting(1, "batches whose gradients add up to one step", POSITIVE)
 
     # optimiser: AdamW
-    lr: float = 1e-4  # peak learning rate of the backbone's last block
-    head_lr: float = 1e-3  # peak learning rate of the heads, which start from random weights
-    min_lr: float = 1e-6  # learning rate at the end of the run
-    warmup: float = 0.1  # the learning rates rise over this share
-    layer_decay: float = 0.9  # learning rate per block, from the top down
-    patch_embed_scale: float = 0.2  # factor on the learning rate of the patch embedding
-    weight_decay_start: float = 0.04  # pull of the weights towards zero, at first
-    weight_decay_end: float = 0.2  # and at the end
-    clip: float = 3.0  # gradient norm of backbone and of each head; 0: off
-    drop_path: float = 0.0  # chance that a block is left out for a photo
+    lr: float = setting(1e-4, "peak learning rate of the backbone's last block", POSITIVE)
+    head_lr: float = setting(1e-3, "peak learning rate of the heads, which start from random weights", POSITIVE)
+    min_lr: float = setting(1e-6, "learning rate at the end of the run", NOT_NEGATIVE)
+    warmup: float = setting(0.1, "share of the run over which learning rates rise", SHARE)
+    layer_decay: float = setting(0.9, "factor on the learning rate from one block to the one below", SHARE)
+    patch_embed_scale: float = setting(0.2, "factor on the learning rate of the patch embedding", NOT_NEGATIVE)
+    weight_decay_start: float = setting(0.04, "weight decay at the start", NOT_NEGATIVE)
+    weight_decay_end: float = setting(0.2, "weight decay at the end of the run", NOT_NEGATIVE)
+    clip: float = setting(3.0, "largest gradient norm of the backbone and of each head; 0: off", NOT_NEGATIVE)
+    drop_path: float = setting(0.0, "probability that a block is skipped for a photo", SHARE)
     # continuing a trained backbone
-    head_warmup: float = 0.15  # the heads alone learn, on the frozen backbone
-    thaw: float = 0.25  # after that, blocks thaw one by one from the top over this share
-    max_blocks: int = 0  # at most this many blocks thaw; 0: all, and then the embeddings
+    head_warmup: float = setting(0.15, "share in which only the heads learn, on the frozen backbone", SHARE)
+    thaw: float = setting(0.25, "share after that over which blocks unfreeze one by one, from the top", SHARE)
+    max_blocks: int = setting(0, "at most this many blocks unfreeze; 0: all, and then the embeddings", NOT_NEGATIVE)
 
     # teacher
-    momentum_start: float = 0.994  # of the moving average; 1: the teacher never learns, 0: it copies the student
-    momentum_end: float = 1.0  # and at the end of the run
-    teacher_temp_start: float = 0.04  # sharpness of the teacher at first; lower is sharper
-    teacher_temp: float = 0.07  # and after its warmup
-    teacher_temp_warmup: float = 0.3  # the temperature rises over this share
-    student_temp: float = 0.1  # sharpness of the student
-    centering: str = "sinkhorn"  # "softmax": the moving centre of DINO; "off": nothing keeps it from collapse
-    centre_momentum: float = 0.9  # of the moving centre
+    momentum_start: float = setting(0.994, "the teacher's momentum; 1: it never learns, 0: copies the student", SHARE)
+    momentum_end: float = setting(1.0, "momentum of the teacher at the end of the run", SHARE)
+    teacher_temp_start: float = setting(0.04, "temperature of the teacher at the start; lower is sharper", POSITIVE)
+    teacher_temp: float = setting(0.07, "temperature of the teacher after its warmup", POSITIVE)
+    teacher_temp_warmup: float = setting(0.3, "share over which the teacher's temperature rises", SHARE)
+    student_temp: float = setting(0.1, "temperature of the student", POSITIVE)
+    centering: str = setting("sinkhorn", '"softmax": the moving centre of DINO; "off": nothing prevents collapse',
+                             one_of("sinkhorn", "softmax", "off"))  # fmt: skip
+    centre_momentum: float = setting(0.9, "momentum of the moving centre", SHARE)
     # losses
-    dino_weight: float = 1.0  # crops of a photo shall agree on it
-    ibot_weight: float = 1.0  # masked patches shall be guessed; 0: off
-    koleo_weight: float = 0.1  # photos of a batch shall spread out; 0: off
-    gram_weight: float = 0.0  # anchors patch similarities to those of the starting backbone
-    mask_probability: float = 0.5  # share of global crops with masked patches
-    mask_ratio: tuple[float, float] = (0.1, 0.5)  # share of a masked crop's patches
+    dino_weight: float = setting(1.0, "weight of the DINO loss: crops of a photo agree on it; 0: off", NOT_NEGATIVE)
+    ibot_weight: float = setting(1.0, "weight of the iBOT loss: masked patches are predicted; 0: off", NOT_NEGATIVE)
+    koleo_weight: float = setting(0.1, "weight of KoLeo: photos of a batch spread out; 0: off", NOT_NEGATIVE)
+    gram_weight: float = setting(0.0, "weight of Gram: patch similarities stay those of the start", NOT_NEGATIVE)
+    mask_probability: float = setting(0.5, "share of global crops with masked patches", SHARE)
+    mask_ratio: tuple[float, float] = setting((0.1, 0.5), "share of a masked crop's patches", INTERVAL)
 
     # heads
-    shared_head: bool = False  # one head for CLS and patches
-    prototypes: int = 4096  # outputs of the heads
-    head_hidden: int = 2048  # width of the heads' hidden layers
-    head_bottleneck: int = 256  # width before the prototypes
-    head_layers: int = 3  # layers of the heads
-    freeze_last_layer: float = 0.02  # share of the run in which the heads' last layers do not learn
+    shared_head: bool = setting(False, "one head for CLS and patches")
+    prototypes: int = setting(4096, "outputs of the heads", POSITIVE)
+    head_hidden: int = setting(2048, "width of the heads' hidden layers", POSITIVE)
+    head_bottleneck: int = setting(256, "width before the prototypes", POSITIVE)
+    head_layers: int = setting(3, "layers of the heads", POSITIVE)
+    freeze_last_layer: float = setting(0.02, "share of the run in which the heads' last layers are frozen", SHARE)
 
-    # guard
-    eval_every: int = 0  # steps; 0: ten times a run
-    eval_images: int = 512  # photos measured when there are no classes, and for the label-free measures
-    eval_size: int = 224  # pixels, the centre of each photo
-    holdout: float = 0.2  # share of the photos kept out of training for the verdict, at most 1000
-    measure: str = "auto"  # what decides: k-NN where the folder has classes, else crop_recall
-    fall_tolerance: float = 0.03  # the measure may fall this far below the start, or twice its noise
-    rank_floor: float = 0.3  # below this share of the start's effective rank it counts as collapse
-    patience: int = 2  # evaluations in a row with a fallen measure before something is done
-    on_fall: str = "rollback"  # what follows when the measure falls, or numbers are not finite
+    # evaluation, and what follows from it
+    eval_every: int = setting(0, "steps between evaluations; 0: ten evaluations a run", NOT_NEGATIVE)
+    eval_images: int = setting(512, "most photos measured", POSITIVE)
+    eval_size: int = setting(224, "side of the centre of each measured photo, px", POSITIVE)
+    holdout: float = setting(0.2, "share of the photos held out of training and measured, at most eval_images", SHARE)
+    measure: str = setting("auto", "what decides; auto: k-NN where the folder has classes, else crop_recall",
+                           one_of("auto", "knn", "crop_recall"))  # fmt: skip
+    fall_tolerance: float = setting(0.03, "how far the measure may fall, or twice its noise", NOT_NEGATIVE)
+    rank_floor: float = setting(0.3, "below this share of the best effective rank it counts as collapse", SHARE)
+    patience: int = setting(2, "evaluations in a row with a fallen measure before on_fall applies", POSITIVE)
+    on_fall: str = setting("rollback", "what follows when the measure falls, or numbers are not finite",
+                           one_of("rollback", "stop", "continue"))  # fmt: skip
     # the machine
-    precision: str = "auto"  # of the forward pass; auto: bfloat16 where the GPU has it
-    compile: bool = False  # torch.compile: slower start, faster steps
-    shard: bool = False  # several processes split every network among them (FSDP2); for very large backbones
-    checkpoint_every: int = 0  # steps; 0: with every evaluation
-    keep_last: int = 2  # checkpoints besides the best
-    log_every: int = 1  # steps
-    cache_bytes: int = 2 << 30  # decoded photos in memory; more than that go to a file in the run's folder
+    precision: str = setting("auto", "number format of the forward pass; auto: bfloat16 where the GPU has it",
+                             one_of("auto", "float32", "bfloat16"))  # fmt: skip
+    compile: bool = setting(False, "torch.compile: slower start, faster steps")
+    shard: bool = setting(False, "several processes split every network among them (FSDP2); for very large backbones")
+    checkpoint_every: int = setting(0, "steps between checkpoints; 0: with every evaluation", NOT_NEGATIVE)
+    keep_last: int = setting(2, "checkpoints kept besides the best", POSITIVE)
+    log_every: int = setting(1, "steps between two lines of metrics", POSITIVE)
+    cache_bytes: int = setting(2 << 30, "bytes of decoded photos in memory; the rest goes to a file", NOT_NEGATIVE)
 
     def __post_init__(self) -> None:
-        _check_ranges(self)
+        for field in fields(self):
+            value, rule = getattr(self, field.name), field.metadata["rule"]
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{field.name} must be a finite number, got {value}")
+            if not rule.accepts(value):
+                raise ValueError(f"{field.name} must {rule.text}, got {value!r}")
         _check_contradictions(self)
 
     @classmethod
     def for_dataset(cls, n_images: int, backbone: str = DEFAULT, device: str = "auto", **explicit) -> "FinetuneConfig":
-        """Choose settings for a folder of n_images photos; explicit settings win. See presets.choose for the reasons.
+        """Choose settings for a folder of photos; `presets.choose` gives the reasons.
 
-        Raises ValueError for names that are no setting and for settings that contradict each other.
+        Args:
+            n_images: Number of photos.
+            backbone: Name, model folder, finished run, hub id, or "scratch".
+            device: "auto", "cpu", "cuda" or "mps".
+            **explicit: Settings that win over the chosen ones.
+
+        Raises:
+            ValueError: For names that are no setting, and for settings that contradict each other.
         """
-        from .presets import choose
-
         check_names(explicit)
+        check_lengths(explicit)
         chosen = choose(n_images, backbone, device, explicit)
         return cls.from_dict({**chosen, **explicit, "backbone": backbone})
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> "FinetuneConfig":
-        """Make a configuration out of names and values; raises ValueError that names a wrong field."""
+        """Return a configuration of names and values; raises ValueError that names a wrong field."""
         check_names(settings)
         return cls(**{name: _typed(name, value) for name, value in settings.items()})
 
@@ -144,11 +169,11 @@ class FinetuneConfig:
         return self.from_dict({**dataclasses.asdict(self), **changes})
 
     def to_json(self) -> str:
-        """Write every setting as JSON; `from_dict(json.loads(...))` reads it back."""
+        """Return every setting as JSON; `from_dict(json.loads(...))` reads it back."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     def total_steps(self, n_images: int, world: int = 1) -> int:
-        """Return the number of optimiser steps for so many photos."""
+        """Return the number of optimiser steps for `n_images` photos on `world` ranks."""
         per_step = self.batch_size * self.accumulate * world
         return self.steps or max(1, math.ceil(self.epochs * n_images / per_step))
 
@@ -162,13 +187,12 @@ class FinetuneConfig:
 
 
 def explanations() -> dict[str, str]:
-    """Return the comment that follows each field in this file, by the field's name."""
-    fields_of = re.compile(r"^    (\w+): [^=#]+=[^#\n]*(?:#\s*(.*))?$", re.MULTILINE)
-    return {name: text or "" for name, text in fields_of.findall(inspect.getsource(FinetuneConfig))}
+    """Return each field's help text by the field's name, in the order of the fields."""
+    return {field.name: field.metadata["help"] for field in fields(FinetuneConfig)}
 
 
 def parse_set(pairs: Iterable[str]) -> dict[str, Any]:
-    """Turn ["lr=1e-4", "global_scale=0.4,1"] into typed settings; raises ValueError that names the field."""
+    """Parse ["lr=1e-4", "global_scale=0.4,1"] into typed settings; raises ValueError that names the field."""
     settings = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -183,7 +207,7 @@ def parse_set(pairs: Iterable[str]) -> dict[str, Any]:
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Raise ValueError for a name that is no setting, with the nearest that is."""
+    """Raise ValueError for a name that is no setting; the message suggests the closest one."""
     known = [field.name for field in fields(FinetuneConfig)]
     for name in names:
         if name not in known:
@@ -192,14 +216,14 @@ def check_names(names: Iterable[str]) -> None:
 
 
 def check_lengths(explicit: Mapping[str, Any]) -> None:
-    """Raise ValueError when a person asked for a number of epochs and for a number of steps."""
+    """Raise ValueError when both a number of epochs and a number of steps are given."""
     if explicit.get("steps") and "epochs" in explicit:
         raise ValueError(f"steps={explicit['steps']} and epochs={explicit['epochs']} contradict each other; keep one")
 
 
 def _typed(name: str, value: Any) -> Any:
     """Convert a value, or its text, to the type of the field's default."""
-    default = next(field.default for field in fields(FinetuneConfig) if field.name == name)
+    default = FinetuneConfig.__dataclass_fields__[name].default
     try:
         if isinstance(default, tuple):
             parts = value.strip("()[]").split(",") if isinstance(value, str) else list(value)
@@ -212,29 +236,9 @@ def _typed(name: str, value: Any) -> Any:
             return int(value) if number != int(number) else int(number)  # int("1.5") raises, 1e3 is fine
         return type(default)(value)
     except (ValueError, TypeError, KeyError, OverflowError) as error:
-        kind = "two numbers" if isinstance(default, tuple) else {bool: "true or false", int: "a whole number"}.get(
-            type(default), "a number")  # fmt: skip
+        kinds = {tuple: "two numbers", bool: "true or false", int: "a whole number"}
+        kind = kinds.get(type(default), "a number")
         raise ValueError(f"{name} must be {kind} like {default}, got {value!r}") from error
-
-
-def _check_ranges(config: FinetuneConfig) -> None:
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{field.name} must be a finite number, got {value}")
-        if field.name in _CHOICES and value not in _CHOICES[field.name]:
-            raise ValueError(f"{field.name} must be one of {', '.join(_CHOICES[field.name])}, got {value!r}")
-    for name in _SHARES:
-        if not 0 <= getattr(config, name) <= 1:
-            raise ValueError(f"{name} must lie between 0 and 1, got {getattr(config, name)}")
-    for name in (*_POSITIVE, *_NOT_NEGATIVE):
-        value = getattr(config, name)
-        if value < 0 or (value == 0 and name in _POSITIVE):
-            raise ValueError(f"{name} must be {'above 0' if name in _POSITIVE else '0 or more'}, got {value}")
-    for name in ("global_scale", "local_scale", "mask_ratio"):
-        low, high = getattr(config, name)
-        if not 0 < low <= high <= 1:
-            raise ValueError(f"{name} must be two shares with 0 < low <= high <= 1, got {low}, {high}")
 
 
 def _check_contradictions(config: FinetuneConfig) -> None:

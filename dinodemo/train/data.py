@@ -13,20 +13,17 @@ import torch
 from torch import Tensor
 
 from ..io.images import load_image
-from .sampler import Sampler
-
-__all__ = ["LEAST_PHOTOS", "PhotoCache", "PhotoSet", "Sampler", "scan"]
 
 PHOTO_TYPES = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic",
                ".heif", ".avif", ".jp2", ".ppm", ".pgm"}  # fmt: skip
 LEAST_PHOTOS = 8
 LONGEST = 3  # times the short side is kept of a panorama, from its middle
-READERS = 4  # threads that decode; the decoders let go of Python's lock
+READERS = 4  # threads that decode; the decoders release Python's lock
 
 
 @dataclass(frozen=True)
 class PhotoSet:
-    """Hold what a folder contains."""
+    """The photos of a folder."""
 
     paths: list[Path]
     labels: list[int] | None  # index into class_names for each photo; None where there are no class folders
@@ -35,7 +32,7 @@ class PhotoSet:
 
 
 def scan(folder: str | Path) -> PhotoSet:
-    """List the photos of a folder of any depth, sorted; hidden files and links that lead out of it are passed over.
+    """List the photos of a folder of any depth, sorted; hidden files and links that lead out of it are ignored.
 
     Labels are the first folders' names, where every photo lies in one of two or more. Raises ValueError for a folder
     that does not exist or holds fewer than 8 photos.
@@ -61,7 +58,7 @@ def scan(folder: str | Path) -> PhotoSet:
 
 
 def _reason_against(path: Path, root: Path) -> str | None:
-    """Tell why a file is left out; None when it is taken, an empty text when nobody needs to know."""
+    """Return why a file is left out; None when it is used, "" when it is ignored silently."""
     if path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini"):
         return ""
     if path.suffix.lower() not in PHOTO_TYPES:
@@ -85,7 +82,7 @@ class PhotoCache:
     """Decode each photo once and keep it as bytes, its short side scaled down to `short_side` pixels.
 
     Up to max_bytes stay in memory, the rest goes to an unnamed file in `folder` (the system's temporary one by
-    default). A photo that cannot be read is noted in `problems`, and the next one that can takes its place. Use as a
+    default). A photo that cannot be read is listed in `problems`, and the next readable one takes its place. Use as a
     context manager; safe to use from one thread.
     """
 
@@ -111,7 +108,7 @@ class PhotoCache:
         return [self._photo(i) for i in indices]
 
     def close(self) -> None:
-        """Stop the threads and let go of the file."""
+        """Stop the threads and close the file."""
         self._readers.shutdown(wait=True, cancel_futures=True)
         if self._file is not None:
             self._file.close()
@@ -186,5 +183,5 @@ def shrink(rgb: np.ndarray, short_side: int) -> np.ndarray:
 
 
 def _as_tensor(rgb: np.ndarray) -> Tensor:
-    """View (H, W, 3) as (3, H, W); memory stays pixel by pixel, which the resampling likes."""
+    """View (H, W, 3) as (3, H, W); memory stays pixel-interleaved, which is fastest to resample."""
     return torch.from_numpy(np.require(rgb, requirements="W")).permute(2, 0, 1)

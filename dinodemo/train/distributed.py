@@ -1,13 +1,18 @@
-"""Several processes that train one network: start-up from torchrun's variables, and what is joined over ranks."""
+"""Several processes that train one network: start-up from torchrun's variables, collectives, and sharding (FSDP2)."""
 
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 
@@ -41,7 +46,7 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
 def wrap(module: nn.Module) -> nn.Module:
     """Return the module with gradients averaged over ranks; the module itself when this process is alone.
 
-    To be called anew whenever other parameters begin to learn.
+    Call it again whenever other parameters begin to learn.
     """
     if world() == 1:
         return module
@@ -49,7 +54,7 @@ def wrap(module: nn.Module) -> nn.Module:
 
 
 def share(n: int) -> list[int]:
-    """Return which of n pieces of work are this rank's: as many on each, so the last ranks do some a second time."""
+    """Return which of n items this rank works on; all ranks get equally many, so the last may repeat some."""
     return [i % n for i in range(rank(), -(-n // world()) * world(), world())]
 
 
@@ -71,11 +76,20 @@ def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
 
 def reduce_sum(values: Tensor) -> Tensor:
     """Return the sum of a tensor over ranks; without gradients."""
+    return _reduce(values, dist.ReduceOp.SUM)
+
+
+def reduce_max(values: Tensor) -> Tensor:
+    """Return the largest of each element over ranks; without gradients."""
+    return _reduce(values, dist.ReduceOp.MAX)
+
+
+def _reduce(values: Tensor, how: dist.ReduceOp) -> Tensor:
     if world() == 1:
         return values
-    total = values.clone()
-    dist.all_reduce(total)
-    return total
+    reduced = values.clone()
+    dist.all_reduce(reduced, op=how)
+    return reduced
 
 
 class _Gather(torch.autograd.Function):
@@ -95,7 +109,7 @@ class _Gather(torch.autograd.Function):
 
 
 def mean(values: Tensor) -> Tensor:
-    """Average a tensor over ranks."""
+    """Average a tensor over ranks, in place."""
     if world() > 1:
         dist.all_reduce(values)
         values /= world()
@@ -103,7 +117,7 @@ def mean(values: Tensor) -> Tensor:
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:
-    """Tell whether the flag is set on any rank, so that all take the same turn."""
+    """Return whether the flag is set on any rank, so that all take the same branch."""
     if world() == 1:
         return flag
     answer = torch.tensor(int(flag), device=device)
@@ -112,7 +126,7 @@ def any_rank(flag: bool, device: torch.device) -> bool:
 
 
 def from_first(value):
-    """Give every rank the first rank's value (any object that pickles)."""
+    """Return the first rank's value on every rank (any object that pickles)."""
     if world() == 1:
         return value
     box = [value]
@@ -121,6 +135,71 @@ def from_first(value):
 
 
 def barrier() -> None:
-    """Wait until every rank has come here."""
+    """Wait until every rank has arrived here."""
     if world() > 1:
         dist.barrier()
+
+
+def shard(modules: Iterable[nn.Module], device: torch.device) -> None:
+    """Leave each rank its part of every parameter; a module is whole only while it runs. Rewrites modules in place.
+
+    Zhao et al. 2023 (arXiv:2304.11277), as torch's fully_shard does it. Parameters become DTensors, gradients are
+    averaged over ranks.
+
+    Args:
+        modules: An inner module comes before the one that contains it.
+        device: Of this rank.
+    """
+    # fully_shard warns of outputs that are views, of which nobody may change one in place; nobody here does
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module", category=UserWarning)
+    mesh = init_device_mesh(device.type, (world(),))
+    for module in modules:
+        # explicit, since the outermost module would otherwise stay whole after a forward pass without a backward one
+        fully_shard(module, mesh=mesh, reshard_after_forward=True)
+
+
+def own_part(tensor: Tensor) -> Tensor:
+    """Return this rank's part of a sharded tensor, sharing its memory; any other tensor unchanged."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Return a sharded tensor whole, on every rank; all must call together. Any other tensor unchanged."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def gather(state: Any) -> Any:
+    """Return a state dict with its sharded tensors whole on the CPU of the first rank, None on the others.
+
+    Tensors that are not sharded are not copied. All ranks must call together; one tensor at a time is whole on the
+    device.
+    """
+    if isinstance(state, dict):
+        return {name: gather(value) for name, value in state.items()}
+    if not isinstance(state, DTensor):
+        return state
+    full = whole(state)
+    return full.cpu() if rank() == 0 else None
+
+
+def split_like(full: Tensor, own: Tensor) -> Tensor:
+    """Return this rank's part of a tensor that every rank holds whole, laid out as `own`; whole where `own` is."""
+    if not isinstance(own, DTensor) or full.shape != own.shape:
+        return full
+    return distribute_tensor(full.to(own.device), own.device_mesh, own.placements, src_data_rank=None)
+
+
+def load_network(module: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Load whole weights into a module, sharded or not."""
+    own = module.state_dict()
+    module.load_state_dict({name: split_like(value, own[name]) for name, value in weights.items()})
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load an optimiser's whole state; its parameters may be sharded."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    entries = {
+        number: {name: split_like(value, parameters[number]) for name, value in entry.items()}
+        for number, entry in state["state"].items()
+    }
+    optimizer.load_state_dict({**state, "state": entries})

@@ -2,42 +2,48 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
+from ..backbones import resolve
+from ..engine.devices import choose_device
+from ..io.images import load_image
 from . import distributed
 from .augment import MultiCrop
 from .config import FinetuneConfig
-from .data import PhotoCache, PhotoSet
+from .data import PhotoCache, PhotoSet, scan
 from .metrics import effective_rank, entropies, knn_hits, mean_cosine, patch_drift, recall_hits
-from .network import autocast, tokens
+from .network import StartingBackbone, autocast, load_folder, tokens
 
-FILM_PHOTOS = 3
+SNAPSHOT_PHOTOS = 3
 DRIFT_PHOTOS = 32  # whose patch similarities are compared with the start
 LEAST_HELD_OUT = 8  # with fewer, the photos of the training are measured instead
 BATCH = 32
+Progress = Callable[[int, int], None]  # photos done, of how many
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Hold indices of photos: what is trained on, and what the verdict is about."""
+    """Indices of the photos that are trained on, and of those that are measured."""
 
     training: list[int]
     queries: list[int]  # measured
-    held_out: bool  # whether queries are kept out of the training
+    held_out: bool  # whether queries are excluded from training
     labels: Tensor | None  # (n,) int64 of all photos
 
     @property
     def where(self) -> str:
-        """Name the measured photos for people."""
+        """Return the measured photos in words."""
         return f"{len(self.queries)} {'held-out' if self.held_out else 'of the training'} photos"
 
 
 def split(photos: PhotoSet, config: FinetuneConfig) -> Split:
-    """Hold out a share of the photos, of every class alike, drawn from the seed; at most eval_images of them."""
+    """Hold out a share of the photos, the same of every class, drawn from the seed; at most eval_images of them."""
     n = len(photos.paths)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(config.seed)).tolist()
     labels = None if photos.labels is None else torch.as_tensor(photos.labels)
@@ -55,15 +61,15 @@ def split(photos: PhotoSet, config: FinetuneConfig) -> Split:
 
 
 @dataclass(frozen=True, eq=False)
-class Film:
-    """Hold what a teacher makes of the first photos: patches (n, h, w, D), the CLS token's attention (n, h, w)."""
+class Snapshot:
+    """A teacher's tokens of the first photos (n, h, w, D) and its CLS token's attention (n, h, w)."""
 
     patches: Tensor
     attention: Tensor  # of the last layer, mean over heads
 
 
 class LastAttention(TorchFunctionMode):
-    """Remember what the last attention of a network was asked, whatever the network calls its parts."""
+    """Record the query and key of a network's last attention, whatever the network calls its parts."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function is scaled_dot_product_attention:
@@ -77,7 +83,7 @@ class LastAttention(TorchFunctionMode):
 
 
 class Evaluator:
-    """Measure a teacher on the same photos every time. On several ranks, each one looks at its share of them."""
+    """Measure a teacher on the same photos every time. On several ranks, each measures its share of them."""
 
     def __init__(
         self, cache: PhotoCache, parts: Split, config: FinetuneConfig, mean: tuple, std: tuple, device: torch.device
@@ -93,7 +99,7 @@ class Evaluator:
         self._crop = MultiCrop(n_global=0, n_local=1, local_size=config.local_size, local_scale=config.local_scale,
                                mean=mean, std=std, flip=False, colour=0.0, blur=False)  # fmt: skip
         self._start_patches: Tensor | None = None
-        self.film: Film | None = None  # of the last evaluation
+        self.snapshot: Snapshot | None = None  # of the last evaluation
 
     @torch.inference_mode()
     def remember_start(self, backbone: nn.Module) -> None:
@@ -102,42 +108,49 @@ class Evaluator:
 
     @torch.no_grad()  # not inference_mode, whose tensors a sharded network could not use outside of it
     def __call__(
-        self, backbone: nn.Module, head: nn.Module, beat: Callable[[], None] = lambda: None
+        self, backbone: nn.Module, head: nn.Module, heartbeat: Callable[[], None] = lambda: None
     ) -> tuple[dict[str, float], Tensor]:
-        """Return the figures of a teacher and the deciding measure's hits, one bool a query. beat: called now and then.
+        """Measure a teacher.
 
-        Figures: knn and crop_recall (0 to 1), rank (effective), entropy and mean_entropy (shares of log K),
-        centre_norm (of the mean logits), mean_cosine (between different photos), drift (of patch similarities).
+        Args:
+            backbone: Of the teacher.
+            head: Its DINO head.
+            heartbeat: Called after every batch; may raise to end the evaluation.
+
+        Returns:
+            The metrics, and the deciding measure's hits (Q,) bool. Metrics: knn and crop_recall (0 to 1), rank
+            (effective), entropy and mean_entropy (shares of log K), centre_norm (of the mean logits), mean_cosine
+            (between different photos), drift (of patch similarities).
         """
-        cls = self._features(backbone, self.split.queries, beat)
-        crops = self._features(backbone, self.split.queries, beat, cropped=True)
+        cls = self._features(backbone, self.split.queries, heartbeat)
+        crops = self._features(backbone, self.split.queries, heartbeat, cropped=True)
         hits = {"crop_recall": recall_hits(cls, crops)}
         if self.split.labels is not None:
-            hits["knn"] = self._knn(backbone, cls, beat)
+            hits["knn"] = self._knn(backbone, cls, heartbeat)
         logits = head(cls.to(self.device)).float().cpu()
         entropy, mean_entropy = entropies(logits, self.config.teacher_temp)
         patches, attention = self._look(backbone)
         square = (round(patches.shape[1] ** 0.5),) * 2
-        self.film = Film(*(seen[:FILM_PHOTOS].unflatten(1, square) for seen in (patches, attention)))
-        figures = {name: float(values.double().mean()) for name, values in hits.items()}
-        figures |= {
+        self.snapshot = Snapshot(*(seen[:SNAPSHOT_PHOTOS].unflatten(1, square) for seen in (patches, attention)))
+        metrics = {name: float(values.double().mean()) for name, values in hits.items()}
+        metrics |= {
             "rank": effective_rank(cls), "entropy": entropy, "mean_entropy": mean_entropy,
             "centre_norm": float(logits.mean(dim=0).norm()), "mean_cosine": mean_cosine(cls),
             "drift": patch_drift(patches, self._start_patches),
         }  # fmt: skip
-        return figures, hits[self.measure]
+        return metrics, hits[self.measure]
 
-    def _knn(self, backbone: nn.Module, cls: Tensor, beat: Callable[[], None]) -> Tensor:
+    def _knn(self, backbone: nn.Module, cls: Tensor, heartbeat: Callable[[], None]) -> Tensor:
         """Classify queries by the training photos; where nothing is held out, each by all the others."""
         labels = self.split.labels
         if self.split.held_out:
-            gallery = self._features(backbone, self.gallery, beat)
+            gallery = self._features(backbone, self.gallery, heartbeat)
             return knn_hits(gallery, labels[self.gallery], cls, labels[self.split.queries])
         mine = labels[self.split.queries]
         return knn_hits(cls, mine, cls, mine, leave_one_out=True)
 
     def _features(
-        self, backbone: nn.Module, indices: list[int], beat: Callable[[], None], cropped: bool = False
+        self, backbone: nn.Module, indices: list[int], heartbeat: Callable[[], None], cropped: bool = False
     ) -> Tensor:
         """Return the CLS tokens (n, D) float32 on the CPU of photos' centres, or of one small crop of each."""
         n = len(indices)
@@ -146,7 +159,7 @@ class Evaluator:
         for pixels in self._pixels(mine, cropped):
             with autocast(self.device, self.config.precision):
                 rows.append(tokens(backbone, pixels)[0].float())
-            beat()
+            heartbeat()
         return distributed.join_shares(torch.cat(rows), n).cpu()
 
     def _pixels(self, indices: list[int], cropped: bool) -> Iterator[Tensor]:
@@ -162,7 +175,7 @@ class Evaluator:
     def _look(self, backbone: nn.Module) -> tuple[Tensor, Tensor]:
         """Return patch tokens (n, N, D) of some photos and the CLS token's attention to them (n, N)."""
         (pixels,) = list(self._pixels(self.split.queries[:DRIFT_PHOTOS], cropped=False))
-        eager = torch.compiler.set_stance("force_eager")  # compiled code does not tell what it calls
+        eager = torch.compiler.set_stance("force_eager")  # compiled code hides its calls
         with autocast(self.device, self.config.precision), eager, LastAttention() as last:
             patches = tokens(backbone, pixels)[1].float().cpu()
         return patches, last.of_cls()[:, -patches.shape[1] :].cpu()
@@ -175,3 +188,61 @@ def centre(image: Tensor, size: int) -> Tensor:
     scaled = interpolate(image[None].float(), size=target, mode="bicubic", antialias=True)[0]
     top, left = (target[0] - size) // 2, (target[1] - size) // 2
     return scaled[:, top : top + size, left : left + size].clamp(0, 255) / 255
+
+
+@torch.inference_mode()
+def evaluate_knn(
+    backbone: str, folder: Path, gallery: Path | None = None, *, device: str = "auto", size: int = 224, k: int = 10,
+    progress: Progress | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Measure a backbone by k-NN accuracy on a folder of class folders.
+
+    Args:
+        backbone: Name, model folder, finished run or hub id.
+        folder: Photos to classify, a folder for each class.
+        gallery: Class folders of the same names to compare with, a training split for example; by default each photo
+            is classified by all the others.
+        device: "auto", "cpu", "cuda" or "mps".
+        size: Side of the centre that is measured, px.
+        k: Neighbours that vote.
+        progress: Called with the photos done and their total.
+
+    Returns:
+        knn (0 to 1), rank (effective), photos, gallery, classes, backbone.
+
+    Raises:
+        ValueError: A folder has no classes, or the backbone cannot be loaded.
+    """
+    row, path = resolve(backbone)
+    start = load_folder(path, row)
+    module = start.module.eval().to(choose_device(device))
+    sets = [_labelled(folder), *([_labelled(gallery)] if gallery else [])]
+    total = sum(len(photos.paths) for photos in sets)
+    names = sorted({name for photos in sets for name in photos.class_names})
+    seen = [_embed(module, photos, start, size, lambda n, d=d: progress and progress(n + d, total))
+            for photos, d in zip(sets, (0, len(sets[0].paths)), strict=False)]  # fmt: skip
+    labels = [torch.tensor([names.index(p.class_names[i]) for i in p.labels]) for p in sets]
+    hits = knn_hits(seen[-1], labels[-1], seen[0], labels[0], k, leave_one_out=gallery is None)
+    return {"backbone": row.name, "knn": float(hits.double().mean()), "rank": effective_rank(seen[0]),
+            "photos": len(hits), "gallery": len(seen[-1]), "classes": len(names)}  # fmt: skip
+
+
+def _labelled(folder: Path) -> PhotoSet:
+    photos = scan(folder)
+    if photos.labels is None:
+        raise ValueError(f"k-NN needs every photo of {folder} in one of two or more class folders")
+    return photos
+
+
+def _embed(module: nn.Module, photos: PhotoSet, start: StartingBackbone, size: int,
+           done: Callable[[int], Any]) -> Tensor:  # fmt: skip
+    """Return the CLS tokens (n, D) of the photos' centres, on the CPU."""
+    device = next(module.parameters()).device
+    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (start.mean, start.std))
+    rows = []
+    for i in range(0, len(photos.paths), BATCH):
+        images = [torch.tensor(load_image(path)).permute(2, 0, 1) for path in photos.paths[i : i + BATCH]]
+        pixels = torch.stack([centre(image.to(device), size) for image in images])
+        rows.append(tokens(module, (pixels - mean) / std)[0].float().cpu())
+        done(i + len(images))
+    return torch.cat(rows)

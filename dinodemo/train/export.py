@@ -11,14 +11,22 @@ from transformers.utils import logging as transformers_logging
 
 from ..backbones import Backbone, is_hub_id
 from ..backbones.registry import DINOV3_LICENCE
-from .checkpoint import DiskFull, load_newest
-from .network import Start, open_folder
+from .network import StartingBackbone, load_folder
+from .runfolder import DiskFull, load_newest_checkpoint
 
 
-def write_model(folder: Path, module: nn.Module, start: Start, card: str, size: int = 224) -> Path:
-    """Write a model folder in the place of `folder`, which stays as it was until the new one is complete.
+def write_model(folder: Path, module: nn.Module, start: StartingBackbone, card: str, size: int = 224) -> Path:
+    """Write a model folder in the place of `folder`, which stays unchanged until the new one is complete.
 
-    module: the backbone. size: pixels of the classification crop that the preprocessor describes. Raises DiskFull.
+    Args:
+        folder: To write; loads with `transformers.AutoModel.from_pretrained`.
+        module: The backbone.
+        start: Gives the normalisation.
+        card: Content of README.md.
+        size: Side of the classification crop that the preprocessor describes, px.
+
+    Raises:
+        DiskFull: It could not be written; the former folder is restored.
     """
     scratch, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
     try:
@@ -37,16 +45,22 @@ def write_model(folder: Path, module: nn.Module, start: Start, card: str, size: 
 
 
 def restore(folder: Path) -> None:
-    """Bring back the former folder where a killed process left none."""
+    """Restore the former folder where a killed process left none."""
     old = folder.with_name(f".{folder.name}.old")
     if old.is_dir() and not folder.exists():
         os.replace(old, folder)
 
 
 def export_run(run: Path, out: Path, which: str = "best") -> Path:
-    """Write one of a run's backbones to another folder, which must not exist.
+    """Write one of a run's backbones to another folder and return it.
 
-    which: "best" (what export/ holds: never worse than the start), "last" (the newest teacher) or "start".
+    Args:
+        run: Folder of the run.
+        out: To write; must not exist.
+        which: "best" (as in export/: never worse than the start), "last" (the newest teacher) or "start".
+
+    Raises:
+        ValueError: `which` is unknown, `out` exists, or the run has no such backbone.
     """
     sources = {"best": run / "export", "start": run / "checkpoints" / "start", "last": run / "export"}
     if which not in sources:
@@ -57,7 +71,7 @@ def export_run(run: Path, out: Path, which: str = "best") -> Path:
         raise ValueError(f"{run} holds no {sources[which].relative_to(run)}; is it the folder of a run that has begun?")
     if which != "last":
         return Path(shutil.copytree(sources[which], out))
-    start, state = open_folder(sources["start"]), load_newest(run / "checkpoints")
+    start, state = load_folder(sources["start"]), load_newest_checkpoint(run / "checkpoints")
     if state is None:
         raise ValueError(f"{run} holds no checkpoint; there is no teacher but the start yet")
     start.module.load_state_dict(teacher_backbone(state["ssl"]))
@@ -66,13 +80,13 @@ def export_run(run: Path, out: Path, which: str = "best") -> Path:
 
 
 def teacher_backbone(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Pick the teacher's backbone out of the "ssl" entry of a checkpoint."""
+    """Return the weights of the teacher's backbone from the "ssl" entry of a checkpoint."""
     prefix = "teacher.backbone."
     return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
 
 
 def model_card(backbone: Backbone, sentence: str, settings: str) -> str:
-    """Write the README of an exported model, with the hub's fields; folders of this machine are not named."""
+    """Return the README of an exported model, with the hub's fields; local folders are not named."""
     name = Path(backbone.name).name
     # only what is on the hub can be its base model there
     base = backbone.hub_id or (backbone.name if is_hub_id(backbone.name) and not Path(backbone.name).exists() else None)
@@ -103,7 +117,7 @@ model = AutoModel.from_pretrained("path/to/this/folder")
 
 
 def _licence_fields(backbone: Backbone) -> list[str]:
-    """Return the card's licence in the hub's own words; the result is as free as what it began with."""
+    """Return the card's licence in the hub's own words; the result has the licence of its start."""
     if backbone.licence.startswith("Apache-2.0"):
         return ["license: apache-2.0"]
     if backbone.licence == DINOV3_LICENCE:
@@ -112,7 +126,7 @@ def _licence_fields(backbone: Backbone) -> list[str]:
     return ["license: unknown"]
 
 
-def _fill(folder: Path, module: nn.Module, start: Start, card: str, size: int) -> None:
+def _fill(folder: Path, module: nn.Module, start: StartingBackbone, card: str, size: int) -> None:
     config = copy.deepcopy(module.config)
     config.drop_path_rate = 0.0
     state = {name: value.detach().float().cpu().contiguous() for name, value in module.state_dict().items()}

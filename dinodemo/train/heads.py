@@ -42,7 +42,7 @@ class DINOHead(nn.Module):
 
 
 class Prototypes(nn.Module):
-    """Hold rows of fixed length: weight = weight_g * weight_v / |weight_v|, weight_g stays 1 (Salimans 2016)."""
+    """Rows of fixed length: weight = weight_g * weight_v / |weight_v|, weight_g stays 1 (Salimans 2016)."""
 
     def __init__(self, in_dim: int, out_dim: int):
         super().__init__()

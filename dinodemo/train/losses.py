@@ -1,4 +1,4 @@
-"""The losses of DINO, iBOT, KoLeo and Gram anchoring, and what turns a teacher's logits into targets.
+"""The losses of DINO, iBOT, KoLeo and Gram anchoring, and the teacher's targets: centring and Sinkhorn-Knopp.
 
 Shapes: B photos, N patches, D width, K prototypes, S student crops, T teacher crops, M masked patches. Where
 torch.distributed is initialised, centres and Sinkhorn-Knopp see the rows of all ranks.
@@ -8,15 +8,15 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, distributed
+from torch import Tensor
 
-from .distributed import gather_rows
+from .distributed import gather_rows, reduce_max, reduce_sum
 
 EPS = 1e-8
 
 
 def softmax_center(teacher_logits: Tensor, center: Tensor, teacher_temp: float) -> Tensor:
-    """Centre and sharpen: softmax((logits - center) / temp), (..., K), (1, K) -> (..., K).
+    """Return softmax((logits - center) / temp): centred and sharpened targets, (..., K), (1, K) -> (..., K).
 
     Caron et al. 2021 (arXiv:2104.14294), eq. 2 with sec. 3.1.
     """
@@ -30,7 +30,7 @@ def update_center(center: Tensor, teacher_logits: Tensor, momentum: float = 0.9)
     Caron et al. 2021, eq. 4. Without rows the centre stays.
     """
     rows = teacher_logits.reshape(-1, teacher_logits.shape[-1]).float()
-    total = _reduce(torch.cat([rows.sum(dim=0), rows.new_tensor([len(rows)])]))
+    total = reduce_sum(torch.cat([rows.sum(dim=0), rows.new_tensor([len(rows)])]))
     if total[-1] == 0:
         return center.clone()
     return center * momentum + (total[:-1] / total[-1])[None] * (1 - momentum)
@@ -38,13 +38,13 @@ def update_center(center: Tensor, teacher_logits: Tensor, momentum: float = 0.9)
 
 @torch.no_grad()
 def sinkhorn_knopp(teacher_logits: Tensor, teacher_temp: float, n_iterations: int = 3) -> Tensor:
-    """Spread rows evenly over the prototypes: (B, K) -> (B, K) whose rows sum to 1.
+    """Return targets spread evenly over the prototypes: (B, K) -> (B, K) whose rows sum to 1.
 
     Caron et al. 2020 (SwAV, arXiv:2006.09882), sec. 3.1; DINOv2 uses 3 iterations. In logarithms: with sharp
     temperatures exp would leave rows of zeros.
     """
     logs = teacher_logits.float() / teacher_temp
-    n_rows = _reduce(logs.new_tensor([len(logs)])).log()
+    n_rows = reduce_sum(logs.new_tensor([len(logs)])).log()
     for _ in range(n_iterations):
         logs = logs - _log_sum_of_columns(logs) - math.log(logs.shape[1])
         logs = logs - logs.logsumexp(dim=1, keepdim=True) - n_rows
@@ -85,7 +85,12 @@ def ibot_loss(student_logits: Tensor, teacher_probs: Tensor, mask: Tensor, stude
 def koleo_loss(cls_tokens: Tensor, gather: bool = False) -> Tensor:
     """Return the Kozachenko-Leonenko entropy loss, (B, D) -> scalar: -mean log of the distance to the nearest other.
 
-    Sablayrolles et al. 2019 (arXiv:1806.03198), eq. 3, in float32. gather: look for the nearest among all ranks' rows.
+    Sablayrolles et al. 2019 (arXiv:1806.03198), eq. 3, in float32. For one view of each photo: DINOv2 applies it to
+    each global view and adds the results up (see `SelfDistillation.compute_losses`).
+
+    Args:
+        cls_tokens: (B, D), one of each photo.
+        gather: Search the nearest among all ranks' rows.
     """
     with torch.autocast(cls_tokens.device.type, enabled=False):
         tokens = F.normalize(cls_tokens.float(), dim=-1, eps=EPS)
@@ -112,19 +117,8 @@ def gram_loss(student_patches: Tensor, teacher_patches: Tensor) -> Tensor:
     return F.mse_loss(student, teacher)
 
 
-def _alone() -> bool:
-    return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1
-
-
-def _reduce(value: Tensor, how=distributed.ReduceOp.SUM) -> Tensor:
-    """Add up a tensor over ranks, in place."""
-    if not _alone():
-        distributed.all_reduce(value, op=how)
-    return value
-
-
 def _log_sum_of_columns(logs: Tensor) -> Tensor:
     """Return the log of the sum of exp over all ranks' rows: (B, K) -> (K,)."""
     least = logs.new_full((1, logs.shape[1]), torch.finfo(logs.dtype).min)
-    largest = _reduce(torch.cat([logs, least]).amax(dim=0), distributed.ReduceOp.MAX)
-    return largest + _reduce((logs - largest).exp().sum(dim=0)).log()
+    largest = reduce_max(torch.cat([logs, least]).amax(dim=0))
+    return largest + reduce_sum((logs - largest).exp().sum(dim=0)).log()

@@ -1,4 +1,4 @@
-"""Which patches iBOT hides from the student: blocks of them, on some of the pictures."""
+"""Which patches iBOT masks for the student: blocks of them, in some of the crops."""
 
 import math
 import random
@@ -17,7 +17,7 @@ def block_masks(
 ) -> Tensor:  # fmt: skip
     """Return (batch, h * w) bool on the CPU: round(batch * probability) pictures with about ratio of patches masked.
 
-    The shares are spread evenly over the bounds of `ratio` and dealt to the pictures at random, as in DINOv2's
+    The shares are spread evenly over the bounds of `ratio` and assigned to the pictures at random, as in DINOv2's
     collate; blocks as in Bao et al. 2022 (BEiT, arXiv:2106.08254), algorithm 1. A masked picture has 1 patch at least.
     Raises ValueError for bounds outside 0 to 1.
     """

@@ -1,4 +1,4 @@
-"""Figures that tell whether a representation is any good: k-NN accuracy, effective rank, entropies, drift."""
+"""Metrics of a representation: k-NN accuracy, recall, effective rank, entropies, drift."""
 
 import math
 from dataclasses import dataclass
@@ -14,11 +14,21 @@ def knn_hits(
     gallery: Tensor, gallery_labels: Tensor, queries: Tensor, query_labels: Tensor, k: int = 10,
     temperature: float = 0.07, leave_one_out: bool = False,
 ) -> Tensor:  # fmt: skip
-    """Tell for each query whether weighted k-NN finds its class: (Q,) bool.
+    """Return for each query whether weighted k-NN finds its class: (Q,) bool.
 
-    gallery (G, D), queries (Q, D), labels int64. The k nearest by cosine vote with exp(cosine / temperature)
-    (Caron et al. 2021, arXiv:2104.14294, sec. 4.1). leave_one_out: queries are the gallery, and no row sees itself.
-    Raises ValueError when there is nothing to compare with.
+    The k nearest by cosine vote with exp(cosine / temperature) (Caron et al. 2021, arXiv:2104.14294, sec. 4.1).
+
+    Args:
+        gallery: (G, D), with labels (G,) int64.
+        gallery_labels: Classes of the gallery.
+        queries: (Q, D), with labels (Q,) int64.
+        query_labels: Classes of the queries.
+        k: Neighbours that vote.
+        temperature: Of their votes.
+        leave_one_out: The queries are the gallery, and no row votes for itself.
+
+    Raises:
+        ValueError: The gallery is empty.
     """
     if len(gallery) <= leave_one_out:
         raise ValueError("k-NN needs pictures to compare with; the gallery is empty")
@@ -37,7 +47,7 @@ def knn_hits(
 
 
 def recall_hits(gallery: Tensor, queries: Tensor) -> Tensor:
-    """Tell for each query (Q, D) whether its nearest of gallery (Q, D) by cosine is the row of the same number."""
+    """Return for each query (Q, D) whether its nearest of gallery (Q, D) by cosine is the row of the same index."""
     nearest = (normalize(queries.float(), dim=-1) @ normalize(gallery.float(), dim=-1).T).argmax(dim=1)
     return nearest == torch.arange(len(queries), device=nearest.device)
 
@@ -57,7 +67,7 @@ def effective_rank(features: Tensor) -> float:
 
 
 def mean_cosine(features: Tensor) -> float:
-    """Return the mean cosine between different rows of (n, D); 1 means that all look alike."""
+    """Return the mean cosine between different rows of (n, D); 1 means that all are the same."""
     unit = normalize(features.double(), dim=-1)
     n = len(unit)
     return float((unit.sum(dim=0).square().sum() - n) / max(n * (n - 1), 1))
@@ -86,7 +96,7 @@ def patch_drift(patches: Tensor, start: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Change:
-    """Hold a paired comparison of two rates over the same queries, as shares (0 to 1)."""
+    """A paired comparison of two rates over the same queries, as shares (0 to 1)."""
 
     before: float
     after: float

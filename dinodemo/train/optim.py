@@ -1,14 +1,14 @@
-"""What learns, how fast and when: parameter groups, the plan of thawing, and the schedules of a run."""
+"""What learns, how fast and when: the schedules of a run, parameter groups, and when layers unfreeze."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from ..backbones.adapter import layer_of
 from .config import FinetuneConfig
-from .network import layer_of
-from .schedules import cosine, warmup
-from .sharding import whole
+from .distributed import whole
 from .ssl import SelfDistillation
 
 NEVER = 1 << 62
@@ -16,8 +16,43 @@ _TOKENS = ("cls_token", "mask_token", "register_tokens", "position_embeddings")
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """Rise linearly from `before` to `start` over `warmup` steps, then follow a half cosine to `end` until `total`."""
+
+    start: float
+    end: float
+    total: int
+    warmup: int
+    before: float
+
+    def __call__(self, step: int) -> float:
+        """Return the value at a step, 0 to total - 1; the last one is kept afterwards."""
+        if step < self.warmup:
+            return self.before + (self.start - self.before) * step / self.warmup
+        length = self.total - self.warmup
+        if length <= 1 or step >= self.total:
+            return self.end
+        along = (step - self.warmup) / (length - 1)
+        return self.end + (self.start - self.end) * (1 + math.cos(math.pi * along)) / 2
+
+
+def cosine(start: float, end: float, total: int, warmup: int = 0, warmup_start: float = 0.0) -> Schedule:
+    """Return a half cosine from start to end over total steps, after a linear warmup (Loshchilov 2017)."""
+    if total < 0 or not 0 <= warmup <= max(total, 0):
+        raise ValueError(f"warmup must lie between 0 and the {total} steps of the run, got {warmup}")
+    return Schedule(start, end, total, warmup, warmup_start)
+
+
+def warmup(start: float, end: float, steps: int) -> Schedule:
+    """Return a linear rise from start to end over `steps` steps, constant afterwards."""
+    if steps < 0:
+        raise ValueError(f"a warmup needs 0 steps or more, got {steps}")
+    return Schedule(end, end, steps, steps, start)
+
+
+@dataclass(frozen=True)
 class Values:
-    """Hold the schedules' values at one step."""
+    """The schedules' values at one step."""
 
     lr: float  # of the backbone's last block
     head_lr: float
@@ -27,10 +62,10 @@ class Values:
 
 
 class Plan:
-    """Tell every schedule's value at a step of a run of `total` steps, and from which step a layer learns.
+    """The schedules of a run of `total` steps, and the step from which each layer learns.
 
-    After the heads' warm-up the blocks thaw from the top down, one after the other, then the embeddings; each starts
-    with a learning-rate warm-up of its own, since Adam's first steps are its largest.
+    After the heads' warm-up the blocks unfreeze from the top down, one after the other, then the embeddings; each
+    starts with a learning-rate warm-up of its own, since Adam's first steps are its largest.
     """
 
     def __init__(self, config: FinetuneConfig, depth: int, total: int):
@@ -56,12 +91,18 @@ class Plan:
         return round((start + span * above / self.depth) * self.total)
 
     def ramp(self, start: int, step: int) -> float:
-        """Return the share of its learning rate that a layer gets which thawed at step `start`."""
+        """Return the share of its learning rate (0 to 1) that a layer unfrozen at step `start` has at `step`."""
         return min(1.0, max(0.0, (step - start + 1) / self.warmup_steps))
 
 
 def make_optimizer(ssl: SelfDistillation, config: FinetuneConfig, plan: Plan) -> torch.optim.AdamW:
-    """Group the student's parameters by layer and decay; learning rates fall by layer_decay from block to block."""
+    """Return AdamW over the student's parameters, grouped by layer and weight decay.
+
+    Args:
+        ssl: The networks; frozen parameters of the student are left out.
+        config: Gives layer_decay, the factor on the learning rate from one block to the one below.
+        plan: Gives the step from which each layer learns.
+    """
     groups: dict[tuple, dict] = {}
     for part, module in ssl.student.items():
         for name, parameter in module.named_parameters():
@@ -86,7 +127,10 @@ def _backbone_traits(name: str, config: FinetuneConfig, plan: Plan) -> dict:
 
 
 def schedule_step(optimizer: torch.optim.AdamW, plan: Plan, step: int, lr_factor: float = 1.0) -> Values:
-    """Set every group's learning rate and weight decay for a step; lr_factor slows all down after a roll-back."""
+    """Set every group's learning rate and weight decay for a step; returns the schedules' values.
+
+    lr_factor: on all learning rates; below 1 after a roll-back.
+    """
     values = plan.values(step)
     for group in optimizer.param_groups:
         if group["head"]:
@@ -100,7 +144,7 @@ def schedule_step(optimizer: torch.optim.AdamW, plan: Plan, step: int, lr_factor
 
 
 def thaw(optimizer: torch.optim.AdamW, step: int) -> bool:
-    """Let those groups have gradients whose time has come; tells whether that changed anything."""
+    """Unfreeze the parameter groups scheduled for this step; returns whether any parameter changed."""
     changed = False
     for group in optimizer.param_groups:
         learns = step >= group["thaw_step"]
@@ -111,6 +155,6 @@ def thaw(optimizer: torch.optim.AdamW, step: int) -> bool:
 
 
 def clip(ssl: SelfDistillation, limit: float) -> torch.Tensor:
-    """Clip the gradient norm of the backbone and of each head to the limit (0: off); returns the norm of all."""
+    """Clip the gradient norm of the backbone and of each head to `limit` (0: off); returns the norm of all together."""
     norms = [nn.utils.clip_grad_norm_(module.parameters(), limit or float("inf")) for module in ssl.student.values()]
     return torch.stack([whole(norm) for norm in norms]).norm()

@@ -1,22 +1,22 @@
-"""Settings for a folder of one's own: what to choose for how many photos, which backbone and which device."""
+"""Which settings suit a folder: chosen by the number of photos, the backbone and the device. Brings no torch."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from ..backbones import BACKBONES, Backbone, describe, find_local
-from ..engine.devices import choose_device
-from .config import SCRATCH, FinetuneConfig, check_lengths
 
+SCRATCH = "scratch"  # the backbone's name for a new network with random weights
+SCRATCH_SHAPE = {"scratch_width": 192, "scratch_depth": 12, "scratch_heads": 3, "scratch_patch": 14}
 _BATCH = {384: 64, 768: 48, 1024: 32, 1536: 8}  # photos a step that fit a 24 GB card, by the backbone's width
 
 
 def choose(n_images: int, backbone: str, device: str, explicit: Mapping[str, Any]) -> dict[str, Any]:
-    """Choose the settings of a run; `explicit` ones are respected where others depend on them.
+    """Return the settings of a run that depend on the folder; those that follow from `explicit` ones respect them.
 
     - crops: 224 and 8 of 98 on a GPU as in DINOv2. A CPU takes 8 x 8 patches and two small crops: a tenth of the work,
       and what tells photos of one folder apart is mostly visible at that size.
     - batch_size: what fits a 24 GB card, on a CPU 16; at most a quarter of the photos, since KoLeo and Sinkhorn compare
-      the photos of a batch and a batch of nearly everything is always the same.
+      the photos of a batch, and a batch of nearly all photos is always the same one.
     - steps, not epochs: 2,000 on a GPU, 300 on a CPU (from scratch ten and four times that), but at most 100 passes.
       Longer runs on few photos only teach the heads to name each photo.
     - prototypes: about two for each photo, a power of two from 256 to 65,536: more would never be anybody's nearest.
@@ -33,10 +33,9 @@ def choose(n_images: int, backbone: str, device: str, explicit: Mapping[str, Any
     - gram_weight 1: patch similarities stay those of the start while the rest adapts.
     - drop_path 0.1 from scratch, where one network has to do all the regularising; none on a trained backbone, whose
       features it would disturb for the few steps there are.
-
-    Raises ValueError for contradictory lengths.
     """
-    check_lengths(explicit)
+    from ..engine.devices import choose_device  # not above: it brings torch
+
     on_cpu = choose_device(device).type == "cpu"
     row = _row(backbone, explicit)
     scratch = backbone == SCRATCH
@@ -68,9 +67,7 @@ def _from_scratch(batch: int) -> dict[str, Any]:
 def _row(backbone: str, explicit: Mapping[str, Any]) -> Backbone:
     """Return the backbone's shape without fetching anything; one that is not here yet counts as a ViT-S/14."""
     if backbone == SCRATCH:
-        defaults = {name: FinetuneConfig.__dataclass_fields__[name].default for name in
-                    ("scratch_width", "scratch_depth", "scratch_heads", "scratch_patch")}  # fmt: skip
-        width, depth, heads, patch = ({**defaults, **explicit}[name] for name in defaults)
+        width, depth, heads, patch = (explicit.get(name, default) for name, default in SCRATCH_SHAPE.items())
         return Backbone(SCRATCH, None, width, depth, heads, patch, 0, "", 0)
     if backbone in BACKBONES:
         return BACKBONES[backbone]

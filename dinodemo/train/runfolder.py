@@ -1,32 +1,66 @@
-"""The files of a run that other programs and people read: config, status, metrics, log, report."""
+"""The files of a run: config, status, metrics, log, report, snapshots, checkpoints. Each is complete or not there."""
 
+import errno
 import json
 import logging
 import os
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from pickle import UnpicklingError
+from typing import Any, BinaryIO
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from .checkpoint import write_atomically
+from ..io.states import RunState
 
 HEARTBEAT_SECONDS = 2.0
-STATES = ("queued", "running", "paused", "interrupted", "stopped", "failed", "collapsed", "finished")
+_CHECKPOINT = re.compile(r"step-(\d{8})\.pt")
+
+
+class DiskFull(RuntimeError):
+    """A file could not be written; the file it was to replace is unchanged."""
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Write a file that replaces `path` only once it is complete and flushed to disk.
+
+    Args:
+        path: To replace; its folder is made where it is missing.
+        write: Fills the open file.
+
+    Raises:
+        DiskFull: It could not be written; `path` is unchanged.
+    """
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with scratch.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
+        scratch.unlink(missing_ok=True)
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        reason = "the disk is full" if full else f"{type(error).__name__}: {error}"
+        raise DiskFull(f"{path} could not be written ({reason}); free some space and resume the run") from error
 
 
 @dataclass
 class Status:
-    """Hold what status.json says. eta_s: seconds to go, None while unknown; heartbeat: seconds since 1970."""
+    """The content of status.json, to which the process id and the heartbeat (Unix time, s) are added."""
 
-    state: str = "running"
+    state: RunState = RunState.RUNNING
     step: int = 0
     total: int = 0
-    eta_s: float | None = None
+    eta_s: float | None = None  # seconds to go, None while unknown
     message: str = ""
 
 
@@ -42,13 +76,13 @@ class RunFolder:
 
     @property
     def pause_wanted(self) -> bool:
-        """Tell whether somebody has put a file called `pause` into the folder."""
+        """Return whether the folder holds a file called `pause`."""
         return (self.path / "pause").exists()
 
     def report_status(self, force: bool = False, **changes: Any) -> None:
-        """Change fields of the status and write it, at most every two seconds unless the state changes or force."""
-        if "state" in changes and changes["state"] not in STATES:
-            raise ValueError(f"a run's state is one of {', '.join(STATES)}, not {changes['state']!r}")
+        """Change fields of the status and write it, at most every two seconds unless the state changes or `force`."""
+        if "state" in changes:
+            changes["state"] = RunState(changes["state"])
         force |= changes.get("state", self.status.state) != self.status.state
         for name, value in changes.items():
             setattr(self.status, name, value)
@@ -65,17 +99,20 @@ class RunFolder:
             for name, value in numbers.items():
                 self._tensorboard.add_scalar(f"{line['kind']}/{name}", value, line["step"])
 
-    def add_film(self, step: int, patches: Tensor, attention: Tensor) -> None:
-        """Keep what the teacher makes of a few photos at an evaluation, in film/step-N.npz, float16.
+    def add_snapshot(self, step: int, patches: Tensor, attention: Tensor) -> None:
+        """Write the teacher's view of a few photos to film/step-N.npz, in float16.
 
-        patches: (photos, h, w, D) tokens. attention: (photos, h, w), the CLS token's.
+        Args:
+            step: Of the evaluation.
+            patches: Tokens (n, h, w, D).
+            attention: Of the CLS token, (n, h, w).
         """
         path = self.path / "film" / f"step-{step:08d}.npz"
         arrays = {"patches": patches.half().numpy(), "attention": attention.half().numpy()}
         write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
 
     def forget_metrics_after(self, step: int) -> None:
-        """Drop the lines of steps that a resumed run will do again, and a half-written last line."""
+        """Drop the lines of steps that a resumed run will repeat, and a partly written last line."""
         path = self.path / "metrics.jsonl"
         if path.is_file():
             kept = [line for line in read_metrics(self.path) if line["step"] <= step]
@@ -117,7 +154,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """Return the lines of a run's metrics.jsonl; a last line that is only half there is left out."""
+    """Return the lines of a run's metrics.jsonl; a partly written last line is left out."""
     lines = []
     for text in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
         try:
@@ -127,9 +164,55 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def save_checkpoint(folder: Path, step: int, state: dict) -> Path:
+    """Write the state of a step into a run's checkpoints folder and return its path; raises DiskFull."""
+    path = checkpoint_path(folder, step)
+    write_atomically(path, lambda file: torch.save(state, file))
+    return path
+
+
+def load_checkpoint(path: Path) -> dict:
+    """Read a checkpoint onto the CPU, tensors and plain values only; raises ValueError when it is damaged."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError) as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it to resume from the one before") from error
+
+
+def checkpoint_steps(folder: Path) -> list[int]:
+    """Return the steps of a folder's checkpoints, oldest first."""
+    found = [_CHECKPOINT.fullmatch(path.name) for path in folder.glob("step-*.pt")] if folder.is_dir() else []
+    return sorted(int(match[1]) for match in found if match)
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Return the path of a step's checkpoint."""
+    return folder / f"step-{step:08d}.pt"
+
+
+def load_newest_checkpoint(folder: Path) -> dict | None:
+    """Read the newest checkpoint, None when there is none; raises ValueError when it is damaged."""
+    found = checkpoint_steps(folder)
+    return load_checkpoint(checkpoint_path(folder, found[-1])) if found else None
+
+
+def prune_checkpoints(folder: Path, keep_last: int, keep: Iterable[int] = ()) -> None:
+    """Delete all checkpoints but the last few and those of the steps in `keep`."""
+    found, kept = checkpoint_steps(folder), set(keep)
+    for step in found[:-keep_last]:
+        if step not in kept:
+            checkpoint_path(folder, step).unlink(missing_ok=True)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Delete the partly written files of a run that was killed."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Hold a lock that ends with the process, however it ends. Systems without flock go without."""
+    """Hold a lock that ends with the process, however it ends; no-op on systems without flock."""
     try:
         import fcntl
     except ImportError:
@@ -149,3 +232,14 @@ def _event_writer(path: Path) -> Any:
     except ImportError:
         return None
     return SummaryWriter(str(path / "tensorboard"))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush the folder to disk so that a rename survives a crash (POSIX only)."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

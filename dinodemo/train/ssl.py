@@ -1,16 +1,18 @@
 """Student, teacher and heads; one step's losses: DINO on CLS, iBOT on masked patches, KoLeo, Gram anchoring."""
 
 import copy
+import re
 
 import torch
 from torch import Tensor, nn
 
+from . import distributed
 from .config import FinetuneConfig
 from .heads import DINOHead
 from .losses import dino_loss, gram_loss, ibot_loss, koleo_loss, sinkhorn_knopp, softmax_center, update_center
 from .network import tokens
-from .sharding import own_part
 
+_BLOCK = re.compile(r"(?:.+\.)?layers?\.\d+")
 # shapes: B photos, V = 2 global views, L local crops, N patches, D width, K prototypes, M masked patches
 
 
@@ -83,7 +85,7 @@ class SelfDistillation(nn.Module):
     def get_student_output(
         self, global_crops: Tensor, local_crops: Tensor | None, masks: Tensor | None
     ) -> dict[str, Tensor]:
-        """Return logits dino (V + L, B, K) and ibot (M, K), and the first view's cls (B, D), patches (VB, N, D)."""
+        """Return logits dino (V + L, B, K) and ibot (M, K), and the global views' cls (V, B, D), patches (VB, N, D)."""
         batch = global_crops.shape[1]
         with torch.set_grad_enabled(torch.is_grad_enabled() and self._backbone_learns):
             cls, patches = tokens(self.student["backbone"], global_crops.flatten(0, 1), masks)
@@ -92,20 +94,24 @@ class SelfDistillation(nn.Module):
                 rows.append(tokens(self.student["backbone"], local_crops.flatten(0, 1))[0])
         masked = None if masks is None else patches[masks]
         dino_logits, ibot_logits = self._logits(self.student, torch.cat(rows), masked)
-        return {"dino": dino_logits.unflatten(0, (-1, batch)), "ibot": ibot_logits, "cls": cls[:batch],
-                "patches": patches}  # fmt: skip
+        return {"dino": dino_logits.unflatten(0, (-1, batch)), "ibot": ibot_logits,
+                "cls": cls.unflatten(0, (-1, batch)), "patches": patches}  # fmt: skip
 
     def compute_losses(
         self, student: dict[str, Tensor], teacher: dict[str, Tensor], masks: Tensor | None
     ) -> dict[str, Tensor]:
-        """Return those of dino, ibot, koleo and gram that have a weight, each a float32 scalar."""
+        """Return the unweighted losses (dino, ibot, koleo, gram) that have a weight, each a float32 scalar.
+
+        KoLeo is applied to each global view by itself and summed, not averaged, as published: DINOv2 adds
+        koleo_loss_weight (0.1) * sum over both views (ssl_meta_arch.py). Two views of one photo never repel each other.
+        """
         config, losses = self.config, {}
         if config.dino_weight:
             losses["dino"] = dino_loss(student["dino"], teacher["dino"], config.student_temp)
         if config.ibot_weight:
             losses["ibot"] = ibot_loss(student["ibot"], teacher["ibot"], masks, config.student_temp)
         if config.koleo_weight:
-            losses["koleo"] = koleo_loss(student["cls"].float(), gather=True)
+            losses["koleo"] = sum(koleo_loss(view.float(), gather=True) for view in student["cls"])  # V x (B, D)
         if "anchor" in teacher:
             losses["gram"] = gram_loss(student["patches"].float(), teacher["anchor"].float())
         return losses
@@ -114,10 +120,19 @@ class SelfDistillation(nn.Module):
     def update_teacher(self, momentum: float) -> None:
         """Move the teacher towards the student: teacher = momentum * teacher + (1 - momentum) * student.
 
-        momentum 1 leaves it, 0 copies the student, both to the last bit. Sharded, each rank moves its share.
+        momentum 1 keeps it, 0 copies the student, both to the last bit. Sharded, each rank moves its part.
         """
-        teacher, student = ([own_part(p) for p in network.parameters()] for network in (self.teacher, self.student))
+        networks = self.teacher, self.student
+        teacher, student = ([distributed.own_part(p) for p in network.parameters()] for network in networks)
         torch._foreach_lerp_(teacher, student, 1 - momentum)
+
+    def shard(self, device: torch.device) -> None:
+        """Split all networks over the ranks: block by block, then the rest of each backbone, and each head."""
+        backbones = [self.student["backbone"], self.teacher["backbone"]]
+        backbones += [] if self.anchor is None else [self.anchor]
+        blocks = [part for backbone in backbones for name, part in backbone.named_modules() if _BLOCK.fullmatch(name)]
+        heads = [head for net in (self.student, self.teacher) for name, head in net.items() if name != "backbone"]
+        distributed.shard((*blocks, *backbones, *heads), device)
 
     @property
     def _backbone_learns(self) -> bool:
@@ -133,7 +148,7 @@ class SelfDistillation(nn.Module):
         return both[: len(cls)], both[len(cls) :]
 
     def _centred(self, logits: Tensor, centre: str, temp: float) -> Tensor:
-        """Turn teacher logits (R, K) into targets, and move the centre for the next step."""
+        """Return the targets (R, K) of teacher logits (R, K), and move the centre for the next step."""
         if self.config.centering == "sinkhorn":
             return sinkhorn_knopp(logits, temp)
         if self.config.centering == "off":

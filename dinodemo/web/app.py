@@ -48,8 +48,9 @@ def build_app(services: Services) -> gr.Blocks:
         header = build_header(services, demo)
         with gr.Tabs():
             for task in tasks.TASKS:
-                with gr.Tab(task.title, id=task.name) as tab:
-                    task.room("tab").build(services, header, tab, demo)
+                if room := task.room("tab"):
+                    with gr.Tab(task.title, id=task.name) as tab:
+                        room.build(services, header, tab, demo)
         build_api(services)
     return demo
 
@@ -68,11 +69,11 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
     demo = build_app(services)
     services.runs.watch()
     demo.queue(default_concurrency_limit=8, max_size=200, api_open=False)  # nobody goes past the queue
+    theme = gr.themes.Default(primary_hue="indigo", font=FONTS["font"], font_mono=FONTS["font_mono"])
     demo.launch(
         server_name=settings.host, server_port=settings.port, share=settings.share, prevent_thread_lock=True,
         max_file_size=MAX_UPLOAD, show_error=False, run_history=False, ssr_mode=False, css=CSS, js=KEYBOARD_RELEASE,
-        mcp_server=settings.mcp, theme=gr.themes.Default(primary_hue="indigo", **FONTS), enable_monitoring=False,
-        state_session_capacity=SESSIONS,
+        mcp_server=settings.mcp, theme=theme, enable_monitoring=False, state_session_capacity=SESSIONS,
         app_kwargs={"routes": health_routes(services.pool), "middleware": [Middleware(Guard)]},
         auth=settings.auth, footer_links=["api"], allowed_paths=[], blocked_paths=_private_folders(settings),
     )  # fmt: skip

@@ -15,7 +15,8 @@ class Work:
     """Hold one long computation. function(progress) runs in a thread; progress(done, total, message) may stop it."""
 
     def __init__(self, function: Callable[[Callable], Any]):
-        self._function, self._steps, self._stop = function, queue.Queue(), threading.Event()
+        self._function, self._stop = function, threading.Event()
+        self._steps: queue.Queue[tuple[float, str] | BaseException | None] = queue.Queue()
 
     def __deepcopy__(self, memo):  # gr.State copies what it is given at first; a running thing stays itself
         return self

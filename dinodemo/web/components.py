@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 from gradio import component_meta
@@ -66,7 +66,7 @@ with _without_stub():
 
         is_template = True  # the browser's side is gr.Image's
 
-        def preprocess(self, payload) -> Photo | None:
+        def preprocess(self, payload) -> Photo | None:  # type: ignore[override]  # Gradio hands on what it is given
             """Decode an upload; raises gr.Error with the reason."""
             return decode_upload(payload.path, payload.orig_name) if payload else None
 
@@ -77,8 +77,8 @@ def photo_input(label: str, elem_id: str, **options) -> PhotoInput:
                       buttons=["fullscreen"], **options)  # fmt: skip
 
 
-def option_control(option: Option, **more: Any) -> gr.components.Component:
-    """Make the component of an option: a checkbox, a dropdown or a slider."""
+def option_control(option: Option, **more: Any) -> Any:
+    """Make the component of an option: a checkbox, a dropdown or a slider, as its default and choices say."""
     label = more.pop("label", option.label)
     if isinstance(option.default, bool):
         return gr.Checkbox(option.default, label=label, **more)
@@ -87,14 +87,15 @@ def option_control(option: Option, **more: Any) -> gr.components.Component:
     return gr.Slider(option.low, option.high, value=option.default, step=option.step, label=label, **more)
 
 
-def colour_map_picker() -> gr.components.Component:
+def colour_map_picker() -> gr.Dropdown:
     """Make the picker of colour maps."""
     return option_control(COLOUR_MAP, min_width=120)
 
 
 def download_button(
-    label: str, make: Callable[..., tuple[str, bytes]], inputs: Sequence, elem_id: str, size: str = "sm"
-) -> gr.Button:
+    label: str, make: Callable[..., tuple[str, bytes]], inputs: Sequence, elem_id: str,
+    size: Literal["sm", "md", "lg"] = "sm",
+) -> gr.Button:  # fmt: skip
     """Make a button whose file is produced when it is clicked. make(*inputs) returns (file name, content)."""
     button = gr.Button(label, size=size, elem_id=elem_id)
     carrier = gr.DownloadButton(visible="hidden", elem_id=f"{elem_id}-file")

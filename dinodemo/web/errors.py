@@ -110,7 +110,7 @@ def is_expected(error: Exception) -> bool:
 def _told_by_the_system(error: Exception) -> str | None:
     """Return a sentence for what a full disk, its permissions or the memory do, None for any other error."""
     if isinstance(error, OSError):
-        return DISK.get(error.errno)
+        return DISK.get(error.errno or 0)
     if isinstance(error, MemoryError | RuntimeError):
         from ..engine.devices import is_out_of_memory  # it brings torch, which runs already where this can happen
 

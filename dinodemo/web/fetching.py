@@ -27,7 +27,8 @@ def fetch_first(services: Services) -> Callable:
                 yield services.start.progress(), hidden, gr.skip()
                 await asyncio.sleep(TICK)
             chosen = await asyncio.to_thread(_known_name, services, str(name or "").strip())
-            if chosen and await asyncio.to_thread(needs_download, chosen):
+            missing = await asyncio.to_thread(needs_download, chosen) if chosen else False
+            if missing and services.pool.downloads:
                 with services.pool.downloads.waiting(chosen) as job:
                     while not job.ended:
                         yield f"Downloading {job.progress.sentence(job.name)}", shown, gr.skip()
@@ -45,7 +46,8 @@ def leave(services: Services) -> Callable:
 
     def cancel(*names: str | None) -> None:
         for name in filter(None, names):
-            services.pool.downloads.leave(canonical_name(name))
+            if services.pool.downloads:
+                services.pool.downloads.leave(canonical_name(name))
 
     return cancel
 

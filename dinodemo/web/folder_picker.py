@@ -1,21 +1,16 @@
 """Take a whole folder from the browser, with its sub-folders; Gradio's own file field loses their names."""
 
-import hashlib
-import os
-import shutil
 from pathlib import Path, PurePosixPath
 
 import gradio as gr
 from gradio.utils import get_upload_folder, is_in_or_equal
 
-from ..io.archives import open_entries
-from ..io.files import is_photo
+from ..io.uploads import Uploaded
 from .settings import Settings
 
 MAX_FILES = 20_000
 _FOLDER = Path(__file__).parent / "folder_picker"
 
-Uploaded = list[tuple[Path, PurePosixPath]]  # where the server keeps a file, what it is called with its folders
 
 
 def folder_picker(elem_id: str) -> gr.HTML:
@@ -30,43 +25,6 @@ def read_upload(value: dict | None) -> Uploaded:
     if not isinstance(files, list) or len(files) > MAX_FILES:
         raise ValueError(f"at most {MAX_FILES} files can be uploaded at once; choose a smaller folder or a zip")
     return [_checked(entry) for entry in files]
-
-
-def place(uploaded: Uploaded, folder: Path) -> None:
-    """Put uploaded files into a folder under their own names, linked where that is possible; a taken name is kept."""
-    copies: dict[PurePosixPath, _Copies] = {}
-    for source, name in uploaded:
-        copies.setdefault(name, _Copies(folder / name)).add(source)
-
-
-class _Copies:
-    """Hold the files of one name: different ones are numbered, the same one is kept once."""
-
-    def __init__(self, first: Path):
-        self._first, self._count = first, 0
-        self._digests: set[bytes] = set()
-        self._unread: list[Path] = []  # read only when another file of the name comes
-
-    def add(self, source: Path) -> None:
-        """Put a file beside those that there are."""
-        while (target := self._place()).exists():
-            self._count += 1
-            self._unread.append(target)
-        if self._count:
-            self._digests |= {_digest(path) for path in self._unread}
-            self._unread.clear()
-            if _digest(source) in self._digests:
-                return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _link(source, target)
-
-    def _place(self) -> Path:
-        return self._first if not self._count else self._first.with_stem(f"{self._first.stem} ({self._count + 1})")
-
-
-def _digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
 
 
 def server_folder_box(settings: Settings, elem_id: str) -> gr.Textbox:
@@ -84,21 +42,6 @@ def server_folder(settings: Settings, text: str) -> Path:
     if not folder.is_relative_to(root) or not folder.exists():
         raise ValueError(f"there is no folder {text.strip()!r} in {settings.photos}; name one inside it")
     return folder
-
-
-def photos_in(folder: Path) -> Uploaded:
-    """List a folder's photos as if they had been uploaded; links that lead out of it are left out."""
-    if not folder.is_dir():
-        return []
-    with open_entries(folder, accept=lambda name: None if is_photo(name) else "") as (entries, _):
-        return [(entry.path.resolve(), PurePosixPath(folder.name) / entry.name) for entry in entries]
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another disk, or one that cannot link
-        shutil.copyfile(source, target)
 
 
 def _checked(entry) -> tuple[Path, PurePosixPath]:

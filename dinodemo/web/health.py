@@ -38,7 +38,7 @@ def _metrics():
 
     class Counting(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            facts = record.facts
+            facts = vars(record)["facts"]  # the log's `extra`
             seconds.labels(facts["tab"], facts["outcome"]).observe(facts["ms"] / 1000)
             for how in ("computed", "cached"):
                 if facts[how]:

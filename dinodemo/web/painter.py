@@ -53,7 +53,7 @@ def region_painter(elem_id: str) -> gr.HTML:
 
 def painter_value(photo: Photo | None, mask: np.ndarray | None = None) -> dict:
     """Return the value that shows a photo in the painter, with a mask (H, W) bool already painted if given."""
-    value = {"photo": None, "mask": None, "version": next(_versions)}
+    value: dict[str, str | int | None] = {"photo": None, "mask": None, "version": next(_versions)}
     if photo is not None:
         value["photo"] = _data_url(Image.fromarray(fit_within(photo.rgb, PAINT_SIDE)), "JPEG")
     if mask is not None:

@@ -21,9 +21,9 @@ from dinodemo.tasks.depth import DepthProbe
 from dinodemo.tasks.pca.basis import PatchPCA
 from dinodemo.tasks.retrieval import ImageIndex
 from dinodemo.tasks.segmentation import ReferenceSegmenter
+from dinodemo.train import train
 from dinodemo.train.config import FinetuneConfig
 from dinodemo.train.runfolder import read_metrics
-from dinodemo.train.session import train
 
 DEPTH = 4  # what four-layer heads need
 SHAPES = ["dino-vits16", "dino-vits8", "dinov2-small", "dinov2-base", "dinov2-large", "dinov2-giant",

@@ -111,7 +111,7 @@ def test_everybody_who_waited_gets_the_error_and_the_next_one_tries_again():
 
 
 def test_different_questions_do_not_wait_for_each_other():
-    cache, inside = SharedCache(100), threading.Barrier(2, timeout=10)
+    cache, inside = SharedCache(100), threading.Barrier(2, timeout=300)
 
     def compute():
         inside.wait()

@@ -12,7 +12,7 @@ from PIL import Image
 from transformers import AutoModel
 
 from dinodemo import Engine, backbones
-from dinodemo.backbones.adapter import VisionTransformer
+from dinodemo.backbones.network import VisionTransformer
 from dinodemo.engine import devices
 from dinodemo.engine.cache import SharedCache
 from dinodemo.io.images import IMAGENET_MEAN, IMAGENET_STD, load_photo, network_input
@@ -455,7 +455,7 @@ def test_eight_threads_with_one_picture_run_the_network_once(engine, runs, make_
     with ThreadPoolExecutor(8) as pool:
         jobs = [pool.submit(engine.features, make_picture(), resolution=112) for _ in range(8)]
         for _ in range(8):
-            assert asked.acquire(timeout=10)
+            assert asked.acquire(timeout=300)
         release.set()
         found = [job.result(10) for job in jobs]
     assert runs == [1]
@@ -468,7 +468,7 @@ def test_eight_threads_with_their_own_pictures_are_not_mixed_up(merge, engine, m
     pictures = [make_picture(*sizes[i % 4], seed=i) for i in range(8)]
     expected = [make_engine().features(p, resolution=112, attention=True) for p in pictures]
     engine._scheduler._merge = merge
-    start = threading.Barrier(8, timeout=10)
+    start = threading.Barrier(8, timeout=300)
 
     def work(i):
         start.wait()
@@ -509,7 +509,7 @@ def test_waiting_requests_are_merged_into_one_run(engine, runs, make_engine, mak
         assert inside.wait(10)
         jobs += [pool.submit(engine.features, p, resolution=112) for p in pictures[1:]]
         for _ in range(5):
-            assert asked.acquire(timeout=10)
+            assert asked.acquire(timeout=300)
         release.set()
         found = [job.result(10).cls for job in jobs]
     assert runs == [1, 4]

@@ -27,7 +27,7 @@ class Door:
 
     def wait_for(self, n: int) -> None:
         for _ in range(n):
-            assert self._arrivals.acquire(timeout=10)
+            assert self._arrivals.acquire(timeout=300)
 
 
 class Network:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import SECONDS
 
 from dinodemo.jobs.processes import is_training
 from dinodemo.jobs.runs import NICENESS, Limits, Runs
@@ -69,7 +70,7 @@ def make(tmp_path):
             child.wait()
 
 
-def wait(runs, run_id, *states, seconds=20.0):
+def wait(runs, run_id, *states, seconds=SECONDS):
     """Tick until the run is in one of the states; returns what is known of it."""
     end = time.time() + seconds
     while time.time() < end:
@@ -163,7 +164,7 @@ def test_a_killed_process_is_seen_and_its_run_finishes_after_a_resume(make, fold
     info = wait(runs, run_id, "running")
     time.sleep(delay)
     os.kill(pid_of(info), signal.SIGKILL)
-    dead = wait(runs, run_id, "interrupted", seconds=10)
+    dead = wait(runs, run_id, "interrupted")
     assert dead.over and "resume" in dead.message
     runs.go_on(OWNER, run_id)
     assert wait(runs, run_id, "finished").step == 60
@@ -189,7 +190,7 @@ def test_no_zombie_is_left(make, folder):
     runs = make()
     run_id = runs.submit(OWNER, "r", folder, "b", {"steps": 3})
     pid = pid_of(wait(runs, run_id, "finished"))
-    deadline = time.time() + 5
+    deadline = time.time() + SECONDS
     while time.time() < deadline and os.path.exists(f"/proc/{pid}"):
         runs.tick()
         time.sleep(0.02)

@@ -5,9 +5,8 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from dinodemo.train.augment import MultiCrop
+from dinodemo.train.augment import MultiCrop, draw_boxes, resample
 from dinodemo.train.colour import affine, change_bytes, change_floats, draw_colours, gaussian_blur
-from dinodemo.train.crops import draw_boxes, resample
 
 
 def generator(seed=0):

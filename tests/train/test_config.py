@@ -6,7 +6,7 @@ import json
 import pytest
 
 from dinodemo.train import FinetuneConfig
-from dinodemo.train.config import explanations, parse_set
+from dinodemo.train.config import ANY, explanations, parse_set
 
 
 def test_it_survives_json():
@@ -110,16 +110,18 @@ def test_small_sets_are_treated_gently():
     assert 0 < few.max_blocks < 12 and many.max_blocks == 0
 
 
-def test_every_field_is_checked_or_a_plain_switch():
-    from dinodemo.train import config as module
+def test_every_field_has_a_rule_or_is_a_plain_switch():
+    free = {field.name for field in dataclasses.fields(FinetuneConfig) if field.metadata["rule"] is ANY}
+    assert free == {"flip", "shared_head", "compile", "shard", "backbone"}
 
-    checked = {*module._SHARES, *module._POSITIVE, *module._NOT_NEGATIVE, *module._CHOICES}
-    pairs = {"global_scale", "local_scale", "mask_ratio"}
-    switches = {"flip", "shared_head", "compile", "shard", "backbone"}
-    assert {field.name for field in dataclasses.fields(FinetuneConfig)} == checked | pairs | switches
+
+def test_every_rule_accepts_the_default_and_has_a_sentence():
+    for field in dataclasses.fields(FinetuneConfig):
+        assert field.metadata["rule"].accepts(field.default) and field.metadata["rule"].text, field.name
 
 
 def test_every_setting_is_explained():
-    told = explanations()
-    assert list(told) == [field.name for field in dataclasses.fields(FinetuneConfig)]
-    assert all(told.values())
+    helps = explanations()
+    assert list(helps) == [field.name for field in dataclasses.fields(FinetuneConfig)]
+    assert all(len(text) > 10 for text in helps.values())
+    assert helps["lr"] == "peak learning rate of the backbone's last block"

@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dinodemo.train.data import LONGEST, PhotoCache, Sampler, scan, shrink
+from dinodemo.train.data import LONGEST, PhotoCache, scan, shrink
+from dinodemo.train.loader import Sampler
 
 
 def write(path, size=(40, 30), colour=(200, 100, 50)):

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from dinodemo.train import FinetuneConfig, __main__, checkpoint, distributed, train
-from dinodemo.train.network import open_start
+from dinodemo.train import FinetuneConfig, __main__, distributed, train
+from dinodemo.train.distributed import gather, load_network, load_optimizer, own_part, whole
+from dinodemo.train.network import load_backbone
 from dinodemo.train.optim import Plan, clip, make_optimizer, schedule_step, thaw
-from dinodemo.train.runfolder import read_json, read_metrics
-from dinodemo.train.sharding import gather, load_network, load_optimizer, own_part, shard, whole
+from dinodemo.train.runfolder import checkpoint_path, load_newest_checkpoint, read_json, read_metrics
 from dinodemo.train.ssl import SelfDistillation
 
 PHOTOS, STEPS = 6, 3
@@ -38,9 +38,9 @@ def start(folder: str, centering: str, sharded: bool):
     """Make the network, the optimiser and its plan."""
     config = FinetuneConfig.from_dict({**SETTINGS, "backbone": folder, "centering": centering})
     torch.manual_seed(0)
-    ssl = SelfDistillation(open_start(config).module, config).train()
+    ssl = SelfDistillation(load_backbone(config).module, config).train()
     if sharded:
-        shard(ssl, torch.device("cpu"))
+        ssl.shard(torch.device("cpu"))
     plan = Plan(config, 3, STEPS)
     return config, ssl, make_optimizer(ssl, config, plan), plan
 
@@ -174,14 +174,14 @@ def losses(run) -> list[float]:
 def forget(run, *steps: int) -> None:
     """Leave the run as if it had been killed before these checkpoints."""
     for step in steps:
-        checkpoint.path_of(run / "checkpoints", step).unlink()
+        checkpoint_path(run / "checkpoints", step).unlink()
     (run / "report.json").unlink()
 
 
 def test_two_processes_share_the_photos_and_one_writes(two_ranks, run):
     assert two_ranks["command"] == 0
     assert read_json(run / "status.json")["state"] == "finished" and len(losses(run)) == 4
-    last = checkpoint.load_newest(run / "checkpoints")
+    last = load_newest_checkpoint(run / "checkpoints")
     assert last["step"] == 4 and last["sampler"]["position"] == 4 * 2 * 4  # steps, processes, photos of each
 
 

@@ -8,23 +8,23 @@ from transformers import AutoModel
 from dinodemo import Engine
 from dinodemo.backbones import Backbone
 from dinodemo.train import evaluate_knn, export_run
-from dinodemo.train.checkpoint import DiskFull
 from dinodemo.train.export import restore, write_model
-from dinodemo.train.network import Start, open_folder, tokens
-from dinodemo.train.session import train
+from dinodemo.train.loop import finetune
+from dinodemo.train.network import StartingBackbone, load_folder, tokens
+from dinodemo.train.runfolder import DiskFull
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, photos, settings):
     run = tmp_path_factory.mktemp("runs") / "one"
     fast = {"lr": 1e-2, "momentum_start": 0.0, "momentum_end": 0.0, "head_warmup": 0.0, "thaw": 0.0, "warmup": 0.0}
-    train(photos, run, settings(**fast))
+    finetune(photos, run, settings(**fast))
     return run
 
 
 @pytest.mark.parametrize("family", ["dinov2", "dinov2-registers", "dino-v1", "dinov3"])
 def test_an_exported_model_gives_the_same_tokens_everywhere(tmp_path, tiny_folders, make_picture, family):
-    start = open_folder(tiny_folders[family], drop_path=0.0 if family == "dino-v1" else 0.3)
+    start = load_folder(tiny_folders[family], drop_path=0.0 if family == "dino-v1" else 0.3)
     with torch.no_grad():
         for parameter in start.module.parameters():
             parameter.add_(0.01)
@@ -54,7 +54,7 @@ def test_a_run_is_a_backbone_with_a_card_and_a_preprocessor(run, make_picture):
 
 def test_the_start_and_the_last_teacher_can_be_had_too(run, tmp_path, tiny_folder):
     best, last, start = (export_run(run, tmp_path / which, which) for which in ("best", "last", "start"))
-    states = [open_folder(folder).module.state_dict() for folder in (best, last, start, tiny_folder)]
+    states = [load_folder(folder).module.state_dict() for folder in (best, last, start, tiny_folder)]
     name = next(name for name in states[0] if name.endswith("fc2.weight"))
     assert torch.equal(states[2][name], states[3][name])
     assert torch.equal(states[0][name], states[2][name])  # the two classes were told apart from the start
@@ -72,7 +72,7 @@ def test_exports_go_nowhere_in_use_and_come_from_runs(run, tmp_path):
 
 
 def test_a_failed_write_keeps_the_former_export(tmp_path, tiny_folder, monkeypatch):
-    start = open_folder(tiny_folder)
+    start = load_folder(tiny_folder)
     folder = write_model(tmp_path / "export", start.module, start, "first")
     monkeypatch.setattr(
         type(start.module), "save_pretrained", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "full"))
@@ -101,7 +101,8 @@ def test_knn_of_any_backbone_on_class_folders(run, photos, tiny_folder):
 
 
 def test_a_start_keeps_its_normalisation(tmp_path, tiny_folder):
-    start = open_folder(tiny_folder)
-    other = Start(Backbone("x", None, 32, 3, 4, 14, 0, "", 0), start.module, (0.1, 0.2, 0.3), (0.5, 0.5, 0.5))
-    back = open_folder(write_model(tmp_path / "model", start.module, other, ""))
+    start = load_folder(tiny_folder)
+    row = Backbone("x", None, 32, 3, 4, 14, 0, "", 0)
+    other = StartingBackbone(row, start.module, (0.1, 0.2, 0.3), (0.5, 0.5, 0.5))
+    back = load_folder(write_model(tmp_path / "model", start.module, other, ""))
     assert back.mean == (0.1, 0.2, 0.3) and back.std == (0.5, 0.5, 0.5)

@@ -7,7 +7,7 @@ import torch
 from scipy import ndimage
 
 from dinodemo.train.masking import block_masks
-from dinodemo.train.schedules import cosine, warmup
+from dinodemo.train.optim import cosine, warmup
 
 
 def masks(seed=0, **options):

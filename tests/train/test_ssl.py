@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.nn.functional import gelu, linear, normalize
 
+from dinodemo.backbones.adapter import layer_of
 from dinodemo.train import FinetuneConfig
-from dinodemo.train.network import layer_of, open_folder, open_start
+from dinodemo.train.network import load_backbone, load_folder, tokens
 from dinodemo.train.optim import NEVER, Plan, clip, make_optimizer, schedule_step, thaw
 from dinodemo.train.ssl import SelfDistillation
 
@@ -25,7 +26,7 @@ def make(folder, family="dinov2", **settings):
     sizes = {"global_size": 4 * patch, "local_size": 2 * patch, "eval_size": 4 * patch}
     config = FinetuneConfig.from_dict({**SETTINGS, **sizes, "backbone": str(folder), **settings})
     torch.manual_seed(0)
-    start = open_start(config)
+    start = load_backbone(config)
     ssl = SelfDistillation(start.module, config).train()
     with torch.no_grad():  # a student that differs from its teacher, as it does after a few steps
         for parameter in ssl.student.parameters():
@@ -66,6 +67,13 @@ def cross_entropy(target, logits):
     return -(target * torch.log_softmax(logits / 0.1, dim=-1)).sum()
 
 
+def slow_koleo(cls):
+    """Compute one view's loss, photo by photo."""
+    unit = [normalize(row, dim=0) for row in cls]
+    nearest = [min((unit[i] - unit[j]).norm() for j in range(len(unit)) if j != i) for i in range(len(unit))]
+    return -sum(torch.log(distance) for distance in nearest) / len(nearest)
+
+
 def slow_losses(ssl, crops, local, masks, temp, config):
     """Compute the parts one crop, one patch and one pair at a time, in float64."""
     student, teacher = ssl.student, ssl.teacher
@@ -95,10 +103,7 @@ def slow_losses(ssl, crops, local, masks, temp, config):
                 logits = slow_head(student[ibot], seen[i][1 + j])
                 patches = patches + cross_entropy(patch_targets[row], logits) / masks[i].sum() / 6
                 row += 1
-    unit = [normalize(seen[b][0], dim=0) for b in range(BATCH)]
-    koleo = (
-        -sum(torch.log(min((unit[i] - unit[j]).norm() for j in range(BATCH) if j != i)) for i in range(BATCH)) / BATCH
-    )
+    koleo = sum(slow_koleo(view) for view in views[:2])
     grams = [
         [(n @ n.T).clamp_min(0) for n in (normalize(seen[i][1:], dim=1), normalize(anchor[i], dim=1))] for i in range(6)
     ]
@@ -121,8 +126,8 @@ def test_a_full_step_equals_a_slow_float64_reference(tiny_folder, centering, sha
     values = schedule_step(optimizer, plan, 0)
     loss, parts = ssl(crops, local, masks, 0.05)
     loss.backward()
-    figures = {name: float(value.detach()) for name, value in expected.items()}
-    assert {name: float(value) for name, value in parts.items()} == pytest.approx(figures, rel=1e-5, abs=2e-6)
+    metrics = {name: float(value.detach()) for name, value in expected.items()}
+    assert {name: float(value) for name, value in parts.items()} == pytest.approx(metrics, rel=1e-5, abs=2e-6)
     assert float(loss.detach()) == pytest.approx(float(total.detach()), rel=1e-5)
     for (name, p), q in zip(ssl.student.named_parameters(), slow.student.parameters(), strict=True):
         assert torch.allclose(p.grad.double(), q.grad, rtol=1e-3, atol=1e-4 * float(q.grad.abs().max()) + 1e-7), name
@@ -193,6 +198,35 @@ def test_the_teacher_stays_in_evaluation_mode(tiny_folder):
     assert any("DropPath" in type(m).__name__ for m in ssl.student["backbone"].modules())
 
 
+@pytest.mark.parametrize("changed", [0, 1])
+def test_koleo_is_the_sum_over_both_global_views_and_compares_no_photo_with_itself(tiny_folder, changed):
+    config, _, ssl = make(tiny_folder)
+    generator = torch.Generator().manual_seed(3)
+    cls = torch.randn(2, 5, 32, generator=generator)
+    cls[1, 0] = cls[0, 0]  # two views of a photo may be alike
+
+    def koleo(views):
+        config_only = {"dino_weight": 0.0, "ibot_weight": 0.0, "gram_weight": 0.0, "head_warmup": 0.0}
+        ssl.config = config.replace(**config_only)
+        return float(ssl.compute_losses({"cls": views}, {}, None)["koleo"])
+
+    expected = float(slow_koleo(cls[0].double()) + slow_koleo(cls[1].double()))
+    assert koleo(cls) == pytest.approx(expected, rel=1e-5)
+    other = cls.clone()
+    other[changed, 2] = other[changed, 3] + 0.01  # each view counts
+    assert koleo(other) > koleo(cls) + 0.1
+
+
+def test_the_student_hands_over_cls_of_each_global_view(tiny_folder):
+    config, _, ssl = make(tiny_folder)
+    crops, local, masks = batch(config)
+    output = ssl.get_student_output(crops, local, masks)
+    assert output["cls"].shape == (2, BATCH, 32)
+    for view, cls in enumerate(output["cls"]):
+        alone = tokens(ssl.student["backbone"], crops[view], masks.unflatten(0, (2, BATCH))[view])[0]
+        assert torch.allclose(cls, alone, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("settings", "parts"),
     [
@@ -229,7 +263,7 @@ def test_prototypes_are_asked_for_cls_and_masked_patches_only(tiny_folder):
 
 def test_layers_are_found_in_every_family(tiny_folders):
     for folder in tiny_folders.values():
-        names = [name for name, _ in open_folder(folder).module.named_parameters()]
+        names = [name for name, _ in load_folder(folder).module.named_parameters()]
         assert {layer_of(name, 3) for name in names} == {0, 1, 2, 3, 4}
         assert layer_of(next(n for n in names if "patch_embeddings" in n), 3) == 0
         assert layer_of(names[-1], 3) == 4
@@ -281,7 +315,7 @@ def test_the_last_layer_of_a_head_is_frozen_at_first(tiny_folder):
 def test_a_start_from_scratch_follows_the_seed():
     shape = {"backbone": "scratch", "scratch_width": 32, "scratch_depth": 2, "scratch_heads": 2, "head_warmup": 0.0,
              "thaw": 0.0, "global_size": 56, "local_size": 28, "eval_size": 56}  # fmt: skip
-    one, same, other = (open_start(FinetuneConfig(**shape, seed=seed)).module.state_dict() for seed in (0, 0, 1))
+    one, same, other = (load_backbone(FinetuneConfig(**shape, seed=seed)).module.state_dict() for seed in (0, 0, 1))
     name = "encoder.layer.0.mlp.fc1.weight"
     assert torch.equal(one[name], same[name]) and not torch.equal(one[name], other[name])
 

@@ -4,8 +4,10 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from dinodemo.io import uploads as uploads_module
+from dinodemo.io.uploads import place
 from dinodemo.web import folder_picker
-from dinodemo.web.folder_picker import place, read_upload
+from dinodemo.web.folder_picker import read_upload
 
 
 @pytest.fixture
@@ -65,8 +67,8 @@ def test_equal_names_of_different_photos_are_both_kept_and_the_same_photo_once(u
 
 
 def test_many_uploads_of_one_name_are_each_read_once(uploads, tmp_path, monkeypatch):
-    read, digest = [], folder_picker._digest
-    monkeypatch.setattr(folder_picker, "_digest", lambda path: read.append(path) or digest(path))
+    read, digest = [], uploads_module._digest
+    monkeypatch.setattr(uploads_module, "_digest", lambda path: read.append(path) or digest(path))
     files = read_upload({"files": [uploaded(uploads, "a.jpg", f"{i // 2}".encode()) for i in range(400)]})
     place(files, tmp_path / "kept")
     assert len(list((tmp_path / "kept").iterdir())) == 200 and len(read) <= 600

@@ -12,12 +12,13 @@ import pytest
 from PIL import Image
 
 from dinodemo.backbones import BACKBONES
+from dinodemo.io.uploads import photos_in
 from dinodemo.jobs.runs import Limits, RunInfo, Runs
 from dinodemo.tasks.finetune import check_tab as tune_check
 from dinodemo.tasks.finetune import draw as tune_view
 from dinodemo.tasks.finetune import tab as tune_tab
 from dinodemo.tasks.finetune.photo_store import PhotoStore
-from dinodemo.web.folder_picker import photos_in, server_folder
+from dinodemo.web.folder_picker import server_folder
 from dinodemo.web.owner import new_owner
 from dinodemo.web.services import Services
 from dinodemo.web.settings import Settings, parse

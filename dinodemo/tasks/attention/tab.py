@@ -17,9 +17,10 @@ from ...web.components import (
     photo_input,
 )
 from ...web.errors import friendly
+from ...web.events import LIVE, PICTURE, Options, runs_network
 from ...web.header import Header
 from ...web.memory import remember
-from ...web.services import ENGINE_QUEUE, Services
+from ...web.services import Services
 from ..base import OPACITY, SMOOTH
 from ..tokens import patch_at
 from . import draw
@@ -104,10 +105,9 @@ def _point_controls() -> tuple[gr.Slider, gr.Slider, gr.Button]:
 
 
 def _outputs(view: gr.State, controls: Controls) -> Outputs:
-    image = {"format": "jpeg", "interactive": False, "buttons": ["fullscreen"]}
     with gr.Row():
         overlay = gr.Image(label="Attention. Click anywhere to see what that patch attends to", height=480,
-                           elem_id="attention-overlay", **image)  # fmt: skip
+                           elem_id="attention-overlay", **PICTURE)  # fmt: skip
         second = second_image("attention-second", 480)
     status = gr.Markdown(EMPTY, elem_id="attention-status")
     note = gr.Markdown(elem_id="attention-note")
@@ -115,21 +115,21 @@ def _outputs(view: gr.State, controls: Controls) -> Outputs:
         download_button("Download PNG", _picture_file, [view, *controls.all()], "attention-png")
         download_button("Download raw (.npz)", _raw_file, [view], "attention-npz")
     with gr.Row():
-        point = {**image, "height": 240, "visible": False}
+        point: Options = {**PICTURE, "height": 240, "visible": False}
         point_attention = gr.Image(label="Where the clicked patch looks", elem_id="point-attention", **point)
         point_cosine = gr.Image(label="What resembles the clicked patch", elem_id="point-cosine", **point)
     heads = gr.Gallery(label="All heads of this layer: click one to select it", columns=3, height="auto", buttons=[],
                        allow_preview=False, elem_id="attention-heads", format="jpeg", object_fit="contain")  # fmt: skip
     with gr.Accordion("Token norms", open=False):
         norms = gr.Image(label="Last-layer token norms (outliers are attention sinks)", elem_id="attention-norms",
-                         height=240, **image)  # fmt: skip
+                         height=240, **PICTURE)  # fmt: skip
     return Outputs(overlay, second, point_attention, point_cosine, heads, norms, note, status)
 
 
 def _wire_photo(services, header, tab, view, photo, examples, controls, outputs) -> None:
     chosen = [header.backbone, header.resolution]
     after = [view, controls.layer, controls.head]
-    run = {**ENGINE_QUEUE, "api_visibility": "private", "show_progress_on": [outputs.overlay]}
+    run = runs_network(outputs.overlay)
 
     @friendly
     def on_photo(given: Photo | None, current: View | None, backbone: str, resolution: float):
@@ -162,17 +162,16 @@ def _wire_photo(services, header, tab, view, photo, examples, controls, outputs)
 
 def _wire_controls(view: gr.State, controls: Controls, outputs: Outputs) -> None:
     inputs = [view, *controls.all()]
-    live = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
     for control in (controls.head, controls.mass, controls.opacity):
-        control.change(show_pictures, inputs, outputs.pictures(), **live)
+        control.change(show_pictures, inputs, outputs.pictures(), **LIVE)
     for control in (controls.layer, controls.colour_map, controls.smooth):
-        control.change(show_all, inputs, outputs.all(), **live)
-    outputs.heads.select(select_head, None, controls.head, **live)
+        control.change(show_all, inputs, outputs.all(), **LIVE)
+    outputs.heads.select(select_head, None, controls.head, **LIVE)
 
 
 def _wire_point(services, view, photo, point, controls, outputs) -> None:
     x, y, ask = point
-    run = {**ENGINE_QUEUE, "api_visibility": "private", "show_progress_on": [outputs.point_attention]}
+    run = runs_network(outputs.point_attention)
 
     @friendly
     def on_click(current: View | None, event: gr.SelectData):

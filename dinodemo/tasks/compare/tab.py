@@ -8,9 +8,10 @@ from ...io.images import Photo
 from ...web.comparison import beside, second_image
 from ...web.components import ASSETS, browser_copy, decode_upload, download_button, option_control, photo_input
 from ...web.errors import friendly
+from ...web.events import LIVE, PICTURE, QUIET, runs_network
 from ...web.header import Header
 from ...web.memory import remember
-from ...web.services import ENGINE_QUEUE, Services
+from ...web.services import Services
 from ..tokens import place_of
 from . import draw
 from .draw import EVERY, MODELS, Look, Pair
@@ -18,8 +19,6 @@ from .pairs import compare
 
 EMPTY = "Drop two photos, or take the example."
 EXAMPLE = (ASSETS / "coffee_cup.jpg", ASSETS / "segmentation" / "cup_by_the_stream.jpg")
-QUIET = {"show_progress": "hidden", "api_visibility": "private"}
-LIVE = {**QUIET, "trigger_mode": "always_last"}
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,13 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
         placeless = option_control(draw.PLACELESS, elem_id="compare-placeless",
                             info="Otherwise patches in the same corner match.", min_width=220)  # fmt: skip
     status = gr.Markdown(EMPTY, elem_id="compare-status")
-    image = {"format": "jpeg", "interactive": False, "buttons": ["fullscreen"]}
-    lines = gr.Image(label="Parts that agree", elem_id="compare-lines", **image)
+    lines = gr.Image(label="Parts that agree", elem_id="compare-lines", **PICTURE)
     second = second_image("compare-second")
     compare_beside(services, header, (lines, second), pair, placeless, [count, least, model])
     told = gr.Markdown(draw.told_of_point(None), elem_id="compare-told")
     with gr.Row():
         sides = tuple(gr.Image(label=f"{n} photo: click a point", elem_id=f"compare-side-{n.lower()}", height=420,
-                               **image) for n in ("First", "Second"))  # fmt: skip
+                               **PICTURE) for n in ("First", "Second"))  # fmt: skip
     with gr.Row():
         for label, make, name in (("Drawing (.png)", draw.lines_file, "png"), ("Pairs (.csv)", draw.table_file, "csv"),
                                   ("Pairs (.json)", draw.json_file, "json")):  # fmt: skip
@@ -72,7 +70,7 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
 
 def _wire_photos(services: Services, header: Header, tab: gr.Tab, parts: Parts) -> None:
     settings = [parts.placeless, header.backbone, header.resolution]
-    run = {**ENGINE_QUEUE, "api_visibility": "private", "show_progress_on": [parts.lines]}
+    run = runs_network(parts.lines)
 
     @friendly
     def on_photo(first: Photo | None, second: Photo | None, before: Pair | None, *chosen):

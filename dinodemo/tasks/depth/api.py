@@ -2,19 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ...engine.provenance import made_with_name
-from ...io.render import COLOUR_MAPS
-from ...web.api_values import File, made, network, one_of, read_photo, truth
-from ...web.services import Services
+from ...web.api_values import File, made, network, one_of, read_photo
+from ..base import COLOUR_MAP, RESOLUTION
 from . import draw
 from .probe_store import ProbeShelf
 
-ColourMap = Literal[tuple(COLOUR_MAPS)]
+if TYPE_CHECKING:
+    from ...web.services import Services
+
+ColourMap = Literal[COLOUR_MAP.choices]
 
 
-def functions(services: Services) -> tuple[Callable, ...]:
+def functions(services: "Services") -> tuple[Callable, ...]:
     """Return what programs may call."""
     return (DepthApi(services, ProbeShelf(services)).depth,)
 
@@ -23,12 +25,12 @@ def functions(services: Services) -> tuple[Callable, ...]:
 class DepthApi:
     """The API of this task; its docstrings are what callers read."""
 
-    services: Services
+    services: "Services"
     probes: ProbeShelf
 
     def depth(
-        self, photo: File, probe: str = "", flip: bool = False, guided: bool = True,
-        colour_map: ColourMap = "inferno", backbone: str = "", resolution: int = 518,
+        self, photo: File, probe: str = "", flip: bool = draw.FLIP.default, guided: bool = draw.GUIDED.default,
+        colour_map: ColourMap = COLOUR_MAP.default, backbone: str = "", resolution: int = RESOLUTION.default,
     ) -> tuple[File, File, dict]:  # fmt: skip
         """Estimate depth from one photo. Returns colours (.png), the numbers (.npy, (H, W) float32), a summary.
 
@@ -44,8 +46,8 @@ class DepthApi:
             resolution: the network sees about this number squared of pixels, 56 to 1022
         """
         name, side = network(self.services, backbone, resolution)
-        flip, guided = truth(flip, "flip"), truth(guided, "guided")
-        colours = one_of(colour_map, "colour_map", list(COLOUR_MAPS))
+        flip, guided = draw.FLIP.check(flip), draw.GUIDED.check(guided)
+        colours = COLOUR_MAP.check(colour_map)
         made_by = self.services.pool.get(name).backbone.name
         key = self._probe(probe, made_by)
         given = read_photo(photo, "photo")

@@ -7,13 +7,13 @@ from pathlib import Path
 import gradio as gr
 
 from ...engine.provenance import made_with_name
-from ...io.files import stem
+from ...io.files import plural, stem
 from ...io.images import load_photo, shrink
 from ...io.render import png_bytes
 from ...web.components import write_download
 from ...web.errors import as_message, friendly
+from ...web.events import ENGINE_QUEUE
 from ...web.header import Header
-from ...web.services import ENGINE_QUEUE
 from . import draw
 from .draw import Look, View
 from .probe_store import ProbeShelf
@@ -71,7 +71,9 @@ def estimate_all(shelf: ProbeShelf, paths: list[str], chosen: tuple, colours: st
         unit = "m" if view.unit == "metres" else "relative"
         pictures.append((draw.draw_depth(view, look, THUMB_SIDE), f"{photo.name} · {look.near} to {look.far} {unit}"))
         yield pictures, gr.skip(), gr.update(value=target, visible=True), gr.skip()
-    yield gr.skip(), f"{len(pictures)} of {len(paths)} photo(s) done.", gr.skip(), gr.update(visible=False)
+    # once more with the last word: who reads it finds the whole zip behind the button
+    archive = gr.update(value=target, visible=True) if pictures else gr.skip()
+    yield gr.skip(), f"{len(pictures)} of {plural(len(paths), 'photo')} done.", archive, gr.update(visible=False)
 
 
 def _add(target: Path, view: View, look: Look, name: str) -> None:

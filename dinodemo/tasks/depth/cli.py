@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...commands import Made, add_command, add_photos, number, open_batch, open_engine
+from ..base import COLOUR_MAP
 
 if TYPE_CHECKING:
     from ...engine import Engine
@@ -17,6 +18,8 @@ COLOURS, MILLIMETRES, NUMBERS = "depth.png", "depth-mm.png", "depth.npy"
 
 def add_commands(commands) -> None:
     """Add the command to the parser's."""
+    from .draw import FLIP
+
     parser = add_command(commands, "depth", _depth, "estimate depth from single photos", [
         "photos --out depth",
         "room.jpg --out depth --near 0.5 --far 8 --npy --json",
@@ -24,15 +27,13 @@ def add_commands(commands) -> None:
     add_photos(parser, "folder of the depth: 16-bit .png in millimetres (.npy if it has no unit), and colours")
     parser.add_argument("--probe", help="a probe's .safetensors, a published head's .pth, or meta: and such a head's "
                         "name (default: the one that came with the backbone)")  # fmt: skip
-    parser.add_argument("--flip", action="store_true", help="average with the mirror image")
+    FLIP.add_to(parser)
     parser.add_argument("--plain", action="store_true", help="do not follow the photo's edges")
     parser.add_argument("--npy", action="store_true", help="also the numbers, (H, W) float32")
     parser.add_argument("--near", type=number(0, 1e6), help="of the colours (default: each photo's own range)")
     parser.add_argument("--far", type=number(0, 1e6), help="of the colours")
     parser.add_argument("--inverse", action="store_true", help="more colours near by")
-    from ...io.render import COLOUR_MAPS
-
-    parser.add_argument("--colour-map", choices=list(COLOUR_MAPS), default="inferno", help="default: %(default)s")
+    COLOUR_MAP.add_to(parser, "of the depth")
 
 
 def _depth(args: argparse.Namespace) -> int:

@@ -10,10 +10,13 @@ from PIL import Image
 from ...io.files import stem
 from ...io.images import DISPLAY_SIDE, Photo, fit_within
 from ...io.render import colourise, png_bytes
+from ..base import Option
 
 LEAST_SPAN = 1e-3  # between near and far
 MAX_MILLIMETRES = 65535
 TICKS = 5
+FLIP = Option("flip", False, "Average with mirrored photo", "average with the mirror image")
+GUIDED = Option("guided", True, "Sharpen along edges", "follow the photo's edges")
 
 
 @dataclass(frozen=True, eq=False)

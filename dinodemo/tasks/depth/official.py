@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import tempfile
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ...io.files import whole_file
 from .card import FORMAT, build
 from .head import LinearDepthHead, layer_indices
 
@@ -76,24 +76,25 @@ def fetch_official(name: str, folder: str | Path, url: str | None = None) -> Pat
     if target.is_file():
         return target
     url = url or OFFICIAL_HEADS[name].url
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as scratch:
-        part = Path(scratch) / target.name
-        try:
-            with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, part.open("wb") as file:
-                expected = int(answer.headers.get("Content-Length") or 0)
-                if expected > MAX_FILE_BYTES:
-                    raise RuntimeError(f"{url} has {expected / 1e6:.0f} MB, more than any head; it is not downloaded")
-                shutil.copyfileobj(answer, file)
-        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-            raise RuntimeError(
-                f"{url} cannot be had ({getattr(error, 'reason', error)}); check the network, or download it elsewhere "
-                f"and open the file"
-            ) from error
-        if expected and part.stat().st_size != expected:
-            raise RuntimeError(f"{url} broke off after {part.stat().st_size} of {expected} bytes; try again")
-        part.replace(target)
+    with whole_file(target) as part:
+        _download(url, part)
     return target
+
+
+def _download(url: str, part: Path) -> None:
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, part.open("wb") as file:
+            expected = int(answer.headers.get("Content-Length") or 0)
+            if expected > MAX_FILE_BYTES:
+                raise RuntimeError(f"{url} has {expected / 1e6:.0f} MB, more than any head; it is not downloaded")
+            shutil.copyfileobj(answer, file)
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise RuntimeError(
+            f"{url} cannot be had ({getattr(error, 'reason', error)}); check the network, or download it elsewhere "
+            f"and open the file"
+        ) from error
+    if expected and part.stat().st_size != expected:
+        raise RuntimeError(f"{url} broke off after {part.stat().st_size} of {expected} bytes; try again")
 
 
 def read_official(path: Path, dataset: str | None = None, backbone: str | None = None) -> tuple[dict, LinearDepthHead]:

@@ -2,27 +2,18 @@
 
 import json
 import re
-import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from ...io.archives import open_entries
+from ...io.files import PHOTO_SUFFIXES
 from ...io.images import load_photo
+from . import files
 from .depthmap import read_depth, same_shape, sees_depth
-from .files import (
-    DEPTH_TYPES,
-    PHOTO_TYPES,
-    TABLE,
-    BadFile,
-    Entry,
-    Problem,
-    folder_entries,
-    list_entries,
-    read_bytes,
-    zip_entries,
-)
+from .files import DEPTH_TYPES, TABLE, BadFile, Entry, Problem, reason_against
 
 PHOTO_FOLDERS = {"rgb", "image", "images", "img", "imgs", "color", "colour", "photos"}
 DEPTH_FOLDERS = {"depth", "depths", "depth_gt", "gt", "disparity"}
@@ -74,25 +65,19 @@ def read_pairs(
     if depths is not None:
         return _from_lists(source, depths, scale)
     source = Path(source)
-    if source.is_dir():
-        return _finish(source.name, *_read_all(*folder_entries(source), scale, None))
-    if not source.is_file():
-        raise ValueError(f"{source.name} does not exist; give a folder or a zip of photos and depth maps")
-    try:
-        with zipfile.ZipFile(source) as archive:
-            return _finish(source.name, *_read_all(*zip_entries(archive, source.name), scale, out))
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{source.name} is not a zip ({error}); give a folder or a zip of photos") from error
+    with open_entries(source, files.LIMITS, reason_against) as (entries, problems):
+        return _finish(source.name, *_read_all(entries, problems, scale, out))
 
 
 def _from_lists(photos, depths, scale: float | None) -> tuple[list[RGBDPair], list[Problem]]:
     if isinstance(photos, str | Path) or isinstance(depths, str | Path):
         raise ValueError("photos and depths must be two lists of files; for a folder or zip give no depths")
-    keyed_photos = [((_stem(entry, PHOTO_SUFFIX),), entry) for entry in list_entries(photos)]
-    keyed_depths = [((_stem(entry, DEPTH_SUFFIX),), entry) for entry in list_entries(depths)]
-    problems: list[Problem] = []
-    matched = _match(keyed_photos, keyed_depths, problems)
-    return _finish("the lists", *_load(matched, problems, None, scale, None))
+    with open_entries(photos, files.LIMITS) as (ours, left), open_entries(depths, files.LIMITS) as (theirs, problems):
+        keyed_photos = [((_stem(entry, PHOTO_SUFFIX),), entry) for entry in ours]
+        keyed_depths = [((_stem(entry, DEPTH_SUFFIX),), entry) for entry in theirs]
+        problems += left
+        matched = _match(keyed_photos, keyed_depths, problems)
+        return _finish("the lists", *_load(matched, problems, None, scale, None))
 
 
 def _finish(title: str, pairs: list[RGBDPair], problems: list[Problem]) -> tuple[list[RGBDPair], list[Problem]]:
@@ -120,7 +105,7 @@ def _find_table(entries: list[Entry], problems: list[Problem]) -> _Table | None:
     if not tables:
         return None
     try:
-        content = json.loads(read_bytes(tables[0]))
+        content = json.loads(tables[0].read())
         rows = {PurePosixPath(row["rgb"]): row | {"depth": str(row["depth"])} for row in content.get("pairs", [])}
         scale, invalid = content.get("metres_per_unit"), content.get("invalid_value")
         if scale is not None and not 0 < float(scale) < np.inf:
@@ -181,7 +166,7 @@ def _role(name: PurePosixPath) -> tuple[str, tuple]:
             role = "depth" if folders[i].lower() in DEPTH_FOLDERS else "photo"
             suffix = DEPTH_SUFFIX if role == "depth" else PHOTO_SUFFIX
             return role, (*folders[:i], *folders[i + 1 :], suffix.sub("", name.stem))
-    if DEPTH_SUFFIX.search(name.stem) or name.suffix.lower() in DEPTH_TYPES - PHOTO_TYPES:
+    if DEPTH_SUFFIX.search(name.stem) or name.suffix.lower() in DEPTH_TYPES - PHOTO_SUFFIXES:
         return "depth", (*folders, DEPTH_SUFFIX.sub("", name.stem))
     return "photo", (*folders, PHOTO_SUFFIX.sub("", name.stem))
 
@@ -209,7 +194,7 @@ def _load(matched, problems: list[Problem], table: _Table | None, scale: float |
 
 def _read_pair(photo: Entry, depth: Entry, table: _Table | None, scale: float | None) -> RGBDPair:
     """Read and check one pair; raises BadFile."""
-    data = read_bytes(photo)
+    data = photo.read()
     if sees_depth(data):
         raise BadFile(photo, f"holds 16-bit grey values, no photo; is it swapped with {depth.name}?")
     try:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from ...backbones import needs_download, weights_root
 from ...io.files import resource_folder
 from ...io.images import Photo
-from ...web.services import Services
 
 if TYPE_CHECKING:  # they need torch, which is loaded only once the page is served
+    from ...web.services import Services
     from . import DepthProbe
 
 WEIGHTS = resource_folder("weights")
@@ -34,7 +34,7 @@ class Estimate:
 class ProbeShelf:
     """Find and load probes; heavy ones, which several people share, stay loaded."""
 
-    services: Services
+    services: "Services"
     _dpt: dict = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -53,7 +53,7 @@ class ProbeShelf:
     def ready(self, backbone: str) -> list[tuple[str, str]]:
         """List (label, key) of the probes that came with the app for a backbone."""
         paths = [path for path in sorted(WEIGHTS.glob(READY)) if path.stem.endswith(f"_{backbone}")]
-        return [("Ready: one office floor, metres", READY_KEY + path.name) for path in paths]
+        return [("Built-in: office (metres)", READY_KEY + path.name) for path in paths]
 
     def load(self, key: str, own: Own = ()) -> "DepthProbe":
         """Return the probe of a key; raises ValueError or RuntimeError, with what to do, when it cannot be had."""

@@ -15,13 +15,15 @@ from ...web.components import (
     download_button,
     example_gallery,
     example_photos,
+    option_control,
     photo_input,
     write_download,
 )
 from ...web.errors import friendly
+from ...web.events import LIVE, PICTURE, QUIET, runs_network
 from ...web.header import Header
 from ...web.memory import remember
-from ...web.services import ENGINE_QUEUE, Services
+from ...web.services import Services
 from . import draw
 from .batch_tab import build_batch
 from .draw import Look, View
@@ -30,8 +32,6 @@ from .training_tab import build_training
 
 EMPTY = "Drop a photo, or take an example."
 NO_PROBE = "No probe fits this backbone: train one in the next tab, load one, or choose another backbone."
-QUIET = {"show_progress": "hidden", "api_visibility": "private"}
-LIVE = {**QUIET, "trigger_mode": "always_last"}
 
 
 @dataclass(frozen=True)
@@ -109,16 +109,16 @@ def _inputs(ready: list[tuple[str, str]]) -> Inputs:
     photo = photo_input("Photo", "depth-photo", height=280)
     examples = example_gallery("depth-examples")
     probe = gr.Dropdown(ready, value=ready[0][1] if ready else None, label="Probe", elem_id="depth-probe")
-    other = gr.Dropdown([("Nothing", ""), *ready], value="", label="Compare with", elem_id="depth-other")
+    other = gr.Dropdown([("None", ""), *ready], value="", label="Compare with", elem_id="depth-other")
     with gr.Row():
-        flip = gr.Checkbox(False, label="Average with the mirror image", min_width=140, elem_id="depth-flip")
-        guided = gr.Checkbox(True, label="Follow the photo's edges", min_width=140, elem_id="depth-guided")
+        flip = option_control(draw.FLIP, min_width=140, elem_id="depth-flip")
+        guided = option_control(draw.GUIDED, min_width=140, elem_id="depth-guided")
     with gr.Row():
         near = gr.Slider(0, 10, value=0, step=0.01, label="Near", elem_id="depth-near", min_width=120)
         far = gr.Slider(0, 10, value=10, step=0.01, label="Far", elem_id="depth-far", min_width=120)
     with gr.Row():
         colour_map = colour_map_picker()
-        inverse = gr.Checkbox(False, label="Inverse depth: more colours near by", min_width=140,
+        inverse = gr.Checkbox(False, label="Inverse depth (more detail nearby)", min_width=140,
                               elem_id="depth-inverse")  # fmt: skip
     with gr.Accordion("Load a probe of your own, or a published head", open=False):
         loader = gr.File(label="Probe (.safetensors, or Meta's .pth)", height=110, elem_id="depth-load")
@@ -128,24 +128,23 @@ def _inputs(ready: list[tuple[str, str]]) -> Inputs:
 
 
 def _outputs(memory: Memory, inputs: Inputs) -> Outputs:
-    image = {"format": "jpeg", "interactive": False, "buttons": ["fullscreen"]}
     status = gr.Markdown(EMPTY, elem_id="depth-status")
     with gr.Tabs():
         with gr.Tab("Depth"):
             with gr.Row():
-                picture = gr.Image(label="Depth: click to read a point", height=460, elem_id="depth-picture", **image)
+                picture = gr.Image(label="Depth: click to read a point", height=460, elem_id="depth-picture", **PICTURE)
                 second = second_image("depth-second", 460)
             bar = gr.HTML(elem_id="depth-bar")
             reading = gr.Markdown(elem_id="depth-reading")
-            compared = gr.Image(label="The other probe", height=360, elem_id="depth-compared", visible=False, **image)
+            compared = gr.Image(label="The other probe", height=360, elem_id="depth-compared", visible=False, **PICTURE)
             differ = gr.Markdown(elem_id="depth-differ")
         with gr.Tab("Photo and depth"):
             slider = gr.ImageSlider(label="Drag the handle: photo left, depth right", max_height=520, format="jpeg",
                                     interactive=False, elem_id="depth-slider")  # fmt: skip
-        with gr.Tab("In space") as space:
+        with gr.Tab("3D") as space:
             fov = gr.Slider(20, 120, value=60, step=1, label="Horizontal field of view (degrees)", elem_id="depth-fov",
-                            info="A phone's main camera has about 65. A wrong one bends the room.")  # fmt: skip
-            model = gr.Model3D(label="Drag to turn, scroll to come nearer", display_mode="point_cloud", height=460,
+                            info="A phone's main camera has about 65. A wrong value distorts the shape.")  # fmt: skip
+            model = gr.Model3D(label="Drag to rotate, scroll to zoom", display_mode="point_cloud", height=460,
                                clear_color=(0.5, 0.5, 0.5, 1.0), elem_id="depth-model", interactive=False)  # fmt: skip
             with gr.Row():
                 for kind, name in (("ply", "Download points (.ply)"), ("glb", "Download surface (.glb)")):
@@ -170,7 +169,7 @@ def _wire_probes(shelf: ProbeShelf, header: Header, page: gr.Blocks, memory: Mem
         fits = [key for key in keys if not key.startswith("dpt:")]
         kept = chosen if chosen in keys and not newest else (fits[0] if fits else None)
         return (gr.update(choices=rows, value=kept),
-                gr.update(choices=[("Nothing", ""), *rows], value=other if other in keys else ""))  # fmt: skip
+                gr.update(choices=[("None", ""), *rows], value=other if other in keys else ""))  # fmt: skip
 
     @friendly
     def on_load(path: str | None, own: Own, backbone: str, other: str | None):
@@ -199,7 +198,7 @@ def _wire_photo(shelf: ProbeShelf, header: Header, tab: gr.Tab, memory: Memory, 
                 choices: list) -> None:  # fmt: skip
     settings = [inputs.probe, inputs.other, memory.own, header.backbone, header.resolution, inputs.flip, inputs.guided]
     after = [memory.view, memory.second, inputs.near, inputs.far, inputs.card, outputs.status]
-    run = {**ENGINE_QUEUE, "api_visibility": "private", "show_progress_on": [outputs.picture]}
+    run = runs_network(outputs.picture)
 
     @friendly
     def on_photo(given: Photo | None, *chosen):

@@ -46,4 +46,5 @@ def _unnormed(engine: "Engine", photo: Photo, layers: tuple[int, ...], resolutio
         if i in layers:
             kept[i] = hidden[0].float().cpu().numpy()
     h, w = rgb.shape[0] // row.patch_size, rgb.shape[1] // row.patch_size
-    return [(kept[i][0], kept[i][1 + row.registers :].reshape(h, w, -1)) for i in layers]
+    split = {i: engine.adapter.split(tokens) for i, tokens in kept.items()}
+    return [(split[i][0], split[i][2].reshape(h, w, -1)) for i in layers]

@@ -16,8 +16,9 @@ from ...io.render import colourise
 from ...web.background import Work
 from ...web.components import download_button, problem_list
 from ...web.errors import friendly
+from ...web.events import ENGINE_QUEUE, QUIET
 from ...web.header import Header
-from ...web.services import ENGINE_QUEUE, Services
+from ...web.services import Services
 from . import draw
 from .draw import Look
 from .probe_store import Own
@@ -25,7 +26,6 @@ from .probe_store import Own
 if TYPE_CHECKING:  # they need torch, which is loaded only once the page is served
     from . import DepthProbe, RGBDPair
 
-QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 KINDS = [("Four layers (better)", "lin4"), ("Last layer", "lin1")]
 HELP = (
     "Upload a zip with photos and depth maps of the same names: `rgb/x.jpg` + `depth/x.png` (16-bit, millimetres), or "

@@ -11,15 +11,15 @@ import pandas as pd
 from ...io.images import fit_within, load_image
 from ...web.background import Work
 from ...web.errors import friendly
+from ...web.events import QUIET, runs_network
 from ...web.header import Header
-from ...web.services import ENGINE_QUEUE, Services
+from ...web.services import Services
 from .photo_store import Photos, PhotoStore
 
 RESOLUTION = 224
 SHOWN = 120  # suggestions in the gallery
 SURE = ("unreadable", "tiny", "copy", "near copy")  # kinds that are ticked at first
 EMPTY = "Looks at every photo once and suggests what to leave out. Nothing is deleted; you decide."
-QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ def build_check(services: Services, header: Header, store: PhotoStore, photos: g
         token = store.select(owner, checked.photos, left_out(checked, like, int(most or 0))).token
         return token, None, "The selection is in use; all photos stay where they are."
 
-    run = {**ENGINE_QUEUE, "api_visibility": "private", "show_progress_on": [parts.status]}
+    run = runs_network(parts.status)
     shows = [parts.kinds, parts.gallery, parts.plot]
     checking = parts.check.click(on_check, [header.owner, photos, header.backbone],
                                  [parts.work, parts.checked, parts.status, parts.stop, *shows], **run)  # fmt: skip

@@ -4,6 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
+from ...io.states import RunState
+
 
 def add_commands(commands) -> None:
     """Add the commands to the parser's."""
@@ -21,7 +23,7 @@ def add_commands(commands) -> None:
     measure.add_argument("-k", type=int, default=10, help="neighbours that vote (default: %(default)s)")
     measure.add_argument("--size", type=int, default=224, help="pixels of the centre looked at (default: %(default)s)")
     measure.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    measure.add_argument("--json", action="store_true", help="print the figures as JSON")
+    measure.add_argument("--json", action="store_true", help="print the metrics as JSON")
     measure.set_defaults(run=_eval)
     export = commands.add_parser("export", help="take a run's network out as a Hugging Face folder",
                                  epilog="dinodemo export runs/mine my-backbone")  # fmt: skip
@@ -36,7 +38,7 @@ def _train(args: argparse.Namespace) -> int:
 
     report = run_arguments(args)
     print(report["sentence"])
-    return 1 if report.get("state") == "failed" else 0
+    return 1 if report.get("state") == RunState.FAILED else 0
 
 
 def _eval(args: argparse.Namespace) -> None:

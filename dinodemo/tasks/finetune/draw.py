@@ -5,7 +5,7 @@ import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,11 @@ from ...backbones import Backbone
 from ...engine.features import Features
 from ...io.images import fit_within, load_image
 from ...io.render import colourise, enlarge, normalise, pca_picture
-from ...jobs.runs import RunInfo
+from ...io.states import RunState
+
+if TYPE_CHECKING:
+    from ...jobs.runs import RunInfo
+
 
 MOST_POINTS = 600  # of a curve: the browser draws no more in good time
 LOG_LINES = 14
@@ -24,9 +28,9 @@ HEALTH = {"rank": "effective rank", "entropy": "teacher entropy", "mean_cosine":
 MEASURES = {"knn": "k-NN accuracy", "crop_recall": "a photo found by a small crop of it"}
 RATES = {"lr": "backbone", "head_lr": "heads"}
 STATES = {
-    "queued": "waits in the queue", "starting": "is starting", "running": "is running", "paused": "is paused",
-    "stopped": "was stopped", "interrupted": "was interrupted", "failed": "failed",
-    "collapsed": "collapsed", "finished": "is finished",
+    RunState.QUEUED: "waits in the queue", RunState.STARTING: "is starting", RunState.RUNNING: "is running",
+    RunState.PAUSED: "is paused", RunState.STOPPED: "was stopped", RunState.INTERRUPTED: "was interrupted",
+    RunState.FAILED: "failed", RunState.COLLAPSED: "collapsed", RunState.FINISHED: "is finished",
 }  # fmt: skip
 FILM_SIDE, MOST_FRAMES = 224, 11
 
@@ -90,15 +94,15 @@ def measure_curves(lines: list[dict]) -> pd.DataFrame:
     return curves(lines, "eval", MEASURES)
 
 
-def status(info: RunInfo, lines: list[dict]) -> str:
+def status(info: "RunInfo", lines: list[dict]) -> str:
     """Tell in a line or two how a run stands."""
     told = f"**{info.name}** {STATES.get(info.state, info.state)}"
-    if info.state == "queued":
+    if info.state == RunState.QUEUED:
         return told + f", at place {info.place}. One run uses the device at a time."
     if info.total:
         told += f" · step {info.step} of {info.total}"
     speed = next((line["images_per_second"] for line in reversed(lines) if line.get("images_per_second")), None)
-    if info.state == "running" and speed:
+    if info.state == RunState.RUNNING and speed:
         told += f" · {speed:.1f} photos/s"
     if info.eta_s:
         told += f" · {duration(info.eta_s)} to go"

@@ -6,13 +6,19 @@ import shutil
 import time
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
-from ...jobs.runs import Runs
-from ...web.folder_picker import Uploaded, place
-from ...web.unzip import PHOTO, unpack
+from ...io.archives import BadFile, Problem, open_entries
+from ...io.files import is_photo, write_file
+from ...io.uploads import Uploaded, place
+from ...io.zips import Limits
+
+if TYPE_CHECKING:
+    from ...jobs.runs import Runs
 
 PHOTOS = "photos"  # beside a person's runs
+MOST_BYTES = 5_000_000_000  # that a zip unpacks to
 _TOKEN = re.compile(r"[0-9a-f]{16}")
 
 
@@ -30,7 +36,7 @@ class Photos:
 class PhotoStore:
     """Keep each person's uploaded photos in folders of unguessable names beside the runs."""
 
-    def __init__(self, runs: Runs):
+    def __init__(self, runs: "Runs"):
         self._runs = runs
 
     def new(self) -> str:
@@ -67,12 +73,12 @@ class PhotoStore:
             raise ValueError("there are no photos yet; choose a folder, photos or a zip first")
         return self._runs.owner_folder(owner) / PHOTOS / token
 
-    def add(self, owner: str, token: str, uploaded: Uploaded) -> list[tuple[str, str]]:
+    def add(self, owner: str, token: str, uploaded: Uploaded) -> list[Problem]:
         """Add uploaded photos, zips unpacked; returns (name, reason) of what was left out."""
         folder, problems = self.folder(owner, token), []
         folder.mkdir(parents=True, exist_ok=True)
         zips = [one for one in uploaded if one[1].suffix.lower() == ".zip"]
-        place([one for one in uploaded if one not in zips], folder)
+        place([one for one in uploaded if one[1].suffix.lower() != ".zip"], folder)
         for source, name in zips:
             problems += [(f"{name.name}: {inner}", reason) for inner, reason in unpack(source, folder)]
         return problems
@@ -82,7 +88,7 @@ class PhotoStore:
         folder = self.folder(owner, token)
         if not folder.is_dir():
             raise ValueError("these photos are gone; upload them again")
-        paths = tuple(sorted(p for p in folder.rglob("*") if p.is_file() and PHOTO.search(p.name)))
+        paths = tuple(sorted(p for p in folder.rglob("*") if p.is_file() and is_photo(p)))
         root = _without_wrapper(folder)
         parts = [path.relative_to(root).parts for path in paths]
         classes = Counter(part[0] for part in parts if len(part) > 1)
@@ -105,6 +111,53 @@ class PhotoStore:
                 except OSError:
                     shutil.copyfile(path, copy)
         return self.describe(owner, token)
+
+
+def unpack(path: Path, folder: Path, most_bytes: int = MOST_BYTES) -> list[Problem]:
+    """Write a zip's photos into a folder, with their sub-folders.
+
+    Args:
+        path: The zip; nothing that it says is trusted, see `io.zips`.
+        folder: Where the photos go. A taken name gets a number.
+        most_bytes: That the zip may unpack to.
+
+    Returns:
+        (name, reason) of what was left out.
+
+    Raises:
+        ValueError: For a file that is no zip, holds too many files, or more bytes than it may.
+    """
+    used: Counter[PurePosixPath] = Counter()
+    with open_entries(path, Limits(total_bytes=most_bytes), _reason_against) as (entries, problems):
+        for entry in entries:
+            try:
+                write_file(_free_place(folder, _short(entry.name), used), entry.read())
+            except BadFile as bad:
+                problems.append((str(entry.name), bad.reason))
+            except (FileExistsError, NotADirectoryError):
+                problems.append((str(entry.name), "its folder is called as a file is; rename one"))
+        return problems
+
+
+def _free_place(folder: Path, name: PurePosixPath, used: Counter[PurePosixPath]) -> Path:
+    """Return where a file may go; `used` counts how often a name was wanted, so that no place is looked at twice."""
+    key = PurePosixPath(str(name).casefold())  # some file systems know no case
+    while True:
+        used[key] += 1
+        number = used[key]
+        target = folder / (name if number == 1 else name.with_stem(f"{name.stem} ({number})"))
+        if not target.exists():
+            return target
+
+
+def _short(name: PurePosixPath) -> PurePosixPath:
+    """Cut the parts of a path that are too long for a file system."""
+    folders = [part[:100].strip() or "_" for part in name.parts[:-1]]
+    return PurePosixPath(*folders, (name.stem[:100].strip() or "_") + name.suffix)
+
+
+def _reason_against(name: PurePosixPath) -> str | None:
+    return None if is_photo(name) else "is no photo that can be read"
 
 
 def _mark(folder: Path) -> Path:

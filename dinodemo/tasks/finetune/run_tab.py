@@ -15,14 +15,14 @@ from ...io.render import overlay, pca_picture
 from ...jobs.runs import RunInfo, Runs
 from ...web.components import download_button, photo_input
 from ...web.errors import friendly
+from ...web.events import ENGINE_QUEUE, QUIET
 from ...web.header import Header
 from ...web.memory import WITH_KEY
-from ...web.services import ENGINE_QUEUE, Services, backbone_choices
+from ...web.services import Services, backbone_choices
 from ..attention.maps import attention_map
 from ..pca.basis import PatchPCA
 from . import draw
 
-QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 TICK = 2.0  # seconds between two looks at the run's files
 COLOURS = ("#6366f1", "#f59e0b", "#10b981", "#ef4444", "#64748b")
 NO_RUN = "No run yet: choose photos and press Start in the first tab."
@@ -130,8 +130,8 @@ def _strips(film: list[list]) -> dict:
 def _buttons(runs: Runs, owner: gr.Textbox, run: gr.Dropdown) -> list:
     with gr.Row():
         pause = gr.Button("Pause", size="sm", elem_id="run-pause", min_width=80)
-        go_on = gr.Button("Go on", size="sm", elem_id="run-go-on", min_width=80)
-        cancel = gr.Button("Stop and keep", size="sm", variant="stop", elem_id="run-cancel", min_width=80)
+        go_on = gr.Button("Resume", size="sm", elem_id="run-go-on", min_width=80)
+        cancel = gr.Button("Stop and save", size="sm", variant="stop", elem_id="run-cancel", min_width=80)
         sure = gr.Checkbox(False, label="Yes, delete it", elem_id="run-sure", min_width=100)
         delete = gr.Button("Delete", size="sm", variant="stop", elem_id="run-delete", min_width=80)
 
@@ -182,7 +182,7 @@ def _result(services: Services, header: Header, runs: Runs, run: gr.Dropdown) ->
         start = draw.read_json(info.path / "config.json").get("backbone", "")
         shown_beside = start if start in BACKBONES else ""
         return (gr.update(choices=choices, value=path),
-                gr.update(choices=[("Nothing", ""), *choices], value=shown_beside), tuned)  # fmt: skip
+                gr.update(choices=[("None", ""), *choices], value=shown_beside), tuned)  # fmt: skip
 
     @friendly
     def on_photo(owner: str, chosen: str | None, given: Photo | None, resolution: float):

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from ...io.uploads import Uploaded, photos_in
 from ...jobs.runs import Runs
-from ...jobs.settings import choose_settings, explain_settings, parse_settings
+from ...train.config import FinetuneConfig, explanations, parse_set
 from ...web.components import problem_list
 from ...web.errors import friendly
-from ...web.folder_picker import Uploaded, folder_picker, photos_in, read_upload, server_folder, server_folder_box
+from ...web.events import QUIET
+from ...web.folder_picker import folder_picker, read_upload, server_folder, server_folder_box
 from ...web.header import Header
 from ...web.memory import WITH_KEY
 from ...web.services import Services
@@ -19,7 +21,6 @@ from .check_tab import build_check
 from .photo_store import PhotoStore
 from .run_tab import build_run
 
-QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 ZERO_GPU = (
     "This Space lends a GPU for seconds at a time (ZeroGPU), which is too short for a training. It would run on the "
     "processor: enough for a small run. For more, duplicate the Space and choose a GPU of its own."
@@ -31,8 +32,8 @@ PRESETS = {
     SCRATCH: {"backbone": "scratch"},
 }  # fmt: skip
 PRESET_HELP = (
-    "**Gentle** changes the last two blocks only and holds on to what the patches mean: for a hundred photos. "
-    "**Standard** chooses by the number of photos. **From scratch** forgets the backbone and learns from your photos "
+    "**Gentle** trains the last two blocks and keeps patch features stable; good for about 100 photos. "
+    "**Standard** adapts to the number of photos. **From scratch** forgets the backbone and learns from your photos "
     "alone: thousands of photos and patience, or to see how it begins."
 )
 SWITCHES = {
@@ -93,7 +94,7 @@ def _parts(services: Services) -> Parts:
             thumbs = gr.Gallery(show_label=False, columns=5, height="auto", buttons=[], allow_preview=False,
                                 format="jpeg", object_fit="cover", elem_id="tune-thumbs",
                                 elem_classes="examples")  # fmt: skip
-            forget = gr.Button("Forget these photos", size="sm", elem_id="tune-forget")
+            forget = gr.Button("Remove photos", size="sm", elem_id="tune-forget")
         with gr.Column(scale=1, min_width=320):
             name = gr.Textbox(label="Name of the run", value="my photos", max_length=60, elem_id="tune-name")
             preset = gr.Radio(list(PRESETS), value=STANDARD, label="How far to go", elem_id="tune-preset")
@@ -102,10 +103,10 @@ def _parts(services: Services) -> Parts:
                               info="0: as many as suit the number of photos and this device.")  # fmt: skip
             price = gr.Markdown(elem_id="tune-price")
             start = gr.Button("Start", variant="primary", elem_id="tune-start")
-            with gr.Accordion("Watch it collapse", open=False):
+            with gr.Accordion("Demo: collapse", open=False):
                 switches = gr.CheckboxGroup(list(SWITCHES), label="Switch off", elem_id="tune-switches")
                 gr.Markdown(SWITCH_HELP)
-    with gr.Accordion("Every setting", open=False):
+    with gr.Accordion("All settings", open=False):
         fields = settings_list("tune-fields")
     command = gr.Code(label="The same on the command line", language="shell", interactive=False, elem_id="tune-command",
                       max_lines=6)  # fmt: skip
@@ -176,10 +177,10 @@ def _wire_settings(services: Services, header: Header, runs: Runs, store: PhotoS
         backbone, explicit = _explicit(preset, steps, switches, backbone)
         edits = read_edits(fields)
         explicit |= _parsed(edits)  # what was set by hand stays
-        values = choose_settings(count, backbone, services.settings.device, explicit)
-        told = explain_settings()
-        texts = {name: _text(values[name]) for name in told if name != "backbone"}
-        return (settings_value(texts, told, edits), _command_line(backbone, explicit),
+        values = vars(FinetuneConfig.for_dataset(count, backbone, services.settings.device, **explicit))
+        helps = explanations()
+        texts = {name: _text(values[name]) for name in helps if name != "backbone"}
+        return (settings_value(texts, helps, edits), _command_line(backbone, explicit),
                 _price(services, runs, backbone, values, count))  # fmt: skip
 
     @friendly
@@ -190,7 +191,7 @@ def _wire_settings(services: Services, header: Header, runs: Runs, store: PhotoS
         if backbone != "scratch":
             services.pool.check(backbone)  # the training loads it in a process of its own
         explicit |= _parsed(read_edits(fields))
-        choose_settings(len(photos.paths), backbone, services.settings.device, explicit)  # says what is wrong with it
+        FinetuneConfig.for_dataset(len(photos.paths), backbone, services.settings.device, **explicit)  # raises if wrong
         runs.submit(owner, name, photos.folder, backbone, explicit, services.settings.device)
         runs.tick()
         return gr.update(selected="tune-run")
@@ -230,7 +231,7 @@ def _parsed(edits: dict[str, str]) -> dict:
     """Return settings that were typed; raises ValueError for a wrong one."""
     if "backbone" in edits:
         raise ValueError("the backbone is chosen at the top of the page, not among the settings")
-    return parse_settings(f"{name}={text}" for name, text in edits.items())
+    return parse_set(f"{name}={text}" for name, text in edits.items())
 
 
 def _price(services: Services, runs: Runs, backbone: str, values: dict, photos: int) -> str:

@@ -10,9 +10,10 @@ from ...io.images import Photo, load_photo, shrink
 from ...web.comparison import beside
 from ...web.components import ASSETS, download_button, option_control
 from ...web.errors import friendly
+from ...web.events import QUIET, runs_network
 from ...web.header import Header
 from ...web.memory import remember
-from ...web.services import ENGINE_QUEUE, Services, status_line
+from ...web.services import Services, status_line
 from . import draw
 from .basis import PatchPCA
 from .draw import KEPT_COMPONENTS, MOST_PHOTOS, Look, View
@@ -92,8 +93,7 @@ def _controls() -> list:
 def _wire(services, header, tab, parts, controls, outputs) -> None:
     view, basis, files, examples, stop, loader = parts
     chosen = [header.backbone, header.resolution]
-    run = {**ENGINE_QUEUE, "api_visibility": "private", "show_progress_on": [outputs.status]}
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    run = runs_network(outputs.status)
 
     @friendly
     def on_files(paths: list[str] | None, backbone: str, resolution: float):
@@ -115,17 +115,17 @@ def _wire(services, header, tab, parts, controls, outputs) -> None:
     ]
     show_inputs = [view, basis, *controls]
     for event in events:
-        event.success(show, show_inputs, [*outputs.all(), controls[1]], **quiet)
-    stop.click(lambda: ("Stopped.", gr.update(visible=False)), None, [outputs.status, stop], cancels=events, **quiet)
+        event.success(show, show_inputs, [*outputs.all(), controls[1]], **QUIET)
+    stop.click(lambda: ("Stopped.", gr.update(visible=False)), None, [outputs.status, stop], cancels=events, **QUIET)
     for button, names in zip(examples, EXAMPLES.values(), strict=True):
-        button.click(lambda names=names: [str(ASSETS / name) for name in names], None, files, **quiet)
+        button.click(lambda names=names: [str(ASSETS / name) for name in names], None, files, **QUIET)
 
     foreground, threshold, *others = controls
     for control in (foreground, *others):
-        control.change(show, show_inputs, [*outputs.all(), threshold], trigger_mode="always_last", **quiet)
-    threshold.input(lambda: "manual", None, foreground, **quiet).then(
-        show, show_inputs, [*outputs.all(), threshold], trigger_mode="always_last", **quiet)  # fmt: skip
-    loader.change(load_basis, loader, basis, **quiet).success(show, show_inputs, [*outputs.all(), threshold], **quiet)
+        control.change(show, show_inputs, [*outputs.all(), threshold], trigger_mode="always_last", **QUIET)
+    threshold.input(lambda: "manual", None, foreground, **QUIET).then(
+        show, show_inputs, [*outputs.all(), threshold], trigger_mode="always_last", **QUIET)  # fmt: skip
+    loader.change(load_basis, loader, basis, **QUIET).success(show, show_inputs, [*outputs.all(), threshold], **QUIET)
 
 
 def read_photos(paths: list[str]) -> list[Photo]:

@@ -4,7 +4,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...web.api_values import (
     MOST_FILES,
@@ -72,8 +72,9 @@ class RetrievalApi:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             opened, left_out = self._gather(files, folder, backbone) if files else (self._shared(index), [])
             hits = opened.search(query, k=count, rerank=rerank, where=where)
-            search = draw.Search(query, index, opened.recipe.backbone, tuple(hits), 0.0, None)
-            told = {"searched": len(opened), "left_out": left_out}
+            recipe = opened.recipe
+            search = draw.Search(query, index, recipe.backbone if recipe else "", tuple(hits), 0.0, None)
+            told: dict[str, Any] = {"searched": len(opened), "left_out": left_out}
         name, content = draw.hits_json(search)
         told = {**json.loads(content), **told}
         for hit in told["hits"]:

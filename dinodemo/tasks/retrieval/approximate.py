@@ -67,8 +67,8 @@ def measure_recall(snapshot: Snapshot, k: int = 10, queries: int = RECALL_QUERIE
 
 def _exact(snapshot: Snapshot, asked: np.ndarray, k: int) -> list[list[int]]:
     """Compare with every row, a batch at a time: the ids of each query's k nearest, best first."""
-    ids = np.zeros((len(asked), 0), np.uint64)
-    scores = np.zeros((len(asked), 0), np.float32)
+    ids: np.ndarray = np.zeros((len(asked), 0), np.uint64)
+    scores: np.ndarray = np.zeros((len(asked), 0), np.float32)
     batches = snapshot.table.search().with_row_id(True).select(["vector"]).limit(None).to_batches(BATCH)
     for batch in batches:
         vectors = matrix(pa.chunked_array([batch["vector"]]))

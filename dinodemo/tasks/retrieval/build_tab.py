@@ -6,11 +6,12 @@ from pathlib import Path
 import gradio as gr
 
 from ...io.files import plural
+from ...io.uploads import place
 from ...web.background import Work
 from ...web.components import problem_list
 from ...web.errors import friendly
 from ...web.events import QUIET, runs_network
-from ...web.folder_picker import folder_picker, place, read_upload, server_folder, server_folder_box
+from ...web.folder_picker import folder_picker, read_upload, server_folder, server_folder_box
 from ...web.header import Header
 from ...web.services import Services
 from . import draw
@@ -139,7 +140,7 @@ def _wire_changing(shelf: IndexShelf, owner, index, parts: Parts) -> None:
                        [index, parts.sure, parts.status, parts.changed], **QUIET)  # fmt: skip
 
 
-def _follow(shelf: IndexShelf, owner: str, key: str, job: Work, count: int):
+def _follow(shelf: IndexShelf, owner: str, key: str | None, job: Work, count: int):
     """Yield the page's updates while an index is filled, and the report at the end."""
     yield job, gr.skip(), "Reading the list of files", gr.update(visible=True), gr.skip(), gr.skip(), gr.skip()
     for share, message in job.steps():

@@ -56,6 +56,8 @@ def describe(
     parts = descriptor.split("+")
     if "cls11" not in parts:
         for features in engine.features_batch(photos, resolution=resolution):
+            if isinstance(features, Exception):
+                raise features
             yield _join([features.cls if part == "cls" else gem(features.patches) for part in parts])
         return
     for photo in photos:
@@ -67,10 +69,11 @@ def describe_one(engine: Engine, photo: Photo, resolution: int, descriptor: str)
     parts = descriptor.split("+")
     if "cls11" in parts:
         (before, _), (cls, patches) = engine.layers(photo, (-2, -1), resolution=resolution)
+        tokens = {"cls11": before, "cls": cls}
     else:
         features = engine.features(photo, resolution=resolution)
-        before, cls, patches = None, features.cls, features.patches
-    return _join([before if part == "cls11" else cls if part == "cls" else gem(patches) for part in parts])
+        tokens, patches = {"cls": features.cls}, features.patches
+    return _join([gem(patches) if part == "gem" else tokens[part] for part in parts])
 
 
 def gem(patches: np.ndarray, power: float = GEM_POWER) -> np.ndarray:

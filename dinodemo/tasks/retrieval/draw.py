@@ -76,11 +76,11 @@ def _outlined(hit: "Hit") -> Image.Image:
 def outline(rgb: np.ndarray, box: tuple[float, ...], size: tuple[int, int]) -> np.ndarray:
     """Draw a box, in pixels of a photo of `size` (H, W), on a smaller picture of it."""
     across, down = rgb.shape[1] / size[1], rgb.shape[0] / size[0]
-    corners = [(int(box[i] * across), int(box[i + 1] * down)) for i in (0, 2)]
+    first, last = ((int(box[i] * across), int(box[i + 1] * down)) for i in (0, 2))
     marked = np.ascontiguousarray(rgb).copy()
     thick = max(2, round(max(rgb.shape) / 160))
-    cv2.rectangle(marked, *corners, (0, 0, 0), thick + 2)
-    cv2.rectangle(marked, *corners, ACCENT, thick)
+    cv2.rectangle(marked, first, last, (0, 0, 0), thick + 2)
+    cv2.rectangle(marked, first, last, ACCENT, thick)
     return marked
 
 
@@ -88,13 +88,13 @@ def why(index: "ImageIndex", search: Search, hit: "Hit") -> tuple[np.ndarray, st
     """Draw which parts of query and hit agree; returns (h, w, 3) uint8 and a sentence."""
     other = index.photo(hit.sha256)
     engine = index.engine
-    features = tuple(engine.features(photo, resolution=WHY_RESOLUTION) for photo in (search.query, other))
-    photos = [Photo(fit_within(photo.rgb, 1024), photo.name) for photo in (search.query, other)]
+    ours, theirs = (engine.features(photo, resolution=WHY_RESOLUTION) for photo in (search.query, other))
+    left, right = (Photo(fit_within(photo.rgb, 1024), photo.name) for photo in (search.query, other))
     if search.region is not None:
-        photos[0] = Photo(outline(photos[0].rgb, search.region, search.query.size), search.query.name)
+        left = Photo(outline(left.rgb, search.region, search.query.size), left.name)
     if hit.region is not None:
-        photos[1] = Photo(outline(photos[1].rgb, hit.region, hit.size), other.name)
-    pair = Pair(tuple(photos), features, place_of(engine, WHY_RESOLUTION), ())
+        right = Photo(outline(right.rgb, hit.region, hit.size), right.name)
+    pair = Pair((left, right), (ours, theirs), place_of(engine, WHY_RESOLUTION), ())
     look = Look(30, 0.4, EVERY)
     return draw_lines(pair, look), f"**{short(hit.path, 4)}** · score {hit.score:.3f} · {summary(pair, look)}"
 

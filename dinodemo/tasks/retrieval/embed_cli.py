@@ -8,7 +8,7 @@ import io
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...commands import (
     Target,
@@ -95,12 +95,14 @@ def _embed_on_cluster(args: argparse.Namespace) -> int:
     if args.overwrite or args.device != "auto":
         raise ValueError("--overwrite and --device do nothing with --ray; leave them out")
     recipe = ImageIndex(args.out).recipe
-    cluster = Cluster(args.backbone or (recipe.backbone if recipe else None), args.workers)
+    cluster: Any = Cluster(args.backbone or (recipe.backbone if recipe else None), args.workers)  # an Engine's stand-in
     index = ImageIndex(args.out, cluster, _side(cluster, args.resolution), args.descriptor)
     with tqdm(unit="photo", disable=not sys.stderr.isatty()) as bar:
         added = index.add(args.photos, progress=into(bar), make_rows=cluster.rows)
     index.wait()
-    facts = {"photos": added.added, "kept": added.skipped, "file": index.path, "descriptor": index.recipe.descriptor}
+    made = index.recipe
+    facts = {"photos": added.added, "kept": added.skipped, "file": index.path,
+             "descriptor": made.descriptor if made else None}  # fmt: skip
     told = f"{added.added} added, {added.skipped} were there already; {len(index)} photos in {args.out}"
     return report(args, cluster, facts, told, added.problems)
 
@@ -143,7 +145,8 @@ def _npz(paths: list[str], vectors: "np.ndarray", about: dict[str, str]) -> byte
     import numpy as np
 
     buffer = io.BytesIO()
-    np.savez(buffer, paths=np.array(paths), vectors=vectors, **about)
+    arrays: dict[str, Any] = {"paths": np.array(paths), "vectors": vectors, **about}
+    np.savez(buffer, **arrays)
     return buffer.getvalue()
 
 

@@ -94,7 +94,7 @@ class ImageIndex:
         with open_source(source) as (items, problems):
             table = self._store.open_or_create(recipe)
             writer = Writer(self._store, table, AddReport(problems=problems), len(items), progress)
-            report = fill(writer, self.engine, recipe, items, known_of(table), store, stopped, make_rows)
+            report = fill(writer, self._needed_engine(), recipe, items, known_of(table), store, stopped, make_rows)
         self._after_change(table)
         return report
 
@@ -137,7 +137,7 @@ class ImageIndex:
         self._check_engine(recipe)
         photo = image if isinstance(image, Photo) else load_photo(image)
         small = squash(photo.rgb, recipe.resolution, photo.name)
-        return describe_one(self.engine, small, recipe.resolution, recipe.descriptor)
+        return describe_one(self._needed_engine(), small, recipe.resolution, recipe.descriptor)
 
     def gallery(self) -> tuple[list[Entry], np.ndarray]:
         """Return all photos and their vectors (n, D) float32, row by row."""
@@ -209,7 +209,7 @@ class ImageIndex:
         recipe = self.recipe or self._new_recipe()
         self._check_engine(recipe)
         table, report = self._store.open_or_create(recipe), AddReport()
-        level(other._current(), self._store, table, self.engine, recipe, report, progress, stopped)
+        level(other._current(), self._store, table, self._needed_engine(), recipe, report, progress, stopped)
         self._after_change(table)
         return report
 
@@ -251,7 +251,7 @@ class ImageIndex:
 
     def _features(self, photo: Photo) -> Features:
         side = self._needed_recipe().resolution
-        return self.engine.features(squash(photo.rgb, side, photo.name), resolution=side)
+        return self._needed_engine().features(squash(photo.rgb, side, photo.name), resolution=side)
 
     def _features_of(self, hit: Hit) -> Features | None:
         try:

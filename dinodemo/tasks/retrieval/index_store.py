@@ -60,7 +60,7 @@ class IndexShelf:
             raise ValueError(f"{MOST_PRIVATE} indexes are the most that are kept; delete one first")
         return key
 
-    def path(self, owner: str, key: str) -> Path:
+    def path(self, owner: str, key: str | None) -> Path:
         """Return where an index of a key lies; raises ValueError for a key that is not this person's."""
         kind, _, name = (key or "").partition(":")
         root = {"mine": self._private(owner), "shared": self.shared}.get(kind)
@@ -73,12 +73,12 @@ class IndexShelf:
         if self.services.settings.public and (key or "").startswith("shared:"):
             raise ValueError("this index is everybody's and cannot be changed here; name a new one of your own")
 
-    def uploads(self, owner: str, key: str) -> Path:
+    def uploads(self, owner: str, key: str | None) -> Path:
         """Return the folder that keeps the files uploaded for an index."""
         path = self.path(owner, key)
         return path.parent / UPLOADS / path.name
 
-    def open(self, owner: str, key: str, backbone: str | None = None) -> "ImageIndex":
+    def open(self, owner: str, key: str | None, backbone: str | None = None) -> "ImageIndex":
         """Open an index with the backbone that made it; a new one with the given backbone."""
         from . import ImageIndex  # not above: it brings the database
 
@@ -101,7 +101,7 @@ class IndexShelf:
         path = self._beside(owner, key) / which
         return self._opened(path, lambda: ImageIndex(path, engine, resolution))
 
-    def delete(self, owner: str, key: str) -> None:
+    def delete(self, owner: str, key: str | None) -> None:
         """Delete an index and the files that were uploaded for it."""
         self.check_may_change(key)
         path = self.path(owner, key)
@@ -126,8 +126,8 @@ class IndexShelf:
                 self._open.popitem(last=False)
         return index
 
-    def _beside(self, owner: str, key: str) -> Path:
-        return self._private(owner) / BESIDE / key.partition(":")[0] / self.path(owner, key).name
+    def _beside(self, owner: str, key: str | None) -> Path:
+        return self._private(owner) / BESIDE / (key or "").partition(":")[0] / self.path(owner, key).name
 
     def _private(self, owner: str) -> Path:
         if not isinstance(owner, str) or not _OWNER.fullmatch(owner):

@@ -18,7 +18,7 @@ SHOWN_OF_A_GROUP, MOST_GROUPS = 6, 30
 class Drawn:
     """Hold the map that is shown."""
 
-    key: str
+    key: str | None
     entries: list
     places: np.ndarray  # (n, 2) from 0 to 1
 

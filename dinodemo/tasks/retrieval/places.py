@@ -88,4 +88,4 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     """Average each patch with its eight neighbours; (h, w)."""
     padded = np.pad(values, 1, mode="edge")
     h, w = values.shape
-    return sum(padded[y : y + h, x : x + w] for y in range(3) for x in range(3)) / 9
+    return sum((padded[y : y + h, x : x + w] for y in range(3) for x in range(3)), np.zeros_like(values)) / 9

@@ -74,7 +74,7 @@ def _references(args: argparse.Namespace) -> tuple[list[tuple], list]:
                          f"{len(args.negative_mask)} and {len(args.negative)}")  # fmt: skip
     photos = [load_photo(path) for path in args.reference]
     references = [(p, read_mask_file(path, p)) for p, path in zip(photos, args.mask, strict=True)]
-    negatives = [load_photo(path) for path in args.negative]
+    negatives: list = [load_photo(path) for path in args.negative]
     if args.negative_mask:
         negatives = [(p, read_mask_file(m, p)) for p, m in zip(negatives, args.negative_mask, strict=True)]
     return references, negatives

@@ -132,7 +132,9 @@ def toggle(shown: Shown, numbers: list[int]) -> Result:
 
 def zip_file(results: list[Result], look: Look, made_with: str) -> tuple[str, bytes]:
     """Pack masks (binary and soft), cut-outs and overlays at the original size, and COCO annotations, into a zip."""
-    buffer, annotations, images = io.BytesIO(), [], []
+    buffer = io.BytesIO()
+    annotations: list[dict] = []
+    images: list[dict] = []
     with zipfile.ZipFile(buffer, "w") as archive:
         for i, result in enumerate(results, start=1):
             name = f"{i:02d}-{stem(result.photo.name)}"

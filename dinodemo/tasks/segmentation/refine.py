@@ -49,7 +49,8 @@ def _grabcut(rgb: np.ndarray, score: np.ndarray, threshold: float, low: float) -
         return plain
     cv2.setRNGSeed(0)  # its k-means starts at random; the same picture shall give the same mask
     bgr = np.ascontiguousarray(rgb[..., ::-1])
-    cv2.grabCut(bgr, trimap, None, np.zeros((1, 65)), np.zeros((1, 65)), ITERATIONS, cv2.GC_INIT_WITH_MASK)
+    no_box = (0, 0, 0, 0)  # the mask says it all
+    cv2.grabCut(bgr, trimap, no_box, np.zeros((1, 65)), np.zeros((1, 65)), ITERATIONS, cv2.GC_INIT_WITH_MASK)
     cut = (trimap == cv2.GC_FGD) | (trimap == cv2.GC_PR_FGD)
     return cut if 0.25 < cut.sum() / plain.sum() < 4 else plain
 
@@ -63,7 +64,7 @@ def _box(mask: np.ndarray) -> tuple[slice, slice]:
             return slice(0, 0), slice(0, 0)
         margin = int((at[-1] + 1 - at[0]) * MARGIN) + 8
         slices.append(slice(max(0, at[0] - margin), at[-1] + 1 + margin))
-    return tuple(slices)
+    return slices[0], slices[1]
 
 
 def _shrink(score: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -9,10 +9,11 @@ from ...io.images import Photo, load_photo
 from ...web.comparison import beside, second_image
 from ...web.components import ASSETS, download_button, option_control, photo_input
 from ...web.errors import friendly
+from ...web.events import ENGINE_QUEUE, LIVE, QUIET
 from ...web.header import Header
 from ...web.memory import remember
 from ...web.painter import mask_painter, painter_value
-from ...web.services import ENGINE_QUEUE, Services
+from ...web.services import Services
 from ..segmentation_head.tab import build_head_tab
 from . import draw
 from .draw import VIEWS, Look, Reference
@@ -23,8 +24,6 @@ from .video_tab import build_video_tab
 
 EMPTY = "Paint an object, add photos to search, then click Find it."
 EXAMPLE = ASSETS / "segmentation"
-QUIET = {"show_progress": "hidden", "api_visibility": "private"}
-LIVE = {**QUIET, "trigger_mode": "always_last"}
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,8 @@ def _result_parts() -> ResultParts:
                          buttons=[], elem_id="seg-gallery", format="jpeg", object_fit="contain")  # fmt: skip
     look = [threshold, opacity, view, presence]
     download_button("Download all: masks, cut-outs, COCO (.zip)", _zip_file, [found, *look], "seg-zip", size="md")
-    return ResultParts(targets, find, stop, picture, second, gallery, status, instances, *look, found)
+    return ResultParts(targets, find, stop, picture, second, gallery, status, instances, threshold, opacity, view,
+                       presence, found)  # fmt: skip
 
 
 def _wire_reference(reference: ReferenceParts, result: ResultParts, example: gr.Button) -> None:
@@ -242,10 +242,12 @@ def show_all(found: Found | None, *look) -> tuple:
 @friendly
 def on_toggle(shown: list[int], found: Found | None, *look) -> tuple:
     """Switch parts of the selected photo on and off."""
-    look, results = Look(*look), list(found.results)
-    changed = draw.toggle(draw.look_at(results[found.selected], look), shown)
+    if found is None:
+        raise ValueError("there is nothing to change any more; find something again")
+    asked, results = Look(*look), list(found.results)
+    changed = draw.toggle(draw.look_at(results[found.selected], asked), shown)
     results[found.selected] = changed
-    return Found(tuple(results), found.backbone, found.selected), draw.draw_result(draw.look_at(changed, look))
+    return Found(tuple(results), found.backbone, found.selected), draw.draw_result(draw.look_at(changed, asked))
 
 
 def _zip_file(found: Found | None, *look) -> tuple[str, bytes]:
@@ -254,8 +256,8 @@ def _zip_file(found: Found | None, *look) -> tuple[str, bytes]:
     return draw.zip_file(list(found.results), Look(*look), made_with_name(found.backbone))
 
 
-def segmentation_beside(services: Services, header: Header, pictures: tuple, found: gr.State, drawing: list,
-                        look: list) -> None:  # fmt: skip
+def segmentation_beside(services: Services, header: Header, pictures: tuple[gr.Image, gr.Image], found: gr.State,
+                        drawing: list, look: list) -> None:  # fmt: skip
     """Search the selected photo a second time, with the references as they are now."""
 
     def make(backbone: str, resolution: float, current: Found | None, kept, painted, photo, name, *values):

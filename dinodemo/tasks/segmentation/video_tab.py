@@ -16,8 +16,9 @@ from ...io.video import MAX_FPS, MAX_SECONDS, VideoClip, read_frames, write_vide
 from ...web.background import Stopped, Work
 from ...web.components import download_button, write_download
 from ...web.errors import friendly
+from ...web.events import ENGINE_QUEUE, QUIET
 from ...web.header import Header
-from ...web.services import ENGINE_QUEUE, Services
+from ...web.services import Services
 from . import propagate
 from .draw import paint_mask
 from .references import fit
@@ -26,7 +27,6 @@ from .search_tab import gather
 if TYPE_CHECKING:
     from . import ReferenceSegmenter
 
-QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 HELP = (
     "Paint the object under *Find by reference*, on a frame of the video or on any other photo, then drop a video of "
     f"at most {MAX_SECONDS:g} seconds. {MAX_FPS:g} frames a second are looked at, and each costs what a photo costs: a "

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from ...io.images import Photo
 from .training import IGNORE, Sample
@@ -17,7 +18,7 @@ def check_masks(masks: list[np.ndarray], classes: Sequence[str] | None) -> tuple
     if not masks:
         raise ValueError("no pairs to train on; draw at least one mask")
     masks = [_as_labels(np.asarray(mask), i) for i, mask in enumerate(masks)]
-    area = sum(np.bincount(mask.ravel(), minlength=256) for mask in masks)
+    area = np.sum([np.bincount(mask.ravel(), minlength=256) for mask in masks], axis=0)
     highest = int(np.flatnonzero(area[:IGNORE]).max(initial=0))
     if classes is None:
         classes = [f"class {i}" for i in range(1, highest + 1)]
@@ -85,7 +86,7 @@ def choose_held_out(digests: list[str], labels: list[set[int]]) -> list[int]:
 
 def check_shares(samples: list[Sample], names: Sequence[str], masks: list[np.ndarray]) -> None:
     """Raise ValueError when a label was drawn, but so small that it has no part in any patch."""
-    area = sum(sample.shares.sum((1, 2)) for sample in samples).tolist()
+    area = torch.stack([sample.shares.sum((1, 2)) for sample in samples]).sum(0).tolist()
     drawn = set().union(*(np.unique(mask).tolist() for mask in masks))
     lost = [name for i, name in enumerate(names) if i in drawn and not area[i]]
     if lost:

@@ -151,7 +151,9 @@ class SegmentationHead:
 
     def _samples(self, engine, pairs, masks, labels: int, tell) -> tuple[list[Sample], list[str]]:
         """Compute every photo's features once; returns the samples and the photos' digests."""
-        samples, digests, dtype = [], [], np.float32
+        samples: list[Sample] = []
+        digests: list[str] = []
+        dtype: type[np.floating] = np.float32
         for i, ((source, _), mask) in enumerate(zip(pairs, masks, strict=True)):
             photo = source if isinstance(source, Photo) else load_photo(source)
             if mask.shape != photo.size:

@@ -49,7 +49,8 @@ def _reason_against(name: PurePosixPath) -> str | None:
 
 
 def _read_all(entries: list[Entry], problems: list[Problem], out: Path | None) -> list[Pair]:
-    pairs, held = [], 0
+    pairs: list[Pair] = []
+    held = 0
     for photo, mask in _match(entries, problems):
         try:
             labels = _read_mask(mask)

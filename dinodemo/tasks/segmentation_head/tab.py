@@ -15,14 +15,14 @@ from ...io.render import blend, distinct_colours, png_bytes
 from ...web.background import Work
 from ...web.components import download_button, photo_input, problem_list
 from ...web.errors import friendly
+from ...web.events import ENGINE_QUEUE, QUIET
 from ...web.header import Header
-from ...web.services import ENGINE_QUEUE, Services
+from ...web.services import Services
 from ..segmentation.draw import Reference
 
 if TYPE_CHECKING:  # the head needs torch, which is loaded only once the page is served
     from . import SegmentationHead, SegmentationResult
 
-QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 KINDS = [("Convolutional decoder: finer, about a minute", "conv"), ("Linear: seconds", "linear")]
 HELP = (
     "Upload a zip with photos and index masks (`images/x.jpg` + `masks/x.png`, or `x.jpg` + `x_mask.png`; 0 is "

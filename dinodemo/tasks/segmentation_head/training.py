@@ -28,6 +28,9 @@ class HeadNetwork(nn.Module):
     n: labels, background included. The tokens are standardised with statistics of the training patches.
     """
 
+    mean: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, kind: str, width: int, labels: int, device: torch.device | str = "cpu"):
         super().__init__()
         self.register_buffer("mean", torch.zeros(width, device=device))
@@ -55,12 +58,14 @@ class HeadNetwork(nn.Module):
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 fan_in = layer.in_channels * math.prod(layer.kernel_size) / math.prod(layer.stride)
                 layer.weight.uniform_(-math.sqrt(3 / fan_in), math.sqrt(3 / fan_in), generator=generator)
-                layer.bias.zero_()
+                if layer.bias is not None:
+                    layer.bias.zero_()
 
     @torch.no_grad()
     def standardise(self, samples: list["Sample"]) -> None:
         """Take mean and spread from the patches that hold a judged pixel."""
-        sums, squares, count = 0.0, 0.0, 0
+        sums = squares = torch.zeros(len(self.mean), dtype=torch.double)
+        count = 0
         for sample in samples:
             judged = functional.adaptive_max_pool2d(sample.shares.amax(0)[None].float(), sample.patches.shape[:2])
             tokens = sample.patches[judged[0] > 0].double()
@@ -110,7 +115,7 @@ def _sum_rows(plane: np.ndarray, cells: int) -> np.ndarray:
 
 def class_weights(samples: list[Sample]) -> torch.Tensor:
     """Return (n,) weights that lift rare labels; the mean weight over all judged cells is 1, absent labels get 0."""
-    area = sum(sample.shares.double().sum((1, 2)) for sample in samples)
+    area = torch.stack([sample.shares.double().sum((1, 2)) for sample in samples]).sum(0)
     weights = torch.where(area > 0, area.clamp_min(1e-9) ** -BALANCE, 0.0)
     return (weights * area.sum() / (weights * area).sum()).float()
 
@@ -157,10 +162,11 @@ def train(
 
 
 def _run_epoch(network: HeadNetwork, samples: list[Sample], batch: int, weights: torch.Tensor, optimizer) -> float:
-    total = steps = 0
+    total, steps = 0.0, 0
+    nothing = torch.zeros((), device=weights.device)
     for start in range(0, len(samples), batch):
         part = [balanced_loss(*_forward(network, sample), weights) for sample in samples[start : start + batch]]
-        loss = sum(value for value, _ in part) / max(sum(weight for _, weight in part), 1e-6)
+        loss = sum((value for value, _ in part), nothing) / max(sum(weight for _, weight in part), 1e-6)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -176,13 +182,13 @@ def _forward(network: HeadNetwork, sample: Sample) -> tuple[torch.Tensor, torch.
 @torch.no_grad()
 def grid_confusion(network: HeadNetwork, samples: list[Sample]) -> np.ndarray:
     """Return the confusion counts on the grid of the targets, where a cell has the label that fills most of it."""
-    counts = 0
+    counts: list[np.ndarray] = []
     for sample in samples:
         logits, shares = _forward(network, sample)
         truth = shares.argmax(0)
         truth[shares.sum(0, dtype=torch.int32) < 128] = IGNORE  # less than half of the cell was judged
-        counts = counts + confusion(truth.cpu().numpy(), logits.argmax(0).cpu().numpy(), len(shares))
-    return counts
+        counts.append(confusion(truth.cpu().numpy(), logits.argmax(0).cpu().numpy(), len(shares)))
+    return np.sum(counts, axis=0)
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, labels: int) -> np.ndarray:

@@ -1,10 +1,10 @@
-"""The guard: what counts as collapse, as a fall, as progress, and what the report says."""
+"""The collapse monitor: what counts as collapse, as a fall, as progress, and what the report says."""
 
 import pytest
 import torch
 
 from dinodemo.train import FinetuneConfig
-from dinodemo.train.guard import Guard
+from dinodemo.train.monitor import CollapseMonitor
 
 HEALTHY = {"rank": 40.0, "mean_cosine": 0.3, "entropy": 0.4, "mean_entropy": 0.9, "knn": 0.5}
 
@@ -13,18 +13,18 @@ def hits(right: int, of: int = 400) -> torch.Tensor:
     return torch.arange(of) < right
 
 
-def make(measure="knn", **settings) -> Guard:
-    guard = Guard(FinetuneConfig(**settings), measure, settled=10)
-    assert guard.judge(0, HEALTHY, hits(200)).action == "continue"
-    return guard
+def make(measure="knn", **settings) -> CollapseMonitor:
+    monitor = CollapseMonitor(FinetuneConfig(**settings), measure, settled=10)
+    assert monitor.judge(0, HEALTHY, hits(200)).action == "continue"
+    return monitor
 
 
 def test_progress_is_the_best_so_far_and_the_report_says_so():
-    guard = make()
-    assert guard.judge(10, HEALTHY, hits(220)).action == "best"
-    assert guard.judge(20, HEALTHY, hits(215)).action == "continue"
-    assert guard.better and guard.best_step == 10
-    report = guard.verdict("400 held-out photos")
+    monitor = make()
+    assert monitor.judge(10, HEALTHY, hits(220)).action == "best"
+    assert monitor.judge(20, HEALTHY, hits(215)).action == "continue"
+    assert monitor.better and monitor.best_step == 10
+    report = monitor.verdict("400 held-out photos")
     assert report["better"] and report["best_step"] == 10
     assert "Better: k-NN accuracy on 400 held-out photos rose from 50.0% to 55.0% (+5.0%" in report["sentence"]
     assert report["before"]["step"] == 0 and report["after"]["step"] == 10
@@ -33,18 +33,18 @@ def test_progress_is_the_best_so_far_and_the_report_says_so():
 def test_a_gain_within_two_errors_is_only_probable_and_within_one_none():
     swapped = torch.roll(hits(200), 30)  # 30 lost, 30 won
     for gained, word in ((2, "Not better"), (12, "Probably better")):
-        guard = make()
+        monitor = make()
         after = swapped.clone()
         after[-gained:] = True
-        guard.judge(10, HEALTHY, after)
-        assert guard.verdict("photos")["sentence"].startswith(word)
-        assert guard.better == (word != "Not better")
+        monitor.judge(10, HEALTHY, after)
+        assert monitor.verdict("photos")["sentence"].startswith(word)
+        assert monitor.better == (word != "Not better")
 
 
 def test_without_progress_the_start_is_kept():
-    guard = make()
-    guard.judge(10, HEALTHY, hits(195))
-    report = guard.verdict("400 held-out photos")
+    monitor = make()
+    monitor.judge(10, HEALTHY, hits(195))
+    report = monitor.verdict("400 held-out photos")
     assert not report["better"] and report["best_step"] == 0 and report["after"] == report["before"]
     assert "the start is kept" in report["sentence"]
 
@@ -67,35 +67,35 @@ def test_collapse_ends_the_run(change, step, reason):
 
 
 def test_heads_may_be_undecided_before_they_have_learnt():
-    figures = HEALTHY | {"mean_entropy": 1.0, "entropy": 0.999}
-    assert make().judge(9, figures, hits(200)).action == "continue"
+    metrics = HEALTHY | {"mean_entropy": 1.0, "entropy": 0.999}
+    assert make().judge(9, metrics, hits(200)).action == "continue"
 
 
 def test_a_fall_rolls_back_after_patience_and_stops_in_the_end():
-    guard = make(patience=2)
-    actions = [guard.judge(step, HEALTHY, hits(100)).action for step in range(1, 8)]
+    monitor = make(patience=2)
+    actions = [monitor.judge(step, HEALTHY, hits(100)).action for step in range(1, 8)]
     assert actions == ["continue", "rollback", "continue", "rollback", "continue", "stop", "stop"]
     assert make(on_fall="stop", patience=1).judge(1, HEALTHY, hits(100)).action == "stop"
     assert make(on_fall="continue", patience=1).judge(1, HEALTHY, hits(100)).action == "continue"
 
 
 def test_a_fall_within_tolerance_or_noise_is_none():
-    guard = make(patience=1, fall_tolerance=0.1)
-    assert guard.judge(1, HEALTHY, hits(165)).action == "continue"
+    monitor = make(patience=1, fall_tolerance=0.1)
+    assert monitor.judge(1, HEALTHY, hits(165)).action == "continue"
     noisy = make(patience=1, fall_tolerance=0.0)
     assert noisy.judge(1, HEALTHY, torch.roll(hits(195), 50)).action == "continue"
 
 
 def test_indirect_evidence_needs_rich_features_and_is_called_so():
-    guard = make("crop_recall")
-    assert guard.judge(1, HEALTHY | {"rank": 30.0}, hits(300)).action == "continue"
-    assert guard.judge(2, HEALTHY, hits(300)).action == "best"
-    assert "indirect" in guard.verdict("photos")["sentence"]
+    monitor = make("crop_recall")
+    assert monitor.judge(1, HEALTHY | {"rank": 30.0}, hits(300)).action == "continue"
+    assert monitor.judge(2, HEALTHY, hits(300)).action == "best"
+    assert "indirect" in monitor.verdict("photos")["sentence"]
 
 
 def test_its_state_goes_on_where_it_was():
-    guard, other = make(), make()
-    guard.judge(1, HEALTHY, hits(100))
-    other.load_state_dict(guard.state_dict())
-    assert other.judge(2, HEALTHY, hits(100)).action == guard.judge(2, HEALTHY, hits(100)).action == "rollback"
-    assert other.verdict("photos") == guard.verdict("photos")
+    monitor, other = make(), make()
+    monitor.judge(1, HEALTHY, hits(100))
+    other.load_state_dict(monitor.state_dict())
+    assert other.judge(2, HEALTHY, hits(100)).action == monitor.judge(2, HEALTHY, hits(100)).action == "rollback"
+    assert other.verdict("photos") == monitor.verdict("photos")

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from dinodemo.train.evaluate import LastAttention
-from dinodemo.train.network import open_folder, tokens
-from dinodemo.train.session import train
+from dinodemo.train.loop import finetune
+from dinodemo.train.network import load_folder, tokens
 
 
 @pytest.mark.parametrize("family", ["dinov2", "dinov2-registers", "dino-v1", "dinov3"])
 def test_the_last_attention_is_the_networks_own(tiny_folders, family):
-    module = open_folder(tiny_folders[family]).module.eval()
+    module = load_folder(tiny_folders[family]).module.eval()
     pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     if module.config.patch_size == 14:
         pixels = pixels[..., :56, :56]
@@ -25,7 +25,7 @@ def test_the_last_attention_is_the_networks_own(tiny_folders, family):
 
 
 def test_a_run_keeps_patches_and_attention_of_three_photos(tmp_path, photos, settings):
-    train(photos, tmp_path / "run", settings())
+    finetune(photos, tmp_path / "run", settings())
     films = sorted((tmp_path / "run" / "film").glob("*.npz"))
     assert [path.stem for path in films] == ["step-00000000", "step-00000002", "step-00000004"]
     with np.load(films[-1]) as film:

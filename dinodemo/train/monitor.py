@@ -1,7 +1,8 @@
-"""Watch the teacher: tell collapse, a falling measure and real progress apart, and give the verdict."""
+"""Watch the teacher: detect collapse, a falling measure and progress; summarise the run in a verdict."""
 
 import math
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import torch
@@ -12,20 +13,30 @@ from .metrics import Change, paired_change
 
 NAMES = {"knn": "k-NN accuracy", "crop_recall": "recall of a photo by a small crop of it"}
 SAME_COSINE = 0.99  # all pictures look alike above this mean cosine, where the start's was lower
-SAME_ANSWER = 0.002  # the heads tell pictures apart by less than this share of log K
+SAME_ANSWER = 0.002  # the heads distinguish pictures by less than this share of log K
 LEAST_PROTOTYPES = 2.0  # in use by all pictures together
 MOST_ROLLBACKS = 2
 
 
+class Action(StrEnum):
+    """What follows from an evaluation."""
+
+    CONTINUE = "continue"
+    BEST = "best"  # continue, and keep this teacher
+    ROLLBACK = "rollback"
+    STOP = "stop"
+    COLLAPSED = "collapsed"
+
+
 @dataclass(frozen=True)
 class Decision:
-    """Say what follows from an evaluation: "continue", "best", "rollback", "stop" or "collapsed", and why."""
+    """What follows from an evaluation, and why."""
 
-    action: str
+    action: Action
     reason: str = ""
 
 
-class Guard:
+class CollapseMonitor:
     """Judge evaluations of the teacher against the first one, which is of the start.
 
     Collapse: effective rank below rank_floor times the best so far; all pictures together use fewer than two
@@ -37,37 +48,43 @@ class Guard:
 
     def __init__(self, config: FinetuneConfig, measure: str, settled: int):
         self.config, self.measure = config, measure
-        self.settled = settled  # step from which the heads must tell pictures apart
+        self.settled = settled  # step from which the heads must distinguish pictures
         self.history: list[dict[str, Any]] = []
         self.start_hits = self.best_hits = torch.zeros(0, dtype=torch.bool)
         self.best_step = self.fallen = self.rollbacks = 0
 
-    def judge(self, step: int, figures: dict[str, float], hits: Tensor) -> Decision:
-        """Take in the figures (with "rank", "mean_cosine", "entropy", "mean_entropy") and hits (Q,) of one step."""
-        self.history.append({"step": step, **figures})
+    def judge(self, step: int, metrics: dict[str, float], hits: Tensor) -> Decision:
+        """Record an evaluation and decide what follows.
+
+        Args:
+            step: Number of optimiser steps done.
+            metrics: With at least "rank", "mean_cosine", "entropy" and "mean_entropy".
+            hits: (Q,) bool, the deciding measure of each query.
+        """
+        self.history.append({"step": step, **metrics})
         if len(self.history) == 1:
             self.start_hits = self.best_hits = hits
-            return Decision("continue")
-        collapse = self._collapse(step, figures)
+            return Decision(Action.CONTINUE)
+        collapse = self._collapse(step, metrics)
         if collapse:
-            return Decision("continue" if self.config.on_fall == "continue" else "collapsed", collapse)
+            return Decision(Action.CONTINUE if self.config.on_fall == "continue" else Action.COLLAPSED, collapse)
         change = paired_change(self.start_hits, hits)
         allowed = max(self.config.fall_tolerance, 2 * change.error)
         self.fallen = self.fallen + 1 if -change.difference > allowed else 0
         if self.fallen >= self.config.patience:
             return self._fall(change)
-        if self._is_best(figures, hits):
+        if self._is_best(metrics, hits):
             self.best_step, self.best_hits = step, hits
-            return Decision("best", f"{NAMES[self.measure]} {hits.double().mean():.1%}")
-        return Decision("continue")
+            return Decision(Action.BEST, f"{NAMES[self.measure]} {hits.double().mean():.1%}")
+        return Decision(Action.CONTINUE)
 
-    def setback(self, reason: str) -> Decision:
-        """Decide after numbers that are not finite: back to the best, or stop when that did not help before."""
+    def set_back(self, reason: str) -> Decision:
+        """Decide after a fall or non-finite numbers: roll back to the best, or stop when that has not helped before."""
         if self.config.on_fall != "rollback" or self.rollbacks >= MOST_ROLLBACKS:
-            return Decision("stop", reason)
+            return Decision(Action.STOP, reason)
         self.rollbacks += 1
         self.fallen = 0
-        return Decision("rollback", reason)
+        return Decision(Action.ROLLBACK, reason)
 
     @property
     def change(self) -> Change:
@@ -76,11 +93,15 @@ class Guard:
 
     @property
     def better(self) -> bool:
-        """Tell whether the best teacher beats the start by more than one standard error of the difference."""
+        """Return whether the best teacher beats the start by more than one standard error of the difference."""
         return self.best_step > 0 and self.change.difference > self.change.error
 
     def verdict(self, where: str) -> dict[str, Any]:
-        """Return the content of report.json. where: the pictures that were measured, such as "157 held-out photos"."""
+        """Return the content of report.json.
+
+        Args:
+            where: The measured pictures, such as "157 held-out photos".
+        """
         if not self.history:
             return {"better": False, "sentence": "Nothing has been measured yet; export/ holds the start."}
         start = self.history[0]
@@ -90,40 +111,43 @@ class Guard:
                 "evaluations": len(self.history), "rollbacks": self.rollbacks}  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that a resumed run needs to go on judging."""
+        """Return what a resumed run needs to continue."""
         return {"history": self.history, "start_hits": self.start_hits, "best_hits": self.best_hits,
                 "best_step": self.best_step, "fallen": self.fallen, "rollbacks": self.rollbacks}  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
+        """Continue from what `state_dict` returned."""
         for name, value in state.items():
             setattr(self, name, value)
 
-    def _collapse(self, step: int, figures: dict[str, float]) -> str:
-        wrong = [name for name, value in figures.items() if not math.isfinite(value)]
-        if wrong:
-            return f"{', '.join(wrong)} of the teacher is not a finite number"
+    def _collapse(self, step: int, metrics: dict[str, float]) -> str:
+        nonfinite = [name for name, value in metrics.items() if not math.isfinite(value)]
+        if nonfinite:
+            return f"{', '.join(nonfinite)} of the teacher is not a finite number"
         most = max(entry["rank"] for entry in self.history[:-1])
-        if figures["rank"] < self.config.rank_floor * most:
-            return f"the effective rank of the features fell from {most:.1f} to {figures['rank']:.1f}"
-        used = self.config.prototypes ** figures["mean_entropy"]
+        if metrics["rank"] < self.config.rank_floor * most:
+            return f"the effective rank of the features fell from {most:.1f} to {metrics['rank']:.1f}"
+        used = self.config.prototypes ** metrics["mean_entropy"]
         if used < LEAST_PROTOTYPES:
             return f"the teacher sends nearly all pictures to one prototype ({used:.1f} in use)"
         if step < self.settled:
             return ""
-        if figures["mean_cosine"] > SAME_COSINE > self.history[0]["mean_cosine"]:
-            return f"all pictures look alike to the teacher (mean cosine {figures['mean_cosine']:.3f})"
-        if figures["mean_entropy"] - figures["entropy"] < SAME_ANSWER:
-            return f"the teacher gives every picture the same answer (entropy {figures['entropy']:.3f} of log K)"
+        if metrics["mean_cosine"] > SAME_COSINE > self.history[0]["mean_cosine"]:
+            return f"all pictures look alike to the teacher (mean cosine {metrics['mean_cosine']:.3f})"
+        if metrics["mean_entropy"] - metrics["entropy"] < SAME_ANSWER:
+            return f"the teacher gives every picture the same answer (entropy {metrics['entropy']:.3f} of log K)"
         return ""
 
     def _fall(self, change: Change) -> Decision:
         reason = f"{NAMES[self.measure]} fell from {change.before:.1%} to {change.after:.1%}"
-        return Decision("continue", reason) if self.config.on_fall == "continue" else self.setback(reason)
+        return Decision(Action.CONTINUE, reason) if self.config.on_fall == "continue" else self.set_back(reason)
 
-    def _is_best(self, figures: dict[str, float], hits: Tensor) -> bool:
-        """Want a better measure; where it is only an indirect one, also features as rich as at the start, nearly."""
-        rich = self.measure == "knn" or figures["rank"] > 0.9 * self.history[0]["rank"]
+    def _is_best(self, metrics: dict[str, float], hits: Tensor) -> bool:
+        """Return whether this is the best evaluation so far.
+
+        For the indirect measure (crop recall), also require an effective rank above 90 % of the initial one.
+        """
+        rich = self.measure == "knn" or metrics["rank"] > 0.9 * self.history[0]["rank"]
         return rich and hits.double().mean() > self.best_hits.double().mean()
 
     def _sentence(self, where: str) -> str:
