@@ -26,7 +26,7 @@ import numpy as np
 from _common import ROOT
 from PIL import Image
 
-sys.path.insert(0, str(ROOT / "tests" / "ui"))
+sys.path.insert(0, str(ROOT / "tests" / "web"))
 from visitor import Refused, Visitor
 
 BACKBONE = "dinov2-small-offline"

@@ -37,7 +37,13 @@ from _common import ROOT
 
 from dinodemo.io.images import load_image
 from dinodemo.tasks.retrieval.descriptor import DESCRIPTORS, describe_one, squash
-from dinodemo.tasks.retrieval.places import RERANK_FIRST, RERANK_WEIGHT, best_place, likeness, mutual_likeness
+from dinodemo.tasks.retrieval.localize import (
+    RERANK_FIRST,
+    RERANK_WEIGHT,
+    best_location,
+    mutual_similarity,
+    similarity_map,
+)
 from dinodemo.tasks.retrieval.ranking import EXPAND, Whitening, score, top
 
 BACKBONE, RESOLUTION = "dinov2-small-offline", 224
@@ -151,11 +157,11 @@ def print_row(name: str, tasks: dict[str, Task], results: dict[str, np.ndarray])
 
 
 def reranked(photos: Photos, task: Task, scores: np.ndarray) -> np.ndarray:
-    """Add the likeness of mutually nearest patches to the first 50 of each query."""
+    """Add the similarity of mutually nearest patches to the first 50 of each query."""
     scores = scores.copy()
     for i, query in enumerate(task.queries):
         asked, first = photos.features(query), top(scores[i], RERANK_FIRST)
-        extra = [mutual_likeness(asked, photos.features(task.gallery[place])) for place in first]
+        extra = [mutual_similarity(asked, photos.features(task.gallery[place])) for place in first]
         scores[i] -= 10  # behind the first
         scores[i, first] += 10 + RERANK_WEIGHT * np.array(extra)
     return scores
@@ -175,7 +181,7 @@ def measure_places(photos: Photos, task: Task, mean: np.ndarray) -> float:
         for i in np.flatnonzero(task.right[:, j] & (task.queries != place)):
             asked = photos.features(task.queries[i])
             token = describe_one(photos.engine, photos.squashed(task.queries[i]), RESOLUTION, "cls") - mean
-            x0, y0, x1, y1 = best_place(likeness(asked, token, features), collage.shape[:2])
+            x0, y0, x1, y1 = best_location(similarity_map(asked, token, features), collage.shape[:2])
             found.append(((y0 + y1) / 2 >= RESOLUTION) * 2 + ((x0 + x1) / 2 >= RESOLUTION) == quarter)
     return float(np.mean(found))
 

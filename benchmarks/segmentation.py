@@ -154,21 +154,21 @@ def built_up(bench: Bench, pair: Pair, step: int) -> np.ndarray:
     similarity = flat_unit(target) @ memory.tokens.T
     neighbours, temperature = (memory.neighbours, scores.TEMPERATURE) if step >= 2 else (10, 0.1)
     score = scores.spread_labels(similarity, labels, neighbours, temperature)
-    likeness = scores.centred_likeness(flat_unit(target), memory)
+    centred = scores.centred_similarity(flat_unit(target), memory)
     if step >= 4:
-        score = score * scores.likeness_gate(likeness)
+        score = score * scores.similarity_gate(centred)
     if step >= 5:
         score = scores.lift_faint(score)
     score = score.reshape(grid)
     if step >= 6:
-        score = scores.fade_weak_groups(score, likeness.reshape(grid))
+        score = scores.fade_weak_groups(score, centred.reshape(grid))
     return to_pixels(score, pair.truth.shape) > 0.5
 
 
 def ways(bench: Bench, peer: Insid3 | None) -> dict[str, Callable[[Pair], np.ndarray]]:
     """Name every way to make a mask, from the usual one to ours."""
     steps = ("10 nearest patches, temperature 0.1, nearest mask", "+ mask reduced by area",
-             "+ up to 200 nearest, temperature 0.05", "+ place taken out of the tokens", "+ gate on likeness",
+             "+ up to 200 nearest, temperature 0.05", "+ place taken out of the tokens", "+ gate on centred",
              "+ faint maps lifted", "+ groups of patches")  # fmt: skip
     table = {
         "mean prototype, cosine, Otsu": lambda p: prototype_mask(bench, p, None),

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from _common import PHOTO, ROOT
 
-sys.path.insert(0, str(ROOT / "tests" / "ui"))
+sys.path.insert(0, str(ROOT / "tests" / "web"))
 from visitor import Visitor
 
 BACKBONE = "dinov2-small-offline"

@@ -33,7 +33,7 @@ from dinodemo.backbones import weights_root
 from dinodemo.backbones.offline import PROJECT_WEIGHTS, manifest
 from dinodemo.tasks.depth import DepthProbe, probe_store
 from dinodemo.web import app, components, settings
-ready = probe_store.ProbeShelf(None).ready("dinov2-small-offline")
+ready = probe_store.ProbeStore(None).ready("dinov2-small-offline")
 print(json.dumps({
     "file": dinodemo.__file__,
     "heavy": heavy,
@@ -42,7 +42,7 @@ print(json.dumps({
     "sources": sorted(manifest()["sources"]),
     "patch": (PROJECT_WEIGHTS / manifest()["sources"]["patch"]["file"]).is_file(),
     "ready": [label for label, _ in ready],
-    "unit": [probe_store.ProbeShelf(None).load(key).unit_ for _, key in ready],
+    "unit": [probe_store.ProbeStore(None).load(key).unit_ for _, key in ready],
     "css": len(app.CSS),
     "written_to": [str(weights_root()), str(settings.parse(["--backbone", "b"]).runs_folder())],
 }))

@@ -78,6 +78,8 @@ def examine(
 
     vectors = []
     for features in engine.features_batch(photos(), resolution=resolution):
+        if isinstance(features, Exception):
+            raise features
         vectors.append(features.cls / max(float(np.linalg.norm(features.cls)), 1e-12))
         if progress:
             progress(len(vectors) + len(problems), len(paths))

@@ -103,8 +103,10 @@ def _bad_quality(found: Examination, limits: Thresholds) -> list[Suggestion]:
               "plain": ("information", limits.plain), "blurred": ("sharpness", limits.blurred)}  # fmt: skip
     made = []
     for kind, (figure, bound) in bounds.items():
+        if bound is None:
+            continue
         values = found.quality[:, QUALITY.index(figure)]
-        low = np.flatnonzero(values < bound) if bound is not None else []
+        low = np.flatnonzero(values < bound)
         made += [Suggestion(found.paths[i], kind, f"{told[kind]} ({figure} {values[i]:.3g}, usual "
                             f"{np.median(values):.3g})") for i in low]  # fmt: skip
     return made

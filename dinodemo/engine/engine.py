@@ -15,8 +15,7 @@ from ..backbones import Backbone, resolve
 from ..backbones.adapter import BackboneAdapter
 from ..backbones.network import Tokens, VisionTransformer
 from ..io.images import ImageSource, Photo, grid_size, load_photo, network_input
-from . import devices
-from . import request_log as journal
+from . import devices, request_log
 from .cache import SharedCache
 from .features import Features
 from .scheduler import Request, Scheduler
@@ -190,7 +189,7 @@ class Engine:
             return self._scheduler.ask(Request(rgb, (layers, row_tokens)), self._check_fits(rgb.shape[:2]))
 
         raw, cached = self._cache.get(key, compute)
-        journal.note(self.backbone.name, computed=not cached, cached=cached)
+        request_log.note(self.backbone.name, computed=not cached, cached=cached)
         return rgb, raw, cached
 
     def _prepare(self, image: ImageSource | Photo, resolution: int, crop: str | None):
@@ -210,7 +209,7 @@ class Engine:
                 for start in range(0, len(members), step):
                     part = members[start : start + step]
                     raws = self._scheduler.run_batch(np.stack([ready[i][1] for i in part]), options)
-                    journal.note(self.backbone.name, computed=len(part))
+                    request_log.note(self.backbone.name, computed=len(part))
                     for i, raw in zip(part, raws, strict=True):
                         results[i] = self._to_features(ready[i][0], shape[:2], raw)
             except RuntimeError as error:

@@ -96,7 +96,7 @@ class Decoder:
     """Read, decode and shrink photos: the process on a CPU."""
 
     def __init__(self, digests: frozenset[bytes], side: int, store: bool):
-        self._known, self._side, self._store = Known(digests), side, store
+        self._known, self._side, self._store = Known(set(digests)), side, store
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Turn items into what `adding.prepare` makes of them."""

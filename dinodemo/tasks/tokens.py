@@ -38,7 +38,7 @@ def mutual_nearest(cosines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rows, forth[rows]
 
 
-def place_of(engine: "Engine", resolution: int) -> np.ndarray:
+def positional_basis_of(engine: "Engine", resolution: int) -> np.ndarray:
     """Return an engine's directions of place (D, k) at a resolution, from its tokens of a black picture."""
     return positional_basis(engine.features(BLANK, resolution=resolution).patches)
 

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from dinodemo.backbones import OFFLINE_DEFAULT
-from dinodemo.engine import request_log as journal
+from dinodemo.engine import request_log
 
 
 def lines(caplog) -> list[dict]:
@@ -15,7 +15,7 @@ def lines(caplog) -> list[dict]:
 
 def test_a_request_tells_what_ran_and_for_how_long(caplog, engine, make_picture):
     caplog.set_level(logging.INFO, "dinodemo")
-    entry = journal.Entry("attention_tab", "on_photo")
+    entry = request_log.Entry("attention_tab", "on_photo")
     with entry.active():
         engine.features(make_picture(), 70)
         engine.features(make_picture(), 70)
@@ -28,10 +28,10 @@ def test_a_request_tells_what_ran_and_for_how_long(caplog, engine, make_picture)
 
 def test_folders_and_ids_are_not_named(caplog, engine, make_picture):
     caplog.set_level(logging.INFO, "dinodemo")
-    entry = journal.Entry("tab", "action")
+    entry = request_log.Entry("tab", "action")
     with entry.active():
         engine.features(make_picture(), 70)  # its backbone is a folder
-        journal.note(OFFLINE_DEFAULT)
+        request_log.note(OFFLINE_DEFAULT)
     entry.end("ok")
     assert lines(caplog)[0]["backbone"] == f"other+{OFFLINE_DEFAULT}"
 
@@ -39,20 +39,20 @@ def test_folders_and_ids_are_not_named(caplog, engine, make_picture):
 def test_outside_of_a_request_nothing_is_noted(caplog, engine, make_picture):
     caplog.set_level(logging.DEBUG, "dinodemo")
     engine.features(make_picture(), 70)
-    assert journal.current() is None and lines(caplog) == []
+    assert request_log.current() is None and lines(caplog) == []
 
 
 def test_what_is_quick_and_went_well_is_not_worth_a_line(caplog):
     caplog.set_level(logging.INFO, "dinodemo")
     for outcome in ("ok", "refused"):
-        journal.Entry("tab", "tick").end(outcome)
+        request_log.Entry("tab", "tick").end(outcome)
     assert [line["outcome"] for line in lines(caplog)] == ["refused"]
 
 
 @pytest.mark.parametrize("text", ["plain", 'with "quotes"\nand lines'])
 def test_every_record_is_one_json_object(text):
     record = logging.LogRecord("dinodemo.engine.pool", logging.WARNING, "", 0, text, (), None)
-    line = journal.JsonLines().format(record)
+    line = request_log.JsonLines().format(record)
     assert "\n" not in line
     expected = {"time": 0, "level": "warning", "logger": "dinodemo.engine.pool", "message": text}
     assert json.loads(line) | {"time": 0} == expected

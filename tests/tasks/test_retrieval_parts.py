@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dinodemo.engine.features import Features
-from dinodemo.tasks.retrieval import Filter, ImageIndex, analysis, approximate, index, places, snapshot
+from dinodemo.tasks.retrieval import Filter, ImageIndex, analysis, approximate, index, localize, snapshot
 from dinodemo.tasks.retrieval.ranking import Whitening, score, top
 from dinodemo.tasks.retrieval.results import Hit
 from dinodemo.tasks.retrieval.store import Recipe, Row, Store
@@ -84,24 +84,24 @@ def scene():
 
 def test_the_place_of_a_thing_is_outlined_in_the_photos_pixels(scene):
     thing, grid, kind = scene
-    x0, y0, x1, y1 = places.best_place(places.likeness(thing, kind, grid), (240, 480))
+    x0, y0, x1, y1 = localize.best_location(localize.similarity_map(thing, kind, grid), (240, 480))
     expected = (9 * 30, 6 * 20, 13 * 30, 10 * 20)
     assert np.abs(np.subtract((x0, y0, x1, y1), expected)).max() <= 30  # a patch at most
-    assert places.likeness(thing, kind, grid).mean() == pytest.approx(0, abs=1e-5)
+    assert localize.similarity_map(thing, kind, grid).mean() == pytest.approx(0, abs=1e-5)
 
 
 def test_a_map_without_any_difference_outlines_something_inside():
-    x0, y0, x1, y1 = places.best_place(np.zeros((3, 5)), (30, 50))
+    x0, y0, x1, y1 = localize.best_location(np.zeros((3, 5)), (30, 50))
     assert (x0, y0, x1, y1) == (0, 0, 50, 30)
 
 
-def test_mutual_likeness_is_that_of_a_double_loop(scene):
+def test_mutual_similarity_is_that_of_a_double_loop(scene):
     thing, grid, _ = scene
-    a, b = (places.centred(f.patches) for f in (thing, grid))
+    a, b = (localize.centred(f.patches) for f in (thing, grid))
     nearest = [max(range(len(b)), key=lambda j: a[i] @ b[j]) for i in range(len(a))]
     back = [max(range(len(a)), key=lambda i: a[i] @ b[j]) for j in range(len(b))]
     pairs = [a[i] @ b[j] for i, j in enumerate(nearest) if back[j] == i]
-    assert places.mutual_likeness(thing, grid) == pytest.approx(np.mean(pairs), abs=1e-5)
+    assert localize.mutual_similarity(thing, grid) == pytest.approx(np.mean(pairs), abs=1e-5)
 
 
 def test_reranking_prefers_the_photo_with_the_same_patches(scene):
@@ -110,7 +110,7 @@ def test_reranking_prefers_the_photo_with_the_same_patches(scene):
     other = make_features(rng.normal(size=(12, 16, WIDTH)))
     hits = [Hit(name, 0.5, 0.5, None, name, (1, 1), 1, b"") for name in ("other", "same", "gone")]
     found = {"other": other, "same": grid, "gone": None}
-    ordered = places.rerank(thing, hits, lambda hit: found[hit.path])
+    ordered = localize.rerank(thing, hits, lambda hit: found[hit.path])
     assert [hit.path for hit in ordered] == ["same", "other", "gone"]
 
 

@@ -12,7 +12,7 @@ from dinodemo.tasks.segmentation.refine import follow_edges, to_pixels
 from dinodemo.tasks.segmentation.scores import (
     CLOSEST,
     Memory,
-    centred_likeness,
+    centred_similarity,
     fade_weak_groups,
     foreground_labels,
     presence_of,
@@ -101,7 +101,7 @@ def test_place_is_taken_out_of_tokens_and_what_they_show_stays():
     np.testing.assert_allclose(clean, flat_unit(shown).reshape(shown.shape), atol=1e-5)
 
 
-def test_likeness_is_the_mean_cosine_to_the_closest_patches_of_the_thing_less_what_all_share():
+def test_similarity_is_the_mean_cosine_to_the_closest_patches_of_the_thing_less_what_all_share():
     rng = np.random.default_rng(4)
     tokens, target = (flat_unit(rng.normal(size=(n, 8)).astype(np.float32) + 1) for n in (40, 7))
     foreground = np.arange(40) < 15
@@ -114,18 +114,18 @@ def test_likeness_is_the_mean_cosine_to_the_closest_patches_of_the_thing_less_wh
             token @ (t - center) / np.linalg.norm(token) / np.linalg.norm(t - center) for t in tokens[foreground]
         ]
         expected.append(np.mean(sorted(cosines)[-CLOSEST:]))
-    np.testing.assert_allclose(centred_likeness(target, memory), expected, rtol=1e-4)
+    np.testing.assert_allclose(centred_similarity(target, memory), expected, rtol=1e-4)
 
 
 def test_a_group_that_is_much_less_alike_fades_and_the_best_stays():
     score = np.zeros((6, 9))
     score[1:4, 1:3], score[1:4, 5:8] = 0.9, 0.8
-    likeness = np.full((6, 9), 0.4)
-    likeness[1:4, 1:3] = 0.9
-    faded = fade_weak_groups(score, likeness)
+    centred = np.full((6, 9), 0.4)
+    centred[1:4, 1:3] = 0.9
+    faded = fade_weak_groups(score, centred)
     assert (faded[1:4, 1:3] == 0.9).all() and (faded[1:4, 5:8] < 0.5).all()
-    likeness[1:4, 5:8] = 0.85
-    np.testing.assert_array_equal(fade_weak_groups(score, likeness), score)
+    centred[1:4, 5:8] = 0.85
+    np.testing.assert_array_equal(fade_weak_groups(score, centred), score)
 
 
 def test_presence_asks_whether_the_thing_is_found_again_not_the_background():

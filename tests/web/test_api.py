@@ -15,7 +15,7 @@ from PIL import Image
 
 from dinodemo import Engine
 from dinodemo.tasks.retrieval import ImageIndex
-from dinodemo.tasks.retrieval.index_store import IndexShelf
+from dinodemo.tasks.retrieval.index_store import IndexStore
 from dinodemo.web.app import launch
 from dinodemo.web.owner import new_owner
 from dinodemo.web.services import Services
@@ -54,7 +54,7 @@ def url(folder, tiny_folder, secret):
         patch.setenv("GRADIO_TEMP_DIR", str(folder / "tmp" / "gradio"))
         settings = Settings(host="127.0.0.1", backbone=str(tiny_folder), device="cpu", indexes=str(folder / "shared"))
         engine = Engine(str(tiny_folder), device="cpu")
-        private = IndexShelf(Services(settings, None)).path(secret, "mine:diary")
+        private = IndexStore(Services(settings, None)).path(secret, "mine:diary")
         private.parent.mkdir(parents=True)
         for path in (folder / "shared" / "team", private):
             ImageIndex(path, engine, 70).add([folder / "a.png", folder / "b.png"])

@@ -3,7 +3,7 @@
 import pytest
 
 from dinodemo.tasks.depth import probe_store as depth_probes
-from dinodemo.tasks.depth.probe_store import ProbeShelf
+from dinodemo.tasks.depth.probe_store import ProbeStore
 
 
 class Own:
@@ -15,7 +15,7 @@ def shelf(tmp_path, monkeypatch):
     for name in ("dinov2-small", "dinov2-small-offline"):
         (tmp_path / f"depth_office_{name}.safetensors").write_bytes(b"")
     monkeypatch.setattr(depth_probes, "WEIGHTS", tmp_path)
-    return ProbeShelf(services=None)
+    return ProbeStore(services=None)
 
 
 def test_ready_probes_are_those_of_the_very_backbone(shelf):

@@ -5,7 +5,7 @@ import logging
 import gradio as gr
 import pytest
 
-from dinodemo.engine import request_log as journal
+from dinodemo.engine import request_log
 from dinodemo.web.background import Work
 from dinodemo.web.errors import friendly
 
@@ -88,7 +88,7 @@ def test_work_in_a_thread_counts_for_its_request(caplog):
 
     @friendly
     def long():
-        yield from Work(lambda progress: journal.note("dinov2-small", computed=5)).steps()
+        yield from Work(lambda progress: request_log.note("dinov2-small", computed=5)).steps()
 
     list(long())
     assert [r.facts["computed"] for r in caplog.records] == [5]

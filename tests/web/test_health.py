@@ -7,7 +7,7 @@ import time
 import pytest
 
 from dinodemo import __version__
-from dinodemo.engine import request_log as journal
+from dinodemo.engine import request_log
 from dinodemo.engine.pool import EnginePool
 from dinodemo.web.health import health_routes
 
@@ -30,11 +30,11 @@ def test_the_log_is_json_lines(server):
 def test_metrics_count_requests(caplog):
     pytest.importorskip("prometheus_client", reason="an extra: pip install dinodemo[metrics]")
     caplog.set_level(logging.INFO, "dinodemo.requests")
-    before = list(journal.log.handlers)
+    before = list(request_log.log.handlers)
     (metrics,) = [route for route in health_routes(EnginePool()) if route.path == "/metrics"]
     try:
-        journal.Entry("depth_tab", "on_photo").end("refused")
+        request_log.Entry("depth_tab", "on_photo").end("refused")
         text = metrics.endpoint(None).body.decode()
     finally:
-        journal.log.handlers[:] = before
+        request_log.log.handlers[:] = before
     assert 'dinodemo_request_seconds_count{outcome="refused",tab="depth_tab"} 1.0' in text

@@ -11,7 +11,9 @@ from . import draw
 if TYPE_CHECKING:
     from ...web.services import Services
 
-ColourMap = Literal[COLOUR_MAP.choices]
+    ColourMap = str
+else:
+    ColourMap = Literal[COLOUR_MAP.choices]  # what Gradio tells callers
 
 
 def functions(services: "Services") -> tuple[Callable, ...]:

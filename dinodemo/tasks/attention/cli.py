@@ -37,6 +37,7 @@ def _attention(args: argparse.Namespace) -> int:
     from ...engine.provenance import made_with
     from ...io.render import png_bytes
     from . import draw
+    from .maps import attention_of
 
     with open_batch(args) as batch:
         engine = open_engine(args)
@@ -49,9 +50,10 @@ def _attention(args: argparse.Namespace) -> int:
             view = draw.View(photo, f, (f.backbone, args.resolution), "")
             side = args.longest or max(photo.size)
             files = {e: png_bytes(draw.draw_overlay(view, look, side), made_with(f)) for e, look in looks.items()}
+            rows = attention_of(f)[layer - 1]
             if args.raw:
-                files["attention.npy"] = _npy(f.layer_attention[layer - 1])
-            return files, {"grid": list(f.grid), "on_patches": float(np.sum(f.layer_attention[layer - 1].mean(axis=0)))}
+                files["attention.npy"] = _npy(rows)
+            return files, {"grid": list(f.grid), "on_patches": float(np.sum(rows.mean(axis=0)))}
 
         batch.run([*looks, *(["attention.npy"] if args.raw else [])], make)
         return batch.finish(engine, layer=layer, heads=heads)

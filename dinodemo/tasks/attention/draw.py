@@ -11,7 +11,7 @@ from ...io.files import stem
 from ...io.images import DISPLAY_SIDE, Photo, scale_to
 from ...io.render import colourise, enlarge, mark_patch, normalise, overlay, png_bytes
 from ..base import Option
-from .maps import attention_sinks, combine_heads, cosine_to_patch, keep_mass, prefix_mass
+from .maps import attention_of, attention_sinks, combine_heads, cosine_to_patch, keep_mass, norms_of, prefix_mass
 
 HEAD_SIDE = 320  # pixels of the pictures in the grid of heads
 SINKS_ADVICE = (
@@ -32,7 +32,6 @@ class View:
     status: str
     patch: tuple[int, int] | None = None  # clicked (row, column)
     patch_rows: np.ndarray | None = None  # (L, heads, h, w) the clicked patch's attention
-MASS = Option("mass", 1.0, "Share", "show only the strongest patches that hold this share", 0.001, 1)
 
 
 @dataclass(frozen=True)
@@ -47,10 +46,10 @@ class Look:
     smooth: bool
 
     def layer_index(self, f: Features) -> int:
-        return min(max(int(self.layer), 1), len(f.layer_attention)) - 1
+        return min(max(int(self.layer), 1), len(attention_of(f))) - 1
 
     def head_index(self, f: Features) -> str | int:
-        return self.head if self.head in ("mean", "max") else min(int(self.head), f.layer_attention.shape[1]) - 1
+        return self.head if self.head in ("mean", "max") else min(int(self.head), attention_of(f).shape[1]) - 1
 
     def combine(self, rows: np.ndarray, f: Features) -> np.ndarray:
         """Reduce (L, heads, h, w) attention to the (h, w) map that the controls ask for."""
@@ -61,19 +60,19 @@ class Look:
 def draw_overlay(view: View, look: Look, side: int = DISPLAY_SIDE) -> np.ndarray:
     """Draw the CLS attention over the photo, the clicked patch outlined."""
     f = view.features
-    picture = _lay(view, look.combine(f.layer_attention, f), look, side)
+    picture = _lay(view, look.combine(attention_of(f), f), look, side)
     return picture if view.patch is None else mark_patch(picture, view.patch, f.grid)
 
 
 def draw_heads(view: View, look: Look) -> list[tuple[np.ndarray, str]]:
     """Draw every head of the layer, small, with captions."""
-    rows = view.features.layer_attention[look.layer_index(view.features)]
+    rows = attention_of(view.features)[look.layer_index(view.features)]
     return [(_lay(view, row, look, HEAD_SIDE), f"Head {i}") for i, row in enumerate(rows, start=1)]
 
 
 def draw_point(view: View, look: Look) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Draw the clicked patch's attention and the cosine similarity of all patches to it; None before a click."""
-    if view.patch is None:
+    if view.patch is None or view.patch_rows is None:
         return None, None
     f = view.features
     attention = _lay(view, look.combine(view.patch_rows, f), look, DISPLAY_SIDE)
@@ -84,7 +83,7 @@ def draw_point(view: View, look: Look) -> tuple[np.ndarray | None, np.ndarray | 
 def draw_norms(view: View, look: Look) -> np.ndarray:
     """Draw the norms of the last layer's patch tokens as a heat map."""
     size = scale_to(view.photo.rgb, DISPLAY_SIDE).shape[:2]
-    return colourise(enlarge(normalise(view.features.patch_norms), size, look.smooth), look.colour_map)
+    return colourise(enlarge(normalise(norms_of(view.features)), size, look.smooth), look.colour_map)
 
 
 def note(view: View, look: Look) -> str:
@@ -110,13 +109,14 @@ def picture_file(view: View, look: Look) -> tuple[str, bytes]:
 def raw_file(view: View) -> tuple[str, bytes]:
     """Return attention, norms and tokens as a named .npz, with the backbone's name inside."""
     f, buffer = view.features, io.BytesIO()
-    extra = {} if view.patch is None else {"patch": view.patch, "patch_attention": view.patch_rows}
-    np.savez_compressed(
-        buffer, attention=f.layer_attention, prefix_attention=f.prefix_attention, cls=f.cls, patches=f.patches,
-        registers=f.registers, patch_norms=f.patch_norms, backbone=f.backbone, made_with=made_with(f),
-        image_size=f.image_size,
-        input_size=f.input_size, **extra,
-    )  # fmt: skip
+    arrays: dict = {
+        "attention": f.layer_attention, "prefix_attention": f.prefix_attention, "cls": f.cls, "patches": f.patches,
+        "registers": f.registers, "patch_norms": f.patch_norms, "backbone": f.backbone, "made_with": made_with(f),
+        "image_size": f.image_size, "input_size": f.input_size,
+    }  # fmt: skip
+    if view.patch is not None:
+        arrays |= {"patch": view.patch, "patch_attention": view.patch_rows}
+    np.savez_compressed(buffer, **arrays)
     return f"{stem(view.photo.name)}-attention-{stem(f.backbone)}.npz", buffer.getvalue()
 
 

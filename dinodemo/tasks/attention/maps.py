@@ -24,6 +24,20 @@ class AttentionSinks:
         return self.share > SINK_SHARE
 
 
+def attention_of(f: Features) -> np.ndarray:
+    """Return the CLS attention of every layer (L, heads, h, w); raises ValueError for features made without."""
+    if f.layer_attention is None:
+        raise ValueError("these features hold no attention; compute them with attention=True")
+    return f.layer_attention
+
+
+def norms_of(f: Features) -> np.ndarray:
+    """Return the norms of the last layer's patch tokens (h, w); raises ValueError for features made without."""
+    if f.patch_norms is None:
+        raise ValueError("these features hold no patch norms; compute them with an Engine")
+    return f.patch_norms
+
+
 def attention_map(f: Features, head: str | int = "mean", mass: float | None = None, layer: int = -1) -> np.ndarray:
     """Return the CLS attention on patches as (h, w) float32.
 
@@ -31,12 +45,11 @@ def attention_map(f: Features, head: str | int = "mean", mass: float | None = No
     mass: keep only the patches that hold this share (0 to 1] of the attention, zero elsewhere (see `keep_mass`).
     Raises ValueError if the features were made without attention, or for a head or layer that does not exist.
     """
-    if f.layer_attention is None:
-        raise ValueError("these features hold no attention; compute them with attention=True")
-    depth = len(f.layer_attention)
+    rows = attention_of(f)
+    depth = len(rows)
     if not -depth <= layer < depth:
         raise ValueError(f"layer must be from 0 to {depth - 1}, got {layer}")
-    combined = combine_heads(f.layer_attention[layer], head)
+    combined = combine_heads(rows[layer], head)
     return combined if mass is None else keep_mass(combined, mass)
 
 
@@ -81,8 +94,7 @@ def prefix_mass(f: Features, layer: int = -1) -> tuple[float, float]:
 
 def attention_sinks(f: Features, layer: int = -1) -> AttentionSinks:
     """Find the patches whose norm is an outlier, and how much of a layer's attention on patches they hold."""
-    if f.patch_norms is None:
-        raise ValueError("these features hold no patch norms; compute them with an Engine")
-    outliers = f.patch_norms > SINK_NORM * np.median(f.patch_norms)
+    norms = norms_of(f)
+    outliers = norms > SINK_NORM * np.median(norms)
     attention = attention_map(f, "mean", layer=layer)
     return AttentionSinks(outliers, float(attention[outliers].sum() / max(attention.sum(), 1e-12)))

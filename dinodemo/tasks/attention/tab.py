@@ -25,10 +25,11 @@ from ..base import OPACITY, SMOOTH
 from ..tokens import patch_at
 from . import draw
 from .draw import Look, View
+from .maps import attention_of
 
 EMPTY = "Drop a photo or choose an example to see where the model looks."
 HIDDEN = gr.update(value=None, visible=False)
-NOTHING = (None, HIDDEN, HIDDEN, [], None, "", EMPTY)  # what `Outputs` shows without a photo
+NOTHING: tuple = (None, HIDDEN, HIDDEN, [], None, "", EMPTY)  # what `Outputs` shows without a photo
 
 
 @dataclass(frozen=True)
@@ -164,8 +165,8 @@ def _wire_controls(view: gr.State, controls: Controls, outputs: Outputs) -> None
     inputs = [view, *controls.all()]
     for control in (controls.head, controls.mass, controls.opacity):
         control.change(show_pictures, inputs, outputs.pictures(), **LIVE)
-    for control in (controls.layer, controls.colour_map, controls.smooth):
-        control.change(show_all, inputs, outputs.all(), **LIVE)
+    for other in (controls.layer, controls.colour_map, controls.smooth):
+        other.change(show_all, inputs, outputs.all(), **LIVE)
     outputs.heads.select(select_head, None, controls.head, **LIVE)
 
 
@@ -201,9 +202,9 @@ def analyse(services: Services, photo: Photo, backbone: str, resolution: float, 
     The controls stay where they were as long as the network has as many layers and heads as the one before.
     """
     run = services.run(photo, backbone, int(resolution), attention=True)
-    depth, heads = run.features.layer_attention.shape[:2]
+    depth, heads = attention_of(run.features).shape[:2]
     view = View(photo, run.features, (backbone, int(resolution)), run.status)
-    if before is not None and before.features.layer_attention.shape[:2] == (depth, heads):
+    if before is not None and attention_of(before.features).shape[:2] == (depth, heads):
         return view, gr.skip(), gr.skip()
     return view, gr.update(maximum=depth, value=depth), gr.update(choices=_head_choices(heads), value="mean")
 
@@ -221,11 +222,11 @@ def select_head(event: gr.SelectData) -> str:
 
 
 @friendly
-def show_all(view: View | None, *look) -> tuple:
+def show_all(view: View | None, *values) -> tuple:
     """Draw everything; the network is not called."""
     if view is None:
         return NOTHING
-    look = Look(*look)
+    look = Look(*values)
     return (*_pictures(view, look), draw.draw_heads(view, look), draw.draw_norms(view, look), draw.note(view, look),
             view.status)  # fmt: skip
 
@@ -260,7 +261,9 @@ def _head_choices(heads: int) -> list[tuple[str, str]]:
     return [("Mean", "mean"), ("Max", "max"), *((str(i), str(i)) for i in range(1, heads + 1))]
 
 
-def attention_beside(services: Services, header: Header, pictures: tuple, view: gr.State, look: list) -> None:
+def attention_beside(
+    services: Services, header: Header, pictures: tuple[gr.Image, gr.Image], view: gr.State, look: list
+) -> None:
     """Draw the overlay a second time."""
 
     def make(backbone: str, current, *values):

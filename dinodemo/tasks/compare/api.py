@@ -29,8 +29,8 @@ class CompareApi:
 
     def compare(
         self, first: File, second: File, count: int = draw.COUNT.default, least: float = draw.LEAST.default,
-        model: Literal[tuple(MODELS)] = "any", placeless: bool = draw.PLACELESS.default, backbone: str = "",
-        resolution: int = RESOLUTION.default,
+        model: Literal["any", "homography", "affine"] = "any", placeless: bool = draw.PLACELESS.default,
+        backbone: str = "", resolution: int = RESOLUTION.default,
     ) -> tuple[File, File, dict]:  # fmt: skip
         """Find the parts of two photos that agree. Returns a drawing (.png), the pairs (.csv) and a summary.
 

@@ -27,14 +27,14 @@ def add_commands(commands) -> None:
 
 def _compare(args: argparse.Namespace) -> int:
     from ...io.images import load_photo
-    from ..tokens import place_of
+    from ..tokens import positional_basis_of
     from . import draw
 
     photos = (load_photo(args.first), load_photo(args.second))
     engine = open_engine(args)
-    features = tuple(engine.features(photo, args.resolution) for photo in photos)
-    basis = None if args.keep_place else place_of(engine, args.resolution)
-    pair = draw.Pair(photos, features, basis, ())
+    first, second = (engine.features(photo, args.resolution) for photo in photos)
+    basis = None if args.keep_place else positional_basis_of(engine, args.resolution)
+    pair = draw.Pair(photos, (first, second), basis, ())
     names = {model or "any": name for name, model in draw.MODELS.items()}
     look = draw.Look(args.count, args.least, names[args.model])
     made = []
@@ -44,7 +44,7 @@ def _compare(args: argparse.Namespace) -> int:
             save(path, content)
             made.append(str(path))
     kept = len(draw.chosen(pair, look))
-    cosine = draw.similarity(*features)
+    cosine = draw.similarity(first, second)
     facts = {"files": made, "cls_cosine": round(cosine, 5), "mutual": len(pair.matches), "chosen": kept}
     files = f"written: {', '.join(made)}" if made else "the files are there already"
     told = f"cosine of CLS {cosine:.3f}, {kept} of {len(pair.matches)} mutual pairs chosen; {files}"

@@ -91,7 +91,7 @@ def draw_side(pair: Pair, side: int) -> np.ndarray:
     if clicked == side:
         return _cross(rgb, (row, column), pair.features[side].grid)
     heat = heat_map(pair.features[clicked], (row, column), pair.features[side], pair.basis)
-    best = np.unravel_index(int(heat.argmax()), heat.shape)
+    best = divmod(int(heat.argmax()), heat.shape[1])
     return _cross(overlay(rgb, heat, 0.55), best, heat.shape)
 
 

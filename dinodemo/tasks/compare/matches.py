@@ -9,7 +9,7 @@ those that one affine map explains:
     minus each picture's mean   0.43  0.68    0.40  0.67    0.26  0.47
     place taken out             0.54  0.86    0.49  0.86    0.33  0.83
 
-So hand in the directions of place (`tokens.place_of`).
+So hand in the directions of place (`tokens.positional_basis_of`).
 """
 
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ def similarity(fa: Features, fb: Features) -> float:
 def match(fa: Features, fb: Features, basis: np.ndarray | None = None, min_score: float = -1.0) -> Matches:
     """Return the mutual nearest patches of two pictures whose cosine is at least `min_score`, best first.
 
-    basis: directions of place (D, k) that are taken out of the tokens first, see `tokens.place_of`.
+    basis: directions of place (D, k) that are taken out of the tokens first, see `tokens.positional_basis_of`.
     "Best buddies" of Dekel et al. 2015 (arXiv:1502.03327), on patch tokens as in Amir et al. 2021
     (arXiv:2112.05814, sec. 4.3). Raises ValueError for features of different backbones.
     """

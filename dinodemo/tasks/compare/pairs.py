@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from ...io.images import Photo
-from ..tokens import place_of
+from ..tokens import positional_basis_of
 from .draw import Pair
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def compare(services: "Services", photos: tuple[Photo, Photo], before: Pair | No
     if before is not None and before.key == key:
         return before
     first, second = (services.run(photo, backbone, resolution).features for photo in photos)
-    basis = place_of(services.pool.get(backbone), resolution) if placeless else None
+    basis = positional_basis_of(services.pool.get(backbone), resolution) if placeless else None
     point = before.point if before is not None and _same_grids(before, first, second) else None
     return Pair(photos, (first, second), basis, key, point)
 

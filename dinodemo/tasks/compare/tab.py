@@ -12,7 +12,7 @@ from ...web.events import LIVE, PICTURE, QUIET, runs_network
 from ...web.header import Header
 from ...web.memory import remember
 from ...web.services import Services
-from ..tokens import place_of
+from ..tokens import positional_basis_of
 from . import draw
 from .draw import EVERY, MODELS, Look, Pair
 from .pairs import compare
@@ -40,7 +40,7 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
     """Build the tab's components and wire them."""
     pair = gr.State(None, time_to_live=4 * 3600)
     with gr.Row():
-        photos = tuple(photo_input(f"{n} photo", f"compare-{n.lower()}", height=240) for n in ("First", "Second"))
+        a, b = (photo_input(f"{n} photo", f"compare-{n.lower()}", height=240) for n in ("First", "Second"))
     example = gr.Button("Try the example: the same cup twice", size="sm", elem_id="compare-example")
     with gr.Row():
         count = option_control(draw.COUNT, elem_id="compare-count", min_width=160)
@@ -55,7 +55,7 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
     compare_beside(services, header, (lines, second), pair, placeless, [count, least, model])
     told = gr.Markdown(draw.told_of_point(None), elem_id="compare-told")
     with gr.Row():
-        sides = tuple(gr.Image(label=f"{n} photo: click a point", elem_id=f"compare-side-{n.lower()}", height=420,
+        left, right = (gr.Image(label=f"{n} photo: click a point", elem_id=f"compare-side-{n.lower()}", height=420,
                                **PICTURE) for n in ("First", "Second"))  # fmt: skip
     with gr.Row():
         for label, make, name in (("Drawing (.png)", draw.lines_file, "png"), ("Pairs (.csv)", draw.table_file, "csv"),
@@ -63,7 +63,7 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
             download_button(label, lambda p, *look, make=make: make(_need(p), Look(*look)), [pair, count, least, model],
                             f"compare-{name}")  # fmt: skip
     remember(page, "compare", [count, least, model, placeless])
-    parts = Parts(photos, example, placeless, (count, least, model), status, lines, told, sides, pair)
+    parts = Parts((a, b), example, placeless, (count, least, model), status, lines, told, (left, right), pair)
     _wire_photos(services, header, tab, parts)
     _wire_look(parts)
 
@@ -145,17 +145,17 @@ def _need(pair: Pair | None) -> Pair:
     return pair
 
 
-def compare_beside(services: Services, header: Header, pictures: tuple, pair: gr.State, placeless: gr.Checkbox,
-                   look: list) -> None:  # fmt: skip
+def compare_beside(services: Services, header: Header, pictures: tuple[gr.Image, gr.Image], pair: gr.State,
+                   placeless: gr.Checkbox, look: list) -> None:  # fmt: skip
     """Match the two photos a second time."""
 
     def make(backbone: str, current, without_place: bool, resolution: float, *values):
         if current is None:
             return None
         resolution = int(resolution)
-        found = tuple(services.run(photo, backbone, resolution).features for photo in current.photos)
-        basis = place_of(services.pool.get(backbone), resolution) if without_place else None
-        other = Pair(current.photos, found, basis, ())
+        first, second = (services.run(photo, backbone, resolution).features for photo in current.photos)
+        basis = positional_basis_of(services.pool.get(backbone), resolution) if without_place else None
+        other = Pair(current.photos, (first, second), basis, ())
         return draw.draw_lines(other, Look(*values))
 
     beside(header, *pictures, make, [pair, placeless, header.resolution, *look])

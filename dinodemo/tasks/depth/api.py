@@ -8,17 +8,19 @@ from ...engine.provenance import made_with_name
 from ...web.api_values import File, made, network, one_of, read_photo
 from ..base import COLOUR_MAP, RESOLUTION
 from . import draw
-from .probe_store import ProbeShelf
+from .probe_store import ProbeStore
 
 if TYPE_CHECKING:
     from ...web.services import Services
 
-ColourMap = Literal[COLOUR_MAP.choices]
+    ColourMap = str
+else:
+    ColourMap = Literal[COLOUR_MAP.choices]  # what Gradio tells callers
 
 
 def functions(services: "Services") -> tuple[Callable, ...]:
     """Return what programs may call."""
-    return (DepthApi(services, ProbeShelf(services)).depth,)
+    return (DepthApi(services, ProbeStore(services)).depth,)
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class DepthApi:
     """The API of this task; its docstrings are what callers read."""
 
     services: "Services"
-    probes: ProbeShelf
+    probes: ProbeStore
 
     def depth(
         self, photo: File, probe: str = "", flip: bool = draw.FLIP.default, guided: bool = draw.GUIDED.default,

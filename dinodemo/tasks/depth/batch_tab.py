@@ -16,13 +16,13 @@ from ...web.events import ENGINE_QUEUE
 from ...web.header import Header
 from . import draw
 from .draw import Look, View
-from .probe_store import ProbeShelf
+from .probe_store import ProbeStore
 
 MOST_PHOTOS = 50
 THUMB_SIDE = 360
 
 
-def build_batch(shelf: ProbeShelf, header: Header, own: gr.State, probe: gr.Dropdown, colour_map: gr.Dropdown) -> None:
+def build_batch(shelf: ProbeStore, header: Header, own: gr.State, probe: gr.Dropdown, colour_map: gr.Dropdown) -> None:
     """Build the sub-tab; the probe and the colour map are those of the neighbouring one."""
     files = gr.File(label=f"Photos (up to {MOST_PHOTOS})", file_count="multiple", height=160, elem_id="depth-files")
     with gr.Row():
@@ -44,7 +44,7 @@ def build_batch(shelf: ProbeShelf, header: Header, own: gr.State, probe: gr.Drop
                [status, stop], cancels=[event], show_progress="hidden", api_visibility="private")  # fmt: skip
 
 
-def estimate_all(shelf: ProbeShelf, paths: list[str], chosen: tuple, colours: str):
+def estimate_all(shelf: ProbeStore, paths: list[str], chosen: tuple, colours: str):
     """Estimate photo by photo; every file is in the zip as soon as it is there. Yields gallery, status, zip, stop."""
     key, own, backbone, resolution = chosen
     if not paths:

@@ -132,7 +132,8 @@ def build(card: dict, tensors: dict[str, torch.Tensor]) -> LinearDepthHead:
         raise ValueError(f"expected tensors {expected}, got {found}")
     if not all(t.dtype in (torch.float16, torch.float32) and t.isfinite().all() for t in tensors.values()):
         raise ValueError("its numbers must be finite float16 or float32")
-    head = LinearDepthHead(card["width"], len(card["layers"]), card["bins"], *card["range"], mean=card["mean"])
+    low, high = card["range"]
+    head = LinearDepthHead(card["width"], len(card["layers"]), card["bins"], low, high, card["mean"])
     head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()} | {"centres": head.centres})
     return head
 

@@ -73,19 +73,19 @@ def _depth_look(args: argparse.Namespace, view: "View") -> "Look":
 def _probe(asked: str | None, engine: "Engine") -> tuple[str, "DepthProbe"]:
     """Return the name of the probe that was asked for, else of the backbone's own, and the probe."""
     from .probe import DepthProbe
-    from .probe_store import META_KEY, ProbeShelf
+    from .probe_store import META_KEY, ProbeStore
 
     backbone = engine.backbone.name
     if asked and asked.startswith(META_KEY):
-        name, probe = asked, ProbeShelf(None).load(asked)
+        name, probe = asked, ProbeStore.load(asked)
     elif asked:
         name = Path(asked).name
         probe = DepthProbe.from_meta(asked) if asked.lower().endswith(".pth") else DepthProbe.load(asked)
     else:
-        ready = ProbeShelf(None).ready(backbone)
+        ready = ProbeStore.ready(backbone)
         if not ready:
             raise ValueError(f"no depth probe came with {backbone}; give one with --probe, or another --backbone")
-        name, probe = ready[0][1], ProbeShelf(None).load(ready[0][1])
+        name, probe = ready[0][1], ProbeStore.load(ready[0][1])
     if probe.backbone_ != backbone:
         raise ValueError(f"{name} was made for {probe.backbone_}, this is {backbone}; add --backbone {probe.backbone_}")
     return name, probe

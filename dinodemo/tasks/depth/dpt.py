@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,11 +38,12 @@ class DptDepth:
         folder = Path(source) if Path(source).is_dir() else _fetch(self.name)
         _check_config(folder, self.name)
         try:
-            model, report = DPTForDepthEstimation.from_pretrained(
+            loaded: Any = DPTForDepthEstimation.from_pretrained(  # a pair with this output_loading_info
                 folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
             )
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise ValueError(f"the model {self.name} cannot be loaded: {error}; fetch it again") from error
+        model, report = loaded
         missing = [key for key in report["missing_keys"] if "mask_token" not in key]
         if missing:
             raise ValueError(

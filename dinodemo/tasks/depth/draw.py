@@ -105,10 +105,10 @@ def difference(a: View, b: View) -> str:
     """Tell in a line how far two probes' depths of one photo lie apart."""
     apart = np.abs(a.depth - b.depth)
     if a.unit != "metres" or b.unit != "metres":
-        ranks = (
+        first, second = (
             cv2.resize(v.depth, (64, 64), interpolation=cv2.INTER_AREA).ravel().argsort().argsort() for v in (a, b)
         )
-        return f"One of them has no unit; their orders of near and far agree by {np.corrcoef(*ranks)[0, 1]:.2f}."
+        return f"One of them has no unit; their orders of near and far agree by {np.corrcoef(first, second)[0, 1]:.2f}."
     return (
         f"They differ by {np.median(apart):.2f} m in the middle, by {np.quantile(apart, 0.95):.2f} m at most for 95 %."
     )

@@ -48,6 +48,8 @@ class LinearDepthHead(nn.Module):
     can change places, and 256 channels are fewer to upsample than 3072.
     """
 
+    centres: torch.Tensor  # a buffer
+
     def __init__(
         self, width: int, layers: int, bins: int = BINS, low: float = 0.001, high: float = 10.0, mean: bool = False
     ):

@@ -32,7 +32,8 @@ def log_gradient(depth: torch.Tensor, truth: torch.Tensor, valid: torch.Tensor) 
     """
     # masked before the logarithm: nan times 0 would still be nan in the gradient
     ratio = torch.log(depth + EPSILON) - torch.log(torch.where(valid, truth, 1) + EPSILON)
-    return sum(_change(ratio[::step, ::step], valid[::step, ::step], reach=2) for step in STRIDES)
+    changes = (_change(ratio[::step, ::step], valid[::step, ::step], reach=2) for step in STRIDES)
+    return sum(changes, depth.new_zeros(()))
 
 
 def _change(residual: torch.Tensor, valid: torch.Tensor, reach: int) -> torch.Tensor:
@@ -58,7 +59,8 @@ def scale_and_shift_free_gradient(depth: torch.Tensor, truth: torch.Tensor, vali
         return depth.sum() * 0
     residual = torch.zeros_like(depth).masked_scatter(valid, _normalised(depth[valid]) - _normalised(truth[valid]))
     steps = [2**k for k in range(MIDAS_SCALES)]
-    return sum(_change(residual[::step, ::step], valid[::step, ::step], reach=1) for step in steps)
+    changes = (_change(residual[::step, ::step], valid[::step, ::step], reach=1) for step in steps)
+    return sum(changes, depth.new_zeros(()))
 
 
 def _normalised(depth: torch.Tensor) -> torch.Tensor:

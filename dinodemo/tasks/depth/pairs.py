@@ -22,6 +22,9 @@ PHOTO_SUFFIX = re.compile(r"[_.-](rgb|colou?r|image|photo)$", re.IGNORECASE)
 MAX_DEPTH_BYTES = 4_000_000_000  # of all maps together, they are held in memory
 
 
+Keyed = list[tuple[tuple[str, ...], Entry]]  # what a photo and its depth map share, and one of them
+
+
 @dataclass(frozen=True, eq=False)
 class RGBDPair:
     """Hold a photo and its depth map; unpacks to (image, depth)."""
@@ -64,6 +67,8 @@ def read_pairs(
     out = None if out is None else Path(out)
     if depths is not None:
         return _from_lists(source, depths, scale)
+    if not isinstance(source, str | Path):
+        raise ValueError("a list of photos needs the list of their depths; or give a folder or zip")
     source = Path(source)
     with open_entries(source, files.LIMITS, reason_against) as (entries, problems):
         return _finish(source.name, *_read_all(entries, problems, scale, out))
@@ -73,8 +78,8 @@ def _from_lists(photos, depths, scale: float | None) -> tuple[list[RGBDPair], li
     if isinstance(photos, str | Path) or isinstance(depths, str | Path):
         raise ValueError("photos and depths must be two lists of files; for a folder or zip give no depths")
     with open_entries(photos, files.LIMITS) as (ours, left), open_entries(depths, files.LIMITS) as (theirs, problems):
-        keyed_photos = [((_stem(entry, PHOTO_SUFFIX),), entry) for entry in ours]
-        keyed_depths = [((_stem(entry, DEPTH_SUFFIX),), entry) for entry in theirs]
+        keyed_photos: Keyed = [((_stem(entry, PHOTO_SUFFIX),), entry) for entry in ours]
+        keyed_depths: Keyed = [((_stem(entry, DEPTH_SUFFIX),), entry) for entry in theirs]
         problems += left
         matched = _match(keyed_photos, keyed_depths, problems)
         return _finish("the lists", *_load(matched, problems, None, scale, None))
@@ -91,7 +96,9 @@ def _finish(title: str, pairs: list[RGBDPair], problems: list[Problem]) -> tuple
     return pairs, problems
 
 
-def _read_all(entries: list[Entry], problems: list[Problem], scale: float | None, out: Path | None):
+def _read_all(
+    entries: list[Entry], problems: list[Problem], scale: float | None, out: Path | None
+) -> tuple[list[RGBDPair], list[Problem]]:
     table = _find_table(entries, problems)
     entries = [entry for entry in entries if entry.name.name != TABLE]
     matched = _by_table(table, entries, problems) if table and table.rows else _by_name(entries, problems)
@@ -131,16 +138,18 @@ def _by_table(table: _Table, entries: list[Entry], problems: list[Problem]) -> l
 
 
 def _by_name(entries: list[Entry], problems: list[Problem]) -> list[tuple[Entry, Entry]]:
-    photos, depths = [], []
+    photos: Keyed = []
+    depths: Keyed = []
     for entry in entries:
         role, key = _role(entry.name)
         (depths if role == "depth" else photos).append((key, entry))
     return _match(photos, depths, problems)
 
 
-def _match(photos: list, depths: list, problems: list[Problem]) -> list[tuple[Entry, Entry]]:
+def _match(photos: Keyed, depths: Keyed, problems: list[Problem]) -> list[tuple[Entry, Entry]]:
     """Pair what shares a key; what stays alone or is there twice becomes a problem."""
-    matched, by_key = [], {}
+    matched = []
+    by_key: dict[tuple[str, ...], tuple[list[Entry], list[Entry]]] = {}
     for side, keyed in enumerate((photos, depths)):
         for key, entry in keyed:
             by_key.setdefault(key, ([], []))[side].append(entry)
@@ -158,7 +167,7 @@ def _match(photos: list, depths: list, problems: list[Problem]) -> list[tuple[En
     return matched
 
 
-def _role(name: PurePosixPath) -> tuple[str, tuple]:
+def _role(name: PurePosixPath) -> tuple[str, tuple[str, ...]]:
     """Tell depth map from photo, and the key that both share: the path without rgb/ or depth/, and the stem."""
     folders = list(name.parts[:-1])
     for i in reversed(range(len(folders))):
@@ -175,8 +184,12 @@ def _stem(entry: Entry, suffix: re.Pattern) -> str:
     return suffix.sub("", entry.name.stem)
 
 
-def _load(matched, problems: list[Problem], table: _Table | None, scale: float | None, out: Path | None):
-    pairs, held = [], 0
+def _load(
+    matched: list[tuple[Entry, Entry]], problems: list[Problem], table: _Table | None, scale: float | None,
+    out: Path | None,
+) -> tuple[list[RGBDPair], list[Problem]]:  # fmt: skip
+    pairs: list[RGBDPair] = []
+    held = 0
     for photo, depth in matched:
         try:
             pair = _read_pair(photo, depth, table, scale)

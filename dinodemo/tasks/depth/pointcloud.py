@@ -122,9 +122,9 @@ def to_glb(cloud: PointCloud) -> bytes:
     # colours become linear, as glTF wants them, and float, for bytes would have to be padded to four
     linear = _to_linear(cloud.colours)
     parts = [(cloud.points.astype("<f4"), ARRAY_BUFFER), (linear.astype("<f4"), ARRAY_BUFFER)]
-    surface = cloud.triangles is not None and len(cloud.triangles) > 0
-    if surface:
-        parts.append((cloud.triangles.astype("<u4").ravel(), ELEMENT_BUFFER))
+    triangles = cloud.triangles if cloud.triangles is not None and len(cloud.triangles) else None
+    if triangles is not None:
+        parts.append((triangles.astype("<u4").ravel(), ELEMENT_BUFFER))
     views, offset = [], 0
     for array, target in parts:
         views.append({"buffer": 0, "byteOffset": offset, "byteLength": array.nbytes, "target": target})
@@ -135,7 +135,7 @@ def to_glb(cloud: PointCloud) -> bytes:
         {"bufferView": 1, "componentType": FLOAT, "count": len(cloud.points), "type": "VEC3"},
     ]  # fmt: skip
     primitive = {"attributes": {"POSITION": 0, "COLOR_0": 1}, "mode": POINTS, "material": 0}
-    if surface:
+    if triangles is not None:
         accessors.append({"bufferView": 2, "componentType": UINT, "count": parts[2][0].size, "type": "SCALAR"})
         primitive |= {"indices": 2, "mode": TRIANGLES}
     scene = {

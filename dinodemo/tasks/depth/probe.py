@@ -67,7 +67,7 @@ class DepthProbe:
         pictures = len(chosen) * (1 + self.flips) + len(held)
         head = LinearDepthHead(engine.backbone.width, len(layers), self.bins, *limits, mean=self.mean)
         reader = _Reader(self, engine, layers, head, progress, pictures)
-        self.curve_ = []
+        self.curve_: list[dict] = []
         with torch.inference_mode(False), torch.enable_grad():  # whatever mode the caller is in
             training, held_out = reader.read(chosen, self.flips), reader.read(held, False)
             settings = Settings(self.epochs, self.relative, stop_early, self.seed)
@@ -110,7 +110,7 @@ class DepthProbe:
         aligned: first fit scale and shift of the inverse depth to the truth; None does so for relative probes only.
         Raises ValueError for no pairs, and for depth maps that cannot be used.
         """
-        pairs = [tuple(pair) for pair in pairs]
+        pairs = [(image, depth) for image, depth in pairs]
         depths = check_depths([depth for _, depth in pairs])
         each = []
         for (image, _), truth in zip(pairs, depths, strict=True):
@@ -183,7 +183,7 @@ class DepthProbe:
 
 def _split(pairs: Pairs, val: Pairs | None, groups: Sequence[str] | None) -> tuple[list, list, list[int]]:
     """Check the pairs; return those to train on, those held out, and the places of the latter."""
-    pairs, val = [tuple(pair) for pair in pairs], [tuple(pair) for pair in val or ()]
+    pairs, val = [(image, depth) for image, depth in pairs], [(image, depth) for image, depth in val or ()]
     if not pairs:
         raise ValueError("no pairs to train on; give at least one photo with its depth map")
     depths = check_depths([depth for _, depth in pairs])
@@ -200,7 +200,8 @@ class _Reader:
 
     def __init__(self, probe: DepthProbe, engine, layers, head, progress: Progress | None, pictures: int):
         self.probe, self.engine, self.layers, self.head, self.pictures = probe, engine, layers, head, pictures
-        self.done, self.total, self._dtype = 0, pictures + probe.epochs, None
+        self.done, self.total = 0, pictures + probe.epochs
+        self._dtype: type | None = None
         self._progress = progress or (lambda done, total, message: None)
 
     def tell(self, message: str) -> None:

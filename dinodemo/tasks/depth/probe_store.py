@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ...backbones import needs_download, weights_root
 from ...io.files import resource_folder
 from ...io.images import Photo
@@ -23,7 +25,7 @@ Own = tuple[tuple[str, "DepthProbe"], ...]  # a person's probes by name
 class Estimate:
     """Hold what a probe says of a photo."""
 
-    depth: object  # (H, W) float32 array
+    depth: np.ndarray  # (H, W) float32
     unit: str
     name: str
     note: str
@@ -31,7 +33,7 @@ class Estimate:
 
 
 @dataclass
-class ProbeShelf:
+class ProbeStore:
     """Find and load probes; heavy ones, which several people share, stay loaded."""
 
     services: "Services"
@@ -50,12 +52,14 @@ class ProbeShelf:
             (f"{name.split('/')[-1]}, own backbone, {size} MB", DPT_KEY + name) for name, size in DPT_MODELS.items()
         ]
 
-    def ready(self, backbone: str) -> list[tuple[str, str]]:
+    @staticmethod
+    def ready(backbone: str) -> list[tuple[str, str]]:
         """List (label, key) of the probes that came with the app for a backbone."""
         paths = [path for path in sorted(WEIGHTS.glob(READY)) if path.stem.endswith(f"_{backbone}")]
         return [("Built-in: office (metres)", READY_KEY + path.name) for path in paths]
 
-    def load(self, key: str, own: Own = ()) -> "DepthProbe":
+    @staticmethod
+    def load(key: str, own: Own = ()) -> "DepthProbe":
         """Return the probe of a key; raises ValueError or RuntimeError, with what to do, when it cannot be had."""
         from . import DepthProbe, fetch_official
 

@@ -73,7 +73,9 @@ def spread_over_bins(depth: torch.Tensor, centres: torch.Tensor) -> torch.Tensor
 
 
 @torch.no_grad()
-def closed_form(samples: list, centres: torch.Tensor, standard: Standard, layers: int) -> tuple[torch.Tensor, ...]:
+def closed_form(
+    samples: list, centres: torch.Tensor, standard: Standard, layers: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (weight (bins, C), bias (bins,)) for standardised tokens: ridge regression, in the form of a head.
 
     Regressed is depth^-1/2 times `spread_over_bins`: the sum over bins is depth^-1/2, the sum weighted with the centres
@@ -82,7 +84,7 @@ def closed_form(samples: list, centres: torch.Tensor, standard: Standard, layers
     what they share, one vector for all of them, enters the normal equations in closed form. All on the CPU, in float32
     and solved in float64.
     """
-    gram, moment, count = 0.0, 0.0, 0
+    gram, moment, count = torch.zeros(()), torch.zeros(()), 0  # the first picture gives them their shapes
     width = samples[0].patches.shape[-1] // layers
     (mean, shared_mean), (scale, shared_scale) = (split(v, layers, width) for v in (standard.mean, standard.scale))
     for sample in samples:

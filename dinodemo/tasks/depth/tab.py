@@ -27,7 +27,7 @@ from ...web.services import Services
 from . import draw
 from .batch_tab import build_batch
 from .draw import Look, View
-from .probe_store import Own, ProbeShelf
+from .probe_store import Own, ProbeStore
 from .training_tab import build_training
 
 EMPTY = "Drop a photo, or take an example."
@@ -86,7 +86,7 @@ class Memory:
 
 def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> None:
     """Build the three sub-tabs: one photo, many photos, and training a probe."""
-    shelf = ProbeShelf(services)
+    shelf = ProbeStore(services)
     memory = Memory(gr.State(None, time_to_live=4 * 3600), gr.State(None, time_to_live=4 * 3600), gr.State(()))
     with gr.Tabs():
         with gr.Tab("Estimate", id="depth-one-tab"), gr.Row(elem_classes="work"):
@@ -159,7 +159,7 @@ def _outputs(memory: Memory, inputs: Inputs) -> Outputs:
     return Outputs(picture, second, bar, reading, status, slider, model, fov, space, compared, differ)
 
 
-def _wire_probes(shelf: ProbeShelf, header: Header, page: gr.Blocks, memory: Memory, inputs: Inputs, trained) -> list:
+def _wire_probes(shelf: ProbeStore, header: Header, page: gr.Blocks, memory: Memory, inputs: Inputs, trained) -> list:
     """Keep the list of probes true to backbone and own probes; returns events after which the depth may be stale."""
     pickers = [inputs.probe, inputs.other]
 
@@ -189,12 +189,13 @@ def _wire_probes(shelf: ProbeShelf, header: Header, page: gr.Blocks, memory: Mem
         header.ready.change(offer, asked, pickers, **QUIET),
         inputs.loader.upload(on_load, [inputs.loader, memory.own, header.backbone, inputs.other],
                              [memory.own, *pickers], **QUIET),
-        trained(lambda *values: offer(*values, newest=True), asked, pickers, **QUIET),
+        trained(lambda backbone, own, chosen, other: offer(backbone, own, chosen, other, newest=True), asked, pickers,
+                **QUIET),
     ]  # fmt: skip
     return [event.success for event in changed]
 
 
-def _wire_photo(shelf: ProbeShelf, header: Header, tab: gr.Tab, memory: Memory, inputs: Inputs, outputs: Outputs,
+def _wire_photo(shelf: ProbeStore, header: Header, tab: gr.Tab, memory: Memory, inputs: Inputs, outputs: Outputs,
                 choices: list) -> None:  # fmt: skip
     settings = [inputs.probe, inputs.other, memory.own, header.backbone, header.resolution, inputs.flip, inputs.guided]
     after = [memory.view, memory.second, inputs.near, inputs.far, inputs.card, outputs.status]
@@ -232,14 +233,14 @@ def _wire_look(memory: Memory, inputs: Inputs, outputs: Outputs) -> None:
     asked = [memory.view, memory.second, *inputs.look()]
     for control in (inputs.near, inputs.far):
         control.input(show, asked, outputs.drawn(), **LIVE)
-    for control in (inputs.colour_map, inputs.inverse):
-        control.change(show, asked, outputs.drawn(), **LIVE)
+    for choice in (inputs.colour_map, inputs.inverse):
+        choice.change(show, asked, outputs.drawn(), **LIVE)
     outputs.picture.select(read_point, memory.view, memory.view, **QUIET).success(show, asked, outputs.drawn(), **QUIET)
     outputs.space.select(build_cloud, [memory.view, outputs.fov], outputs.model, api_visibility="private")
     outputs.fov.release(build_cloud, [memory.view, outputs.fov], outputs.model, **LIVE)
 
 
-def estimate(shelf: ProbeShelf, photo: Photo, view: View | None, second: View | None, key, other, own, backbone,
+def estimate(shelf: ProbeStore, photo: Photo, view: View | None, second: View | None, key, other, own, backbone,
              resolution, flip, guided) -> tuple:  # fmt: skip
     """Estimate depth with the picked probes; what is already there is kept. Returns the updates of `after`."""
     if not key:
@@ -255,7 +256,7 @@ def estimate(shelf: ProbeShelf, photo: Photo, view: View | None, second: View | 
     return first, compared, gr.update(maximum=most, value=near), gr.update(maximum=most, value=far), card, status
 
 
-def _view(shelf: ProbeShelf, photo: Photo, before: View | None, key: str, own: Own, settings: tuple) -> tuple:
+def _view(shelf: ProbeStore, photo: Photo, before: View | None, key: str, own: Own, settings: tuple) -> tuple:
     """Return the view and the probe's card as text; the view of before when nothing it depends on changed."""
     wanted = (photo.digest, key, *settings)
     if before is not None and before.key == wanted:
@@ -268,11 +269,11 @@ def _view(shelf: ProbeShelf, photo: Photo, before: View | None, key: str, own: O
 
 
 @friendly
-def show(view: View | None, second: View | None, *look) -> tuple:
+def show(view: View | None, second: View | None, *values) -> tuple:
     """Draw everything but the point cloud; the network is not called."""
     if view is None:
         return None, "", "", None, gr.update(value=None, visible=False), ""
-    look = Look(*look)
+    look = Look(*values)
     picture = draw.draw_depth(view, look)
     apart = draw.difference(view, second) if second else ""
     compared = gr.update(value=draw.draw_depth(replace(second, point=view.point), look) if second else None,
@@ -306,7 +307,7 @@ def _need(view: View | None) -> View:
     return view
 
 
-def depth_beside(shelf: ProbeShelf, header: Header, outputs, memory, inputs) -> None:
+def depth_beside(shelf: ProbeStore, header: Header, outputs, memory, inputs) -> None:
     """Estimate the depth a second time, with the newest probe that fits that backbone."""
 
     def make(backbone: str, current, probes: Own, resolution: float, flip: bool, guided: bool, *values):

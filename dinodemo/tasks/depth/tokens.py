@@ -1,6 +1,6 @@
 """What a head reads of a picture: tokens of some layers side by side, after the final norm or before it."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -33,7 +33,8 @@ def flipped(photo: Photo) -> Photo:
 @torch.inference_mode()
 def _unnormed(engine: "Engine", photo: Photo, layers: tuple[int, ...], resolution: int) -> list[Tokens]:
     """Run embeddings and encoder without the final norm: (cls (D,), patches (h, w, D)) a layer."""
-    model, row = engine.model, engine.backbone
+    model: Any = engine.model  # of a class of transformers
+    row = engine.backbone
     if not (hasattr(model, "embeddings") and hasattr(model, "encoder") and hasattr(model.encoder, "layer")):
         raise ValueError(f"{row.name} is no DINOv2 model, which the published heads need; open one of dinov2-*")
     rgb = network_input(photo.rgb, resolution, row.patch_size)

@@ -129,7 +129,9 @@ class _Best:
     def __init__(self, settings: Settings, held_out: list[tuple[Sample, np.ndarray]]):
         self.settings, self.held_out = settings, held_out
         self.choosing = settings.stop_early and bool(held_out)
-        self.kept, self.state, self.figures, self.score = 0, None, None, float("inf")
+        self.kept, self.score = 0, float("inf")
+        self.state: dict[str, torch.Tensor] | None = None
+        self.figures: dict[str, float] | None = None
 
     def judge(self, head: LinearDepthHead, epoch: int) -> dict[str, float] | None:
         if not self.held_out:
@@ -151,20 +153,26 @@ class _Best:
         return Trained(epoch, self.kept, self.choosing, self.figures)
 
 
-def _run_epoch(head, weight, bias, standard: Standard, samples: list[Sample], relative: bool, optimizer) -> float:
+def _run_epoch(
+    head: LinearDepthHead, weight: torch.Tensor, bias: torch.Tensor, standard: Standard, samples: list[Sample],
+    relative: bool, optimizer: torch.optim.Optimizer,
+) -> float:  # fmt: skip
     total, batch = 0.0, min(BATCH, len(samples))
     for start in range(0, len(samples), batch):
         part = samples[start : start + batch]
         optimizer.zero_grad()
         effective = standard.fold(weight, bias)
-        loss = sum(sample_loss(head, sample, *effective, relative) for sample in part) / len(part)
+        losses = (sample_loss(head, sample, *effective, relative) for sample in part)
+        loss = sum(losses, weight.new_zeros(())) / len(part)
         loss.backward()
         optimizer.step()
         total += loss.item() * len(part)
     return total / len(samples)
 
 
-def sample_loss(head: LinearDepthHead, sample: Sample, weight, bias, relative: bool) -> torch.Tensor:
+def sample_loss(
+    head: LinearDepthHead, sample: Sample, weight: torch.Tensor, bias: torch.Tensor, relative: bool
+) -> torch.Tensor:
     """Return one picture's loss for weights that take raw tokens."""
     device = weight.device
     logits = token_logits(sample.patches.to(device), sample.shared.to(device), weight, bias, head.layers)

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ...web.api_values import File, about, made, network, read_files, read_path, read_photo
 from ..base import RESOLUTION
@@ -13,7 +13,6 @@ from .draw import MOST_PHOTOS
 
 if TYPE_CHECKING:
     from ...web.services import Services
-
 
 
 def functions(services: "Services") -> tuple[Callable, ...]:
@@ -28,7 +27,7 @@ class PcaApi:
     services: "Services"
 
     def pca(
-        self, photos: list[File], foreground: Literal[draw.FOREGROUND.choices] = draw.FOREGROUND.default,
+        self, photos: list[File], foreground: draw.Foreground = draw.FOREGROUND.default,
         threshold: float = draw.THRESHOLD.default, smooth: bool = draw.SMOOTH.default,
         backdrop: bool = draw.BACKDROP.default, basis: File | None = None, backbone: str = "",
         resolution: int = RESOLUTION.default,

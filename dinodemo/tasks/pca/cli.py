@@ -51,6 +51,8 @@ def _pca(args: argparse.Namespace) -> int:
         pca, fitted = _basis(args, batch, engine, look)
 
         def make(photo: "Photo") -> Made:
+            if pca is None:
+                raise ValueError("none of the photos that a PCA is fitted on can be read; raise --fit-on")
             f = engine.features(photo, args.resolution)
             view = draw.View((photo,), (f,), (f.backbone, args.resolution), "")
             ((picture, _),) = draw.draw(view, look, pca, args.longest or max(photo.size))
@@ -72,7 +74,8 @@ def _pca_look(args: argparse.Namespace):
             foreground, threshold = "manual", number(0, 1)(args.foreground)
         except (ValueError, argparse.ArgumentTypeError) as error:
             raise ValueError(f"--foreground must be auto, off or from 0 to 1, got {args.foreground}") from error
-    return Look(foreground, threshold, *args.components, args.smooth, args.backdrop, args.side_by_side)
+    red, green, blue = args.components
+    return Look(foreground, threshold, red, green, blue, args.smooth, args.backdrop, args.side_by_side)
 
 
 def _basis(args: argparse.Namespace, batch: Batch, engine: "Engine", look) -> tuple["PatchPCA | None", int]:

@@ -4,6 +4,7 @@ import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -19,8 +20,9 @@ from .basis import PatchPCA
 KEPT_COMPONENTS = 8
 SHOWN_SIDE = 768  # pixels of a picture on the page
 MOST_PHOTOS = 8
+Foreground = Literal["auto", "manual", "off"]
 FOREGROUND = Option("foreground", "auto", "Background removal", "auto finds a threshold, manual takes yours, off "
-                    "colours everything", choices=("auto", "manual", "off"))  # fmt: skip
+                    "colours everything", choices=get_args(Foreground))  # fmt: skip
 THRESHOLD = Option("threshold", 0.5, "Foreground threshold", "of manual", step=0.01)
 SMOOTH = shared.SMOOTH.changed(default=False, label="Smooth")
 BACKDROP = Option("backdrop", False, "Show dimmed photo", "show the photo, dimmed, where there is no colour")
@@ -58,8 +60,8 @@ def fit(view: View, look: Look, basis: PatchPCA | None = None) -> PatchPCA:
     """Return the loaded basis if there is one, else fit a joint one on all photos."""
     if basis is not None:
         return basis
-    foreground = {"auto": "auto", "manual": float(look.threshold), "off": None}[look.foreground]
-    return PatchPCA(KEPT_COMPONENTS, foreground).fit(view.features)
+    foregrounds: dict[str, str | float | None] = {"auto": "auto", "manual": float(look.threshold), "off": None}
+    return PatchPCA(KEPT_COMPONENTS, foregrounds[look.foreground]).fit(view.features)
 
 
 def draw(view: View, look: Look, pca: PatchPCA, side: int = SHOWN_SIDE) -> list[tuple[np.ndarray, str]]:

@@ -10,7 +10,7 @@ from ...io.images import Photo, load_photo, shrink
 from ...web.comparison import beside
 from ...web.components import ASSETS, download_button, option_control
 from ...web.errors import friendly
-from ...web.events import QUIET, runs_network
+from ...web.events import QUIET, Options, runs_network
 from ...web.header import Header
 from ...web.memory import remember
 from ...web.services import Services, status_line
@@ -51,7 +51,7 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
             stop = gr.Button("Stop", size="sm", variant="stop", visible=False, elem_id="pca-stop")
             controls = _controls()
         with gr.Column(scale=3, min_width=320):
-            gallery = {"columns": 2, "height": "auto", "object_fit": "contain", "format": "jpeg"}
+            gallery: Options = {"columns": 2, "height": "auto", "object_fit": "contain", "format": "jpeg"}
             pictures = gr.Gallery(label="Same colour, same meaning", elem_id="pca-pictures", buttons=["fullscreen"],
                                   **gallery)  # fmt: skip
             second = gr.Gallery(elem_id="pca-second", visible=False, buttons=["fullscreen"], **gallery)
@@ -160,11 +160,11 @@ def analyse(services: Services, photos, backbone: str, resolution: float):
 
 
 @friendly
-def show(view: View | None, basis: PatchPCA | None, *look) -> tuple:
+def show(view: View | None, basis: PatchPCA | None, *values) -> tuple:
     """Fit (or take the loaded basis) and draw; the network is not called."""
     if view is None:
         return [], "", EMPTY, gr.skip()
-    look = Look(*look)
+    look = Look(*values)
     pca = draw.fit(view, look, basis)
     slider = gr.update(value=round(pca.threshold_, 2)) if look.foreground == "auto" and pca.threshold_ else gr.skip()
     return draw.draw(view, look, pca), draw.explain(view, look, pca, basis is not None), view.status, slider
@@ -177,9 +177,9 @@ def load_basis(path: str | None) -> PatchPCA | None:
 
 
 def _with_basis(make):
-    def with_basis(view: View | None, basis: PatchPCA | None, *look) -> tuple[str, bytes]:
-        look = Look(*look)
-        return make(_need(view), look, draw.fit(view, look, basis))
+    def with_basis(view: View | None, basis: PatchPCA | None, *values) -> tuple[str, bytes]:
+        shown, look = _need(view), Look(*values)
+        return make(shown, look, draw.fit(shown, look, basis))
 
     return with_basis
 
@@ -195,7 +195,9 @@ def _need(view: View | None) -> View:
     return view
 
 
-def pca_beside(services: Services, header: Header, pictures: tuple, view: gr.State, look: list) -> None:
+def pca_beside(
+    services: Services, header: Header, pictures: tuple[gr.Gallery, gr.Gallery], view: gr.State, look: list
+) -> None:
     """Colour the photos a second time, by a basis of that backbone's own."""
 
     def make(backbone: str, current, *values):

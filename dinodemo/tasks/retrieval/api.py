@@ -23,7 +23,7 @@ from ...web.api_values import (
 )
 from ...web.owner import new_owner
 from . import draw
-from .index_store import IndexShelf
+from .index_store import IndexStore
 
 if TYPE_CHECKING:  # they need torch and the database, which are loaded only once the page is served
     from ...web.services import Services
@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # they need torch and the database, which are loaded only onc
 
 def functions(services: "Services") -> tuple[Callable, ...]:
     """Return what programs may call."""
-    return (RetrievalApi(services, IndexShelf(services)).retrieve,)
+    return (RetrievalApi(services, IndexStore(services)).retrieve,)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class RetrievalApi:
     """The API of this task; its docstrings are what callers read."""
 
     services: "Services"
-    indexes: IndexShelf
+    indexes: IndexStore
 
     def retrieve(
         self, photo: File, index: str = "", photos: list[File] | None = None, count: int = 12, rerank: bool = False,

@@ -15,7 +15,7 @@ from ...web.folder_picker import folder_picker, read_upload, server_folder, serv
 from ...web.header import Header
 from ...web.services import Services
 from . import draw
-from .index_store import IndexShelf
+from .index_store import IndexStore
 
 HELP = (
     "Photos in folders keep the folder's name as their label. Photos that are in the index already are skipped, so "
@@ -42,7 +42,7 @@ class Parts:
     work: gr.State
 
 
-def build_building(shelf: IndexShelf, header: Header, index: gr.Dropdown, services: Services) -> gr.State:
+def build_building(shelf: IndexStore, header: Header, index: gr.Dropdown, services: Services) -> gr.State:
     """Build the sub-tab; returns a state that changes whenever an index has changed."""
     parts = _parts(services)
     _wire_adding(services, shelf, header, index, parts)
@@ -77,7 +77,7 @@ def _parts(services: Services) -> Parts:
     return Parts(name, picker, folder, add, rebuild, stop, status, text, remove, sure, delete, changed, work)
 
 
-def _wire_adding(services: Services, shelf: IndexShelf, header: Header, index, parts: Parts) -> None:
+def _wire_adding(services: Services, shelf: IndexStore, header: Header, index, parts: Parts) -> None:
     @friendly
     def on_add(owner: str, key: str | None, name: str, value: dict | None, folder: str, backbone: str, count: int):
         uploaded = read_upload(value)
@@ -117,7 +117,7 @@ def _wire_adding(services: Services, shelf: IndexShelf, header: Header, index, p
     parts.stop.click(_stop, parts.work, parts.stop, **QUIET)
 
 
-def _wire_changing(shelf: IndexShelf, owner, index, parts: Parts) -> None:
+def _wire_changing(shelf: IndexStore, owner, index, parts: Parts) -> None:
     @friendly
     def on_remove(owner: str, key: str | None, text: str, count: int):
         if not text.strip():
@@ -140,7 +140,7 @@ def _wire_changing(shelf: IndexShelf, owner, index, parts: Parts) -> None:
                        [index, parts.sure, parts.status, parts.changed], **QUIET)  # fmt: skip
 
 
-def _follow(shelf: IndexShelf, owner: str, key: str | None, job: Work, count: int):
+def _follow(shelf: IndexStore, owner: str, key: str | None, job: Work, count: int):
     """Yield the page's updates while an index is filled, and the report at the end."""
     yield job, gr.skip(), "Reading the list of files", gr.update(visible=True), gr.skip(), gr.skip(), gr.skip()
     for share, message in job.steps():

@@ -10,12 +10,12 @@ from ...web.events import ENGINE_QUEUE
 from ...web.header import Header
 from . import draw
 from .draw import Search
-from .index_store import IndexShelf
+from .index_store import IndexStore
 
 MOST_AT_ONCE = 500  # photos that are looked at unasked: about a minute on two cores
 
 
-def hits_beside(shelf: IndexShelf, header: Header, search: gr.State, first: gr.Gallery, look: list) -> None:
+def hits_beside(shelf: IndexStore, header: Header, search: gr.State, first: gr.Gallery, look: list) -> None:
     """Build the second gallery and fill it whenever the first one or the second backbone changes.
 
     look: number of hits, labels, path, whether to compare parts.

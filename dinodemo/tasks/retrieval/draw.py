@@ -15,7 +15,7 @@ from PIL import Image
 from ...io.images import Photo, fit_within
 from ...io.render import colourise
 from ..compare.draw import EVERY, Look, Pair, draw_lines, summary
-from ..tokens import place_of
+from ..tokens import positional_basis_of
 
 if TYPE_CHECKING:
     from ..probe import Evaluation
@@ -94,7 +94,7 @@ def why(index: "ImageIndex", search: Search, hit: "Hit") -> tuple[np.ndarray, st
         left = Photo(outline(left.rgb, search.region, search.query.size), left.name)
     if hit.region is not None:
         right = Photo(outline(right.rgb, hit.region, hit.size), right.name)
-    pair = Pair((left, right), (ours, theirs), place_of(engine, WHY_RESOLUTION), ())
+    pair = Pair((left, right), (ours, theirs), positional_basis_of(engine, WHY_RESOLUTION), ())
     look = Look(30, 0.4, EVERY)
     return draw_lines(pair, look), f"**{short(hit.path, 4)}** · score {hit.score:.3f} · {summary(pair, look)}"
 

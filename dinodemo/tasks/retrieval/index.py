@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...io.images import ImageSource, Photo, load_photo
-from . import adding, analysis, approximate, places
+from . import adding, analysis, approximate, localize
 from .approximate import Builder
 from .descriptor import describe_one, squash
 from .ranking import RANKINGS
@@ -28,7 +28,7 @@ RESOLUTION = 224
 
 
 class ImageIndex:
-    """Find photos by likeness. Safe to use from many threads, and while another process adds.
+    """Find photos by similarity. Safe to use from many threads, and while another process adds.
 
     path: a folder, made by the first `add`, or an object store's address (s3://bucket/index).
     engine: computes the vectors; without one the index can be looked at but not asked or added to.
@@ -115,15 +115,15 @@ class ImageIndex:
         """
         photo = image if isinstance(image, Photo) else load_photo(image)
         if region is not None:
-            photo = Photo(places.crop(photo.rgb, region), photo.name)
-        hits = self.search_vector(self.describe(photo), max(k, places.RERANK_FIRST) if rerank else k, where)
+            photo = Photo(localize.crop(photo.rgb, region), photo.name)
+        hits = self.search_vector(self.describe(photo), max(k, localize.RERANK_FIRST) if rerank else k, where)
         if rerank:
-            hits = places.rerank(self._features(photo), hits, self._features_of)[:k]
+            hits = localize.rerank(self._features(photo), hits, self._features_of)[:k]
         if region is None:
             return hits
         query = self._features(photo)
         token = (self.describe(photo) - self._current().whitening.mean)[: query.cls.size]
-        return places.outline(query, token, hits, self._features_of)
+        return localize.outline(query, token, hits, self._features_of)
 
     def search_vector(self, vector: np.ndarray, k: int = 12, where: Filter = NO_FILTER) -> list[Hit]:
         """Return the k photos nearest to a unit vector (D,), best first."""

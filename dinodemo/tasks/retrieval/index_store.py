@@ -29,7 +29,7 @@ def private_root() -> Path:
     return Path(tempfile.gettempdir()) / "dinodemo-indexes"
 
 
-class IndexShelf:
+class IndexStore:
     """Open, make and delete indexes. A key is "mine:NAME" or "shared:NAME"."""
 
     def __init__(self, services: "Services", root: Path | None = None):

@@ -8,7 +8,7 @@ from ...web.errors import friendly
 from ...web.events import ENGINE_QUEUE
 from ..probe import evaluate_knn, evaluate_linear
 from . import draw
-from .index_store import IndexShelf
+from .index_store import IndexStore
 
 KNN, LINEAR = "Nearest neighbours", "Logistic regression"
 MOST_MISTAKES = 40
@@ -18,7 +18,7 @@ HELP = (
 )
 
 
-def build_labels(shelf: IndexShelf, owner: gr.Textbox, index: gr.Dropdown) -> None:
+def build_labels(shelf: IndexStore, owner: gr.Textbox, index: gr.Dropdown) -> None:
     """Build the sub-tab."""
     evaluated = gr.State(None, time_to_live=4 * 3600)
     with gr.Row():

@@ -9,7 +9,7 @@ from ...web.components import download_button
 from ...web.errors import friendly
 from ...web.events import runs_network
 from . import draw
-from .index_store import IndexShelf
+from .index_store import IndexStore
 
 SHOWN_OF_A_GROUP, MOST_GROUPS = 6, 30
 
@@ -23,7 +23,7 @@ class Drawn:
     places: np.ndarray  # (n, 2) from 0 to 1
 
 
-def build_map(shelf: IndexShelf, owner: gr.Textbox, index: gr.Dropdown) -> None:
+def build_map(shelf: IndexStore, owner: gr.Textbox, index: gr.Dropdown) -> None:
     """Build the sub-tab."""
     drawn, groups = gr.State(None, time_to_live=4 * 3600), gr.State(None, time_to_live=4 * 3600)
     with gr.Row():

@@ -17,7 +17,7 @@ from . import draw
 from .build_tab import build_building
 from .comparison_tab import hits_beside
 from .draw import Search
-from .index_store import IndexShelf
+from .index_store import IndexStore
 from .labels_tab import build_labels
 from .map_tab import build_map
 
@@ -54,7 +54,7 @@ class Found:
 
 def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> None:
     """Build the picker of indexes and the four sub-tabs."""
-    shelf = IndexShelf(services)
+    shelf = IndexStore(services)
     with gr.Row(equal_height=True):
         index = gr.Dropdown([], value=None, label="Index", elem_id="index", scale=1,
                             info="Your own are kept for two days after their last use.")  # fmt: skip
@@ -72,7 +72,7 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
     _wire_search(shelf, photo, examples, asked, found)
 
 
-def _search_parts(shelf: IndexShelf, header: Header, index: gr.Dropdown) -> tuple:
+def _search_parts(shelf: IndexStore, header: Header, index: gr.Dropdown) -> tuple:
     query, search = gr.State(None, time_to_live=4 * 3600), gr.State(None, time_to_live=4 * 3600)
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
@@ -101,7 +101,7 @@ def _search_parts(shelf: IndexShelf, header: Header, index: gr.Dropdown) -> tupl
     return photo, examples, asked, Found(search, status, gallery, why, told)
 
 
-def _wire_index(shelf: IndexShelf, tab: gr.Tab, page: gr.Blocks, asked: Asked, about: gr.Markdown, changed) -> None:
+def _wire_index(shelf: IndexStore, tab: gr.Tab, page: gr.Blocks, asked: Asked, about: gr.Markdown, changed) -> None:
     @friendly
     def offer(owner: str, chosen: str | None):
         shelf.sweep()
@@ -122,7 +122,7 @@ def _wire_index(shelf: IndexShelf, tab: gr.Tab, page: gr.Blocks, asked: Asked, a
         trigger(describe, [asked.owner, asked.index], [about, asked.labels], **LIVE)
 
 
-def _wire_search(shelf: IndexShelf, photo, examples, asked: Asked, found: Found) -> None:
+def _wire_search(shelf: IndexStore, photo, examples, asked: Asked, found: Found) -> None:
     run = runs_network(found.gallery)
 
     @friendly
@@ -159,7 +159,7 @@ def _wire_search(shelf: IndexShelf, photo, examples, asked: Asked, found: Found)
                          [found.why]})  # fmt: skip
 
 
-def _ask(shelf: IndexShelf, owner, key, query: Photo | None, painted, count, labels, path, rerank) -> tuple:
+def _ask(shelf: IndexStore, owner, key, query: Photo | None, painted, count, labels, path, rerank) -> tuple:
     """Search with the given settings; returns the search, status, gallery, and an empty "why"."""
     hidden = gr.update(value=None, visible=False)
     if query is None or not key:

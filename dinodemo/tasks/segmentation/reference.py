@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...io.images import ImageSource, Photo, load_photo
-from ..tokens import flat_unit, place_of, without
+from ..tokens import flat_unit, positional_basis_of, without
 from .instances import Instances, find_instances
 from .masks import as_mask, check_reference
 from .refine import follow_edges, to_pixels
@@ -112,7 +112,8 @@ class ReferenceSegmenter:
     smaller masks. min_presence: a target whose presence is below it gets an empty mask; 0 always paints.
     refine: let masks follow the edges of the picture.
 
-    Learned: memory_ (the patches of all references and their labels), basis_ (see `tokens.place_of`), backbone_.
+    Learned: memory_ (the patches of all references and their labels), basis_ (see `tokens.positional_basis_of`) and
+    backbone_.
     """
 
     def __init__(
@@ -140,7 +141,7 @@ class ReferenceSegmenter:
         photos, masks = _unite(references)
         if not photos:
             raise ValueError("no reference given; draw a mask on at least one picture")
-        self.basis_ = place_of(self.engine, self.resolution)
+        self.basis_ = positional_basis_of(self.engine, self.resolution)
         parts = []
         for i, (photo, mask) in enumerate(zip(photos, masks, strict=True)):
             check_reference(mask, photo)

@@ -10,7 +10,7 @@ from ..tokens import flat_unit
 NEIGHBOURS = (10, 200)  # least and most reference patches that vote on a target patch; between: as the thing has
 TEMPERATURE = 0.05  # of their votes
 CLOSEST = 10  # foreground patches whose mean cosine says how alike a target patch is
-CENTRED = 0.5  # share of the mean token that is taken off before patches are compared for likeness
+CENTRED = 0.5  # share of the mean token that is taken off before patches are compared for similarity
 GATE_DROP, GATE_TEMPERATURE = 0.3, 0.1  # a patch this much less alike than the best ones loses half its score
 PEAK = 0.998  # quantile that stands for a map's maximum
 FAINT = 0.6  # the threshold falls to this share of the peak when the peak is low
@@ -48,7 +48,7 @@ class PatchScore:
     """Hold what the patches of one target say. Scores from 0 to 1, with 0.5 as the natural threshold."""
 
     score: np.ndarray  # (h, w) float32
-    likeness: np.ndarray  # (h, w) float32: see `centred_likeness`
+    centred: np.ndarray  # (h, w) float32: see `centred_similarity`
     presence: float  # 0 to 1
 
 
@@ -86,15 +86,15 @@ def score_patches(tokens: np.ndarray, memory: Memory) -> PatchScore:
     similarity = flat_unit(tokens) @ memory.tokens.T  # [N, M]
     grid = tokens.shape[:2]
     spread = spread_labels(similarity, memory.labels, memory.neighbours)
-    likeness = centred_likeness(flat_unit(tokens), memory)
-    spread *= likeness_gate(likeness)
+    centred = centred_similarity(flat_unit(tokens), memory)
+    spread *= similarity_gate(centred)
     if memory.negative.any():
         wanted, refused = (mean_of_top(similarity[:, m], CLOSEST) for m in (memory.foreground, memory.negative))
         spread *= refusal_gate(wanted, refused)
     score = lift_faint(spread)
-    likeness = likeness.reshape(grid)
-    score = fade_weak_groups(score.reshape(grid), likeness)
-    return PatchScore(score.astype(np.float32), likeness, presence_of(similarity, memory))
+    centred = centred.reshape(grid)
+    score = fade_weak_groups(score.reshape(grid), centred)
+    return PatchScore(score.astype(np.float32), centred, presence_of(similarity, memory))
 
 
 def spread_labels(
@@ -108,7 +108,7 @@ def spread_labels(
     return (weights * torch.from_numpy(labels)[index]).sum(dim=1).numpy()
 
 
-def centred_likeness(tokens: np.ndarray, memory: Memory) -> np.ndarray:
+def centred_similarity(tokens: np.ndarray, memory: Memory) -> np.ndarray:
     """Return each patch's mean cosine to the closest foreground patches, unit tokens (N, D) -> (N,).
 
     Half the mean of references and target is taken off first: it is what all patches of both share, and hides how
@@ -118,14 +118,14 @@ def centred_likeness(tokens: np.ndarray, memory: Memory) -> np.ndarray:
     return mean_of_top(flat_unit(tokens - center) @ flat_unit(memory.tokens[memory.foreground] - center).T, CLOSEST)
 
 
-def likeness_gate(likeness: np.ndarray) -> np.ndarray:
+def similarity_gate(centred: np.ndarray) -> np.ndarray:
     """Return a weight from 0 to 1 per patch: near 1 for the patches most like the foreground, (N,) -> (N,)."""
-    return _sigmoid((likeness - np.quantile(likeness, 0.99) + GATE_DROP) / GATE_TEMPERATURE)
+    return _sigmoid((centred - np.quantile(centred, 0.99) + GATE_DROP) / GATE_TEMPERATURE)
 
 
-def refusal_gate(likeness: np.ndarray, unlikeness: np.ndarray) -> np.ndarray:
+def refusal_gate(centred: np.ndarray, other_similarity: np.ndarray) -> np.ndarray:
     """Return a weight from 0 to 1 per patch: near 0 where negatives are more alike than the foreground, (N,) x 2."""
-    return _sigmoid((likeness - unlikeness + REFUSAL_MARGIN) / REFUSAL_TEMPERATURE)
+    return _sigmoid((centred - other_similarity + REFUSAL_MARGIN) / REFUSAL_TEMPERATURE)
 
 
 def lift_faint(score: np.ndarray) -> np.ndarray:
@@ -134,12 +134,12 @@ def lift_faint(score: np.ndarray) -> np.ndarray:
     return np.clip(score / min(1.0, max(2 * FAINT * peak, 1e-3)), 0, 1)
 
 
-def fade_weak_groups(score: np.ndarray, likeness: np.ndarray) -> np.ndarray:
+def fade_weak_groups(score: np.ndarray, centred: np.ndarray) -> np.ndarray:
     """Fade connected groups of patches above 0.5 that are much less alike than the best group: (h, w) -> (h, w)."""
     count, groups = cv2.connectedComponents((score > 0.5).astype(np.uint8), connectivity=4)
     if count <= 2:
         return score
-    medians = np.array([np.median(likeness[groups == i]) for i in range(1, count)])
+    medians = np.array([np.median(centred[groups == i]) for i in range(1, count)])
     weak = np.r_[False, medians < medians.max() - GROUP_DROP]
     return np.where(weak[groups], GROUP_FADE * score, score)
 

@@ -112,7 +112,7 @@ class Tracker:
         presence = self._presence(new, alone.presence)
         if presence >= MIN_PRESENCE:
             self._frames.append(_Frame(flat, *foreground_labels(score)))
-        return PatchScore(score.reshape(tokens.shape[:2]), alone.likeness, presence)
+        return PatchScore(score.reshape(tokens.shape[:2]), alone.centred, presence)
 
     def _votes(self, similarity: np.ndarray) -> np.ndarray:
         """Return the mean label of the nearest patches of references and frames: (N, M) -> (N,), 0 to 1."""

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from dinodemo.tasks.retrieval.index_store import MOST_PRIVATE, PRIVATE_AGE, IndexShelf
+from dinodemo.tasks.retrieval.index_store import MOST_PRIVATE, PRIVATE_AGE, IndexStore
 from dinodemo.web.owner import new_owner
 from dinodemo.web.services import Services
 from dinodemo.web.settings import Settings
@@ -15,7 +15,7 @@ from dinodemo.web.settings import Settings
 
 @pytest.fixture
 def shelf(tmp_path):
-    return IndexShelf(Services(Settings(), None), tmp_path / "private")
+    return IndexStore(Services(Settings(), None), tmp_path / "private")
 
 
 def make(shelf, owner: str, name: str) -> str:
@@ -64,7 +64,7 @@ def test_a_taken_name_is_refused_and_there_is_a_limit(shelf):
 
 
 def test_a_shared_folder_is_everybodys(tmp_path):
-    shelf = IndexShelf(Services(Settings(indexes=str(tmp_path / "shared")), None), tmp_path / "private")
+    shelf = IndexStore(Services(Settings(indexes=str(tmp_path / "shared")), None), tmp_path / "private")
     key = make(shelf, new_owner(), "team")
     assert key == "shared:team" and shelf.choices(new_owner()) == [("team · shared", "shared:team")]
     assert shelf.path(new_owner(), key) == tmp_path / "shared" / "team"
@@ -82,7 +82,7 @@ def test_delete_takes_the_uploads_too(shelf):
 def test_a_second_backbones_index_is_private_unlisted_and_goes_with_the_first(tmp_path, make_engine, make_picture):
     engines = {"dinov2": make_engine("dinov2"), "dinov3": make_engine("dinov3")}
     pool = SimpleNamespace(get=lambda name: engines.get(name) or engines["dinov2"])
-    shared = IndexShelf(Services(Settings(indexes=str(tmp_path / "shared")), pool), tmp_path / "private")
+    shared = IndexStore(Services(Settings(indexes=str(tmp_path / "shared")), pool), tmp_path / "private")
     picture = tmp_path / "a.png"
     Image.fromarray(make_picture()).save(picture)
     anna, ben = new_owner(), new_owner()

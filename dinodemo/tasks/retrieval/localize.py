@@ -1,4 +1,4 @@
-"""Where in a hit the query is: a likeness map over its patches, a box around the best place; and the re-ranking."""
+"""Where in a hit the query is: a similarity map over its patches, a box around the best place; and the re-ranking."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +9,7 @@ from ...engine.features import Features
 from ..tokens import centred, mutual_nearest, unit
 from .results import Box, Hit
 
-VOTES = 0.5  # weight of the patches' votes beside the likeness to the class token
+VOTES = 0.5  # weight of the patches' votes beside the similarity to the class token
 PLACE = 0.5  # how far down from peak to mean the outlined place reaches
 RERANK_FIRST, RERANK_WEIGHT = 50, 0.5
 
@@ -17,19 +17,19 @@ FeaturesOf = Callable[[Hit], Features | None]  # None when the hit's photo is go
 
 
 def rerank(query: Features, hits: list[Hit], features_of: FeaturesOf) -> list[Hit]:
-    """Order hits anew by their score and the likeness of mutually nearest patches; photos that are gone go last."""
+    """Order hits anew by their score and the similarity of mutually nearest patches; photos that are gone go last."""
     scored = []
     for hit in hits:
         found = features_of(hit)
-        both = (hit.score + RERANK_WEIGHT * mutual_likeness(query, found)) / (1 + RERANK_WEIGHT) if found else -1.0
+        both = (hit.score + RERANK_WEIGHT * mutual_similarity(query, found)) / (1 + RERANK_WEIGHT) if found else -1.0
         scored.append(replace(hit, score=both))
     return sorted(scored, key=lambda hit: -hit.score)
 
 
 def outline(query: Features, token: np.ndarray, hits: list[Hit], features_of: FeaturesOf) -> list[Hit]:
-    """Give each hit the region that is most like the query (see `likeness`); None where the photo is gone."""
+    """Give each hit the region that is most like the query (see `similarity`); None where the photo is gone."""
     found = [(hit, features_of(hit)) for hit in hits]
-    return [replace(h, region=best_place(likeness(query, token, f), h.size)) if f else h for h, f in found]
+    return [replace(h, region=best_location(similarity_map(query, token, f), h.size)) if f else h for h, f in found]
 
 
 def crop(rgb: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
@@ -45,7 +45,7 @@ def crop(rgb: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
     return np.ascontiguousarray(rgb[y0:y1, x0:x1])
 
 
-def likeness(query: Features, token: np.ndarray, hit: Features) -> np.ndarray:
+def similarity_map(query: Features, token: np.ndarray, hit: Features) -> np.ndarray:
     """Return how much each patch of a hit is like the query: (h, w), mean 0.
 
     token (D,): the query's vector less the index's mean. Two maps are added, each with variance 1: the cosine with the
@@ -58,22 +58,22 @@ def likeness(query: Features, token: np.ndarray, hit: Features) -> np.ndarray:
     return _standard((here @ unit(token)).reshape(grid)) + VOTES * _standard(_smooth(votes.reshape(grid)))
 
 
-def best_place(likeness: np.ndarray, size: tuple[int, int]) -> Box:
-    """Box the patches around the peak of a likeness map (h, w) that are linked to it and more than half as high.
+def best_location(similarity: np.ndarray, size: tuple[int, int]) -> Box:
+    """Box the patches around the peak of a similarity map (h, w) that are linked to it and more than half as high.
 
     size: (H, W) of the photo, which the map covers.
     """
     import cv2
 
-    smooth = _smooth(likeness)
+    smooth = _smooth(similarity)
     high = smooth >= smooth.max() - PLACE * (smooth.max() - smooth.mean())
     _, parts = cv2.connectedComponents(high.astype(np.uint8), connectivity=4)
     y, x = np.nonzero(parts == parts[np.unravel_index(smooth.argmax(), smooth.shape)])
-    down, right = size[0] / likeness.shape[0], size[1] / likeness.shape[1]
+    down, right = size[0] / similarity.shape[0], size[1] / similarity.shape[1]
     return (round(x.min() * right), round(y.min() * down), round((x.max() + 1) * right), round((y.max() + 1) * down))
 
 
-def mutual_likeness(query: Features, hit: Features) -> float:
+def mutual_similarity(query: Features, hit: Features) -> float:
     """Return the mean cosine of the patches that are each other's nearest in two photos; 0 when there are none."""
     cosines = centred(query.patches) @ centred(hit.patches).T
     rows, columns = mutual_nearest(cosines)
