@@ -26,7 +26,7 @@ import numpy as np
 from _common import ROOT
 from PIL import Image
 
-sys.path.insert(0, str(ROOT / "tests" / "web"))
+sys.path[:0] = [str(ROOT / "tests" / "web"), str(ROOT / "tests")]
 from visitor import Refused, Visitor
 
 BACKBONE = "dinov2-small-offline"

