@@ -167,7 +167,7 @@ def _list_files(files: Iterable[str | Path | tuple[str, bytes]], listing: _Listi
                 reason = too_large(listing.limits)
             listing.leave_out(str(one[0]), reason)
             if reason is None:
-                listing.found.entries.append(Entry(name, lambda data=data: data, size=len(data)))
+                listing.found.entries.append(Entry(name, partial(bytes, data), size=len(data)))
         else:
             _add_file(Path(one), PurePosixPath(Path(one).name), None, listing)
         _check_count("the list", listing)

@@ -55,7 +55,7 @@ class Photo:
 def content_digest(rgb: np.ndarray) -> str:
     """Hash an array's shape and content to 32 hexadecimal digits."""
     h = hashlib.blake2b(repr(rgb.shape).encode(), digest_size=16)
-    h.update(np.ascontiguousarray(rgb))
+    h.update(np.ascontiguousarray(rgb).data)
     return h.hexdigest()
 
 

@@ -53,7 +53,8 @@ def photos_in(folder: Path) -> Uploaded:
     if not folder.is_dir():
         return []
     with open_entries(folder, accept=lambda name: None if is_photo(name) else "") as (entries, _):
-        return [(entry.path.resolve(), PurePosixPath(folder.name) / entry.name) for entry in entries]
+        found = [(entry.path, entry.name) for entry in entries if entry.path is not None]
+        return [(path.resolve(), PurePosixPath(folder.name) / name) for path, name in found]
 
 
 def _link(source: Path, target: Path) -> None:

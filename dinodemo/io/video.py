@@ -168,8 +168,8 @@ def _encode(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
     try:
         for frame in frames:
             _check_frame(frame, size, count)
+            size = frame.shape
             if writer is None:
-                size = frame.shape
                 writer = _open_writer(path, size[1] + size[1] % 2, size[0] + size[0] % 2, fps)
             bgr = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2BGR)
             writer.write(cv2.copyMakeBorder(bgr, 0, size[0] % 2, 0, size[1] % 2, cv2.BORDER_REPLICATE))
@@ -183,7 +183,7 @@ def _encode(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
 
 
 def _open_writer(path: Path, width: int, height: int, fps: float) -> cv2.VideoWriter:
-    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*CODEC), fps, (width, height))
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*CODEC), fps, (width, height))
     if not writer.isOpened():
         raise RuntimeError(
             f"OpenCV {cv2.__version__} cannot encode VP9 at {width}x{height}; install opencv-python from PyPI"

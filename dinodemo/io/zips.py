@@ -19,6 +19,7 @@ DEVICES = frozenset({"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$",
 WAY_OUT = "its path leads out of the archive; not read"
 ENCRYPTED = 0x2041  # flags: a password, strong encryption, a masked directory
 UTF8 = 0x800  # flag: the name is UTF-8
+HEADER_BYTES = 30  # before a member's name, of a fixed size
 ENTRY_BYTES = 512  # that a member may take in a zip's directory, on average
 # what reading a damaged zip or a disk can raise; RuntimeError includes NotImplementedError
 DAMAGE = (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OverflowError, struct.error)
@@ -119,7 +120,7 @@ def misplaced_members(archive: zipfile.ZipFile) -> dict[int, str]:
     for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
         start = info.header_offset
         name = info.orig_filename.encode("utf-8" if info.flag_bits & UTF8 else "cp437", "replace")
-        stop = start + zipfile.sizeFileHeader + len(name) + info.compress_size
+        stop = start + HEADER_BYTES + len(name) + info.compress_size
         if start < 0 or stop > archive.start_dir:
             reasons[start] = "lies outside of the archive; pack it again"
         elif start < end:

@@ -94,7 +94,7 @@ class Runs:
         write_json(path / "request.json", request)
         return run_id
 
-    def path(self, owner: str, run_id: str) -> Path:
+    def path(self, owner: str, run_id: str | None) -> Path:
         """Return a run's folder; raises ValueError for one that is not this person's."""
         path = self.owner_folder(owner) / run_id if isinstance(run_id, str) and _ID.fullmatch(run_id) else None
         if path is None or not (path / "request.json").is_file():
@@ -111,15 +111,15 @@ class Runs:
         requests = (read_json(p / "request.json") for p in self.owner_folder(owner).glob("*") if _is_run(p))
         return [Path(request["folder"]) for request in requests if "folder" in request]
 
-    def info(self, owner: str, run_id: str) -> RunInfo:
+    def info(self, owner: str, run_id: str | None) -> RunInfo:
         """Return what is known of one run."""
         return self._info(self.path(owner, run_id))
 
-    def pause(self, owner: str, run_id: str) -> None:
+    def pause(self, owner: str, run_id: str | None) -> None:
         """Let a run stop at its next step until `go_on`; it keeps its memory."""
         (self.path(owner, run_id) / "pause").touch()
 
-    def go_on(self, owner: str, run_id: str) -> None:
+    def go_on(self, owner: str, run_id: str | None) -> None:
         """Let a paused run go on, or put one that stopped or was interrupted back into the queue.
 
         Raises ValueError for a run that has reached its end.
@@ -132,13 +132,13 @@ class Runs:
         if info.over:
             _change(path, queued=time.time(), launched=None, pid=None, wanted="run")
 
-    def cancel(self, owner: str, run_id: str) -> None:
+    def cancel(self, owner: str, run_id: str | None) -> None:
         """Ask a run to save and end; one that waits leaves the queue."""
         path = self.path(owner, run_id)
         _change(path, wanted="stop")
         self._signal(path, signal.SIGTERM)
 
-    def delete(self, owner: str, run_id: str) -> None:
+    def delete(self, owner: str, run_id: str | None) -> None:
         """Remove a run with everything it made; raises ValueError while it is alive."""
         path = self.path(owner, run_id)
         if not self._info(path).over:

@@ -74,7 +74,7 @@ class MultiCrop:
     ) -> View:  # fmt: skip
         """Draw where a view is cut from each photo and how its colours change."""
         n, (blur, solarise) = len(images), chances
-        boxes = draw_boxes([tuple(image.shape[1:]) for image in images], scale, generator)
+        boxes = draw_boxes([(image.shape[1], image.shape[2]) for image in images], scale, generator)
         mirrored = (torch.rand(n, generator=generator) < 0.5 * self.flip).nonzero()[:, 0]
         colours = draw_colours(n, self.colour, blur * self.blur, solarise, generator)
         return View(size, boxes, mirrored, colours)
@@ -83,7 +83,7 @@ class MultiCrop:
         """Make a view of each photo, normalised, into out (B, 3, size, size) float32."""
         crops = resample(images, view.boxes, view.size)
         if out.device.type == "cpu":
-            change_bytes(crops, view.colours, view.mirrored, self._mean, self._std, out)
+            change_bytes(crops, view.colours, view.mirrored.tolist(), self._mean, self._std, out)
         else:
             batch = torch.stack(crops)
             batch[view.mirrored] = batch[view.mirrored].flip(-1)

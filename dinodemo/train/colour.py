@@ -93,13 +93,13 @@ def change_bytes(
     maps = torch.cat([matrix, 255 * offset[..., None]], dim=2).numpy()  # (n, 3, 4)
     plain = ((torch.arange(256) / 255 - mean[:, 0]) / std[:, 0]).numpy()  # (3, 256): what a byte becomes
     tables = plain, plain[:, TURNED_OVER].copy()
-    mirrored, solarised = {int(i) for i in mirrored}, params.solarise.tolist()
+    turned, solarised = {int(i) for i in mirrored}, params.solarise.tolist()
     for i, (sigma, made) in enumerate(zip(params.sigma.tolist(), out.numpy(), strict=True)):
         crop = cv2.transform(pixels[i], maps[i])  # rounds, and cuts to 0..255
         if sigma:
             taps = cv2.getGaussianKernel(2 * RADIUS + 1, sigma)
             crop = cv2.sepFilter2D(crop, -1, taps, taps)  # twice as fast as GaussianBlur, which is exact to the bit
-        if i in mirrored:
+        if i in turned:
             crop = cv2.flip(crop, 1)
         for plane, table, made_plane in zip(cv2.split(crop), tables[solarised[i]], made, strict=True):
             cv2.LUT(plane, table, dst=made_plane)

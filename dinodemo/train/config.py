@@ -223,7 +223,7 @@ def check_lengths(explicit: Mapping[str, Any]) -> None:
 
 def _typed(name: str, value: Any) -> Any:
     """Convert a value, or its text, to the type of the field's default."""
-    default = FinetuneConfig.__dataclass_fields__[name].default
+    default: Any = FinetuneConfig.__dataclass_fields__[name].default
     try:
         if isinstance(default, tuple):
             parts = value.strip("()[]").split(",") if isinstance(value, str) else list(value)

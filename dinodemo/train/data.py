@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
@@ -97,7 +98,7 @@ class PhotoCache:
         self._on_disk: dict[int, tuple[int, tuple[int, ...]]] = {}  # position in the file, shape
         self._broken: set[int] = set()
         self._held = 0  # bytes in memory
-        self._file = None
+        self._file: IO[bytes] | None = None
         self._readers = ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="decoder")
 
     def batch(self, indices: Sequence[int]) -> list[Tensor]:
@@ -139,20 +140,24 @@ class PhotoCache:
             self._on_disk[i] = (self._append(rgb), rgb.shape)
 
     def _append(self, rgb: np.ndarray) -> int:
-        if self._file is None:
-            if self.folder is not None:
-                self.folder.mkdir(parents=True, exist_ok=True)
-            self._file = tempfile.TemporaryFile(dir=self.folder, prefix="photos-")  # noqa: SIM115 (`close` does)
+        file = self._opened()
         try:
-            position = self._file.seek(0, os.SEEK_END)
-            self._file.write(rgb.tobytes())
-            self._file.flush()
+            position = file.seek(0, os.SEEK_END)
+            file.write(rgb.tobytes())
+            file.flush()
         except OSError as error:
             raise RuntimeError(
                 f"the decoded photos do not fit on the disk ({error.strerror}); free some space, or raise cache_bytes "
                 "to keep more in memory"
             ) from error
         return position
+
+    def _opened(self) -> IO[bytes]:
+        if self._file is None:
+            if self.folder is not None:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            self._file = tempfile.TemporaryFile(dir=self.folder, prefix="photos-")  # noqa: SIM115 (`close` does)
+        return self._file
 
     def _photo(self, i: int) -> Tensor:
         for shift in range(len(self.paths)):
@@ -165,7 +170,7 @@ class PhotoCache:
 
     def _from_disk(self, i: int) -> np.ndarray:
         position, shape = self._on_disk[i]
-        data = os.pread(self._file.fileno(), int(np.prod(shape)), position)
+        data = os.pread(self._opened().fileno(), int(np.prod(shape)), position)
         return np.frombuffer(bytearray(data), np.uint8).reshape(shape)
 
 

@@ -84,7 +84,7 @@ def reduce_max(values: Tensor) -> Tensor:
     return _reduce(values, dist.ReduceOp.MAX)
 
 
-def _reduce(values: Tensor, how: dist.ReduceOp) -> Tensor:
+def _reduce(values: Tensor, how: dist.ReduceOp.RedOpType) -> Tensor:
     if world() == 1:
         return values
     reduced = values.clone()

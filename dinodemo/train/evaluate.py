@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ class Evaluator:
         self._mean, self._std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (mean, std))
         self._crop = MultiCrop(n_global=0, n_local=1, local_size=config.local_size, local_scale=config.local_scale,
                                mean=mean, std=std, flip=False, colour=0.0, blur=False)  # fmt: skip
-        self._start_patches: Tensor | None = None
+        self._start_patches = torch.empty(0)  # (n, N, D), from `remember_start`
         self.snapshot: Snapshot | None = None  # of the last evaluation
 
     @torch.inference_mode()
@@ -126,7 +127,7 @@ class Evaluator:
         crops = self._features(backbone, self.split.queries, heartbeat, cropped=True)
         hits = {"crop_recall": recall_hits(cls, crops)}
         if self.split.labels is not None:
-            hits["knn"] = self._knn(backbone, cls, heartbeat)
+            hits["knn"] = self._knn(backbone, cls, self.split.labels, heartbeat)
         logits = head(cls.to(self.device)).float().cpu()
         entropy, mean_entropy = entropies(logits, self.config.teacher_temp)
         patches, attention = self._look(backbone)
@@ -140,9 +141,8 @@ class Evaluator:
         }  # fmt: skip
         return metrics, hits[self.measure]
 
-    def _knn(self, backbone: nn.Module, cls: Tensor, heartbeat: Callable[[], None]) -> Tensor:
+    def _knn(self, backbone: nn.Module, cls: Tensor, labels: Tensor, heartbeat: Callable[[], None]) -> Tensor:
         """Classify queries by the training photos; where nothing is held out, each by all the others."""
-        labels = self.split.labels
         if self.split.held_out:
             gallery = self._features(backbone, self.gallery, heartbeat)
             return knn_hits(gallery, labels[self.gallery], cls, labels[self.split.queries])
@@ -217,31 +217,37 @@ def evaluate_knn(
     start = load_folder(path, row)
     module = start.module.eval().to(choose_device(device))
     sets = [_labelled(folder), *([_labelled(gallery)] if gallery else [])]
-    total = sum(len(photos.paths) for photos in sets)
-    names = sorted({name for photos in sets for name in photos.class_names})
-    seen = [_embed(module, photos, start, size, lambda n, d=d: progress and progress(n + d, total))
-            for photos, d in zip(sets, (0, len(sets[0].paths)), strict=False)]  # fmt: skip
-    labels = [torch.tensor([names.index(p.class_names[i]) for i in p.labels]) for p in sets]
+    total = sum(len(paths) for paths, _ in sets)
+    names = sorted({name for _, classes in sets for name in classes})
+
+    def report(before: int, done: int) -> None:
+        if progress:
+            progress(before + done, total)
+
+    seen = [_embed(module, paths, start, size, partial(report, before))
+            for (paths, _), before in zip(sets, (0, len(sets[0][0])), strict=False)]  # fmt: skip
+    labels = [torch.tensor([names.index(name) for name in classes]) for _, classes in sets]
     hits = knn_hits(seen[-1], labels[-1], seen[0], labels[0], k, leave_one_out=gallery is None)
     return {"backbone": row.name, "knn": float(hits.double().mean()), "rank": effective_rank(seen[0]),
             "photos": len(hits), "gallery": len(seen[-1]), "classes": len(names)}  # fmt: skip
 
 
-def _labelled(folder: Path) -> PhotoSet:
+def _labelled(folder: Path) -> tuple[list[Path], list[str]]:
+    """Return a folder's photos and the class of each."""
     photos = scan(folder)
     if photos.labels is None:
         raise ValueError(f"k-NN needs every photo of {folder} in one of two or more class folders")
-    return photos
+    return photos.paths, [photos.class_names[i] for i in photos.labels]
 
 
-def _embed(module: nn.Module, photos: PhotoSet, start: StartingBackbone, size: int,
+def _embed(module: nn.Module, paths: list[Path], start: StartingBackbone, size: int,
            done: Callable[[int], Any]) -> Tensor:  # fmt: skip
     """Return the CLS tokens (n, D) of the photos' centres, on the CPU."""
     device = next(module.parameters()).device
     mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (start.mean, start.std))
     rows = []
-    for i in range(0, len(photos.paths), BATCH):
-        images = [torch.tensor(load_image(path)).permute(2, 0, 1) for path in photos.paths[i : i + BATCH]]
+    for i in range(0, len(paths), BATCH):
+        images = [torch.tensor(load_image(path)).permute(2, 0, 1) for path in paths[i : i + BATCH]]
         pixels = torch.stack([centre(image.to(device), size) for image in images])
         rows.append(tokens(module, (pixels - mean) / std)[0].float().cpu())
         done(i + len(images))

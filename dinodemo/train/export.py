@@ -6,7 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from ..backbones import Backbone, is_hub_id
@@ -15,7 +16,7 @@ from .network import StartingBackbone, load_folder
 from .runfolder import DiskFull, load_newest_checkpoint
 
 
-def write_model(folder: Path, module: nn.Module, start: StartingBackbone, card: str, size: int = 224) -> Path:
+def write_model(folder: Path, module: PreTrainedModel, start: StartingBackbone, card: str, size: int = 224) -> Path:
     """Write a model folder in the place of `folder`, which stays unchanged until the new one is complete.
 
     Args:
@@ -126,7 +127,7 @@ def _licence_fields(backbone: Backbone) -> list[str]:
     return ["license: unknown"]
 
 
-def _fill(folder: Path, module: nn.Module, start: StartingBackbone, card: str, size: int) -> None:
+def _fill(folder: Path, module: PreTrainedModel, start: StartingBackbone, card: str, size: int) -> None:
     config = copy.deepcopy(module.config)
     config.drop_path_rate = 0.0
     state = {name: value.detach().float().cpu().contiguous() for name, value in module.state_dict().items()}

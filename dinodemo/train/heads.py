@@ -44,6 +44,8 @@ class DINOHead(nn.Module):
 class Prototypes(nn.Module):
     """Rows of fixed length: weight = weight_g * weight_v / |weight_v|, weight_g stays 1 (Salimans 2016)."""
 
+    weight_g: Tensor
+
     def __init__(self, in_dim: int, out_dim: int):
         super().__init__()
         self.weight_v = nn.Parameter(torch.empty(out_dim, in_dim))

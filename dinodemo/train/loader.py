@@ -32,7 +32,7 @@ class Sampler:
     weights: Sequence[float] | None = None
     position: int = 0  # photos given out so far, by all ranks together
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.n < 1 or self.batch_size < 1:
             raise ValueError(f"a sampler needs a photo and a batch of 1 or more, got {self.n} and {self.batch_size}")
         if self.weights is not None and len(self.weights) != self.n:

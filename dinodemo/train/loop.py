@@ -184,7 +184,8 @@ def evaluate(state: TrainState, stop: threading.Event) -> Outcome | None:
         log.info("step %d: %s%s", state.step, ", ".join(f"{k} {v:.4g}" for k, v in metrics.items()),
                  f" ({decision.action}: {decision.reason})" if decision.reason else "")  # fmt: skip
         folder.add_metrics({"kind": "eval", "step": state.step, **_json_numbers(metrics), "action": decision.action})
-        folder.add_snapshot(state.step, state.evaluator.snapshot.patches, state.evaluator.snapshot.attention)
+        if (snapshot := state.evaluator.snapshot) is not None:
+            folder.add_snapshot(state.step, snapshot.patches, snapshot.attention)
         folder.report_status(message=decision.reason)
     if decision.action == Action.ROLLBACK:
         state.roll_back()

@@ -148,7 +148,7 @@ class CollapseMonitor:
         For the indirect measure (crop recall), also require an effective rank above 90 % of the initial one.
         """
         rich = self.measure == "knn" or metrics["rank"] > 0.9 * self.history[0]["rank"]
-        return rich and hits.double().mean() > self.best_hits.double().mean()
+        return rich and bool(hits.double().mean() > self.best_hits.double().mean())
 
     def _sentence(self, where: str) -> str:
         name, change, n = NAMES[self.measure], self.change, len(self.history) - 1

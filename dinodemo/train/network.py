@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModel, Dinov2Config, Dinov2Model
+from transformers import AutoModel, Dinov2Config, Dinov2Model, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from ..backbones import Backbone, describe, resolve
@@ -25,9 +25,9 @@ class StartingBackbone:
     """The network that a run starts from. `module` is a transformers model in float32 on the CPU."""
 
     backbone: Backbone
-    module: nn.Module
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    module: PreTrainedModel
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 def load_backbone(config: FinetuneConfig) -> StartingBackbone:
@@ -85,7 +85,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
-def _load(name: str, folder: Path, drop_path: float) -> nn.Module:
+def _load(name: str, folder: Path, drop_path: float) -> PreTrainedModel:
     adapter = adapter_for(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     if drop_path and not adapter.takes_drop_path:
         raise ValueError(f"drop_path {drop_path}: {name} is a DINO v1 ViT, which has none; set it to 0")
@@ -106,7 +106,7 @@ def _load(name: str, folder: Path, drop_path: float) -> nn.Module:
 def _from_scratch(config: FinetuneConfig) -> StartingBackbone:
     """Return a DINOv2 network of the configuration's shape; layer scale 1, since 1e-5 is for very deep ones."""
     config.check_patch(config.scratch_patch)
-    shape = Dinov2Config(
+    shape = Dinov2Config(  # type: ignore[call-arg]  # annotated without the options that every configuration takes
         hidden_size=config.scratch_width, num_hidden_layers=config.scratch_depth, image_size=config.global_size,
         num_attention_heads=config.scratch_heads, patch_size=config.scratch_patch, drop_path_rate=config.drop_path,
         layerscale_value=1.0, attn_implementation="sdpa",

@@ -108,8 +108,8 @@ class RunFolder:
             attention: Of the CLS token, (n, h, w).
         """
         path = self.path / "film" / f"step-{step:08d}.npz"
-        arrays = {"patches": patches.half().numpy(), "attention": attention.half().numpy()}
-        write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
+        seen, attended = patches.half().numpy(), attention.half().numpy()
+        write_atomically(path, lambda file: np.savez_compressed(file, patches=seen, attention=attended))
 
     def forget_metrics_after(self, step: int) -> None:
         """Drop the lines of steps that a resumed run will repeat, and a partly written last line."""

@@ -5,6 +5,7 @@ import re
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from . import distributed
 from .config import FinetuneConfig
@@ -24,7 +25,7 @@ class SelfDistillation(nn.Module):
     2025, arXiv:2508.10104), None unless gram_weight is above 0.
     """
 
-    def __init__(self, backbone: nn.Module, config: FinetuneConfig):
+    def __init__(self, backbone: PreTrainedModel, config: FinetuneConfig):
         super().__init__()
         self.config = config
         width = backbone.config.hidden_size
@@ -109,9 +110,12 @@ class SelfDistillation(nn.Module):
         if config.dino_weight:
             losses["dino"] = dino_loss(student["dino"], teacher["dino"], config.student_temp)
         if config.ibot_weight:
+            if masks is None:
+                raise ValueError("iBOT compares masked patches; give masks, or set ibot_weight to 0")
             losses["ibot"] = ibot_loss(student["ibot"], teacher["ibot"], masks, config.student_temp)
         if config.koleo_weight:
-            losses["koleo"] = sum(koleo_loss(view.float(), gather=True) for view in student["cls"])  # V x (B, D)
+            each = [koleo_loss(view.float(), gather=True) for view in student["cls"]]  # V views (B, D)
+            losses["koleo"] = torch.stack(each).sum()
         if "anchor" in teacher:
             losses["gram"] = gram_loss(student["patches"].float(), teacher["anchor"].float())
         return losses

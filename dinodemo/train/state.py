@@ -46,7 +46,7 @@ class TrainState:
         self.plan = Plan(config, start.backbone.depth, self.total)
         self.loader = BatchLoader(cache, parts.training, config, start, device)
         self.evaluator = Evaluator(cache, parts, config, start.mean, start.std, device)
-        start.module.to(device)
+        start.module.to(device)  # type: ignore[arg-type]  # transformers wraps `to` as if it were no method
         self.evaluator.remember_start(start.module)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)  # of the heads, alike on every rank
@@ -63,7 +63,7 @@ class TrainState:
         self.evaluated = -1  # step of the last evaluation
         self.seconds: float | None = None  # of a step, a running mean
         self._logged_problems = 0
-        self.model = self.ssl
+        self.model: torch.nn.Module = self.ssl
         self.unfreeze()
 
     @property

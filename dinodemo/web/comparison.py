@@ -16,7 +16,7 @@ def second_image(elem_id: str, height: int | None = None) -> gr.Image:
                     elem_id=elem_id)  # fmt: skip
 
 
-def beside(header: Header, first: gr.Image, second: gr.Image, make: Callable, inputs: Sequence) -> None:
+def beside(header: Header, first: gr.Image | gr.Gallery, second: gr.Image | gr.Gallery, make: Callable, inputs: Sequence) -> None:
     """Fill `second` whenever `first` or the second backbone changes.
 
     make(backbone, *inputs) returns what `second` shows, or None while there is nothing to show.

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gradio as gr
 import numpy as np
@@ -16,6 +17,9 @@ from ...web.header import Header
 from ...web.services import Services
 from .photo_store import Photos, PhotoStore
 
+if TYPE_CHECKING:
+    from ...curation import Examination
+
 RESOLUTION = 224
 SHOWN = 120  # suggestions in the gallery
 SURE = ("unreadable", "tiny", "copy", "near copy")  # kinds that are ticked at first
@@ -27,7 +31,7 @@ class Checked:
     """Hold what the check found of one folder, and which photos are to be left out."""
 
     photos: Photos
-    examination: object
+    examination: "Examination"
     suggestions: tuple
     label: np.ndarray  # cluster of each readable photo
     left_out: frozenset[Path]

@@ -27,7 +27,7 @@ HEALTH = {"rank": "effective rank", "entropy": "teacher entropy", "mean_cosine":
           "drift": "patch drift"}  # fmt: skip
 MEASURES = {"knn": "k-NN accuracy", "crop_recall": "a photo found by a small crop of it"}
 RATES = {"lr": "backbone", "head_lr": "heads"}
-STATES = {
+STATES: dict[str, str] = {
     RunState.QUEUED: "waits in the queue", RunState.STARTING: "is starting", RunState.RUNNING: "is running",
     RunState.PAUSED: "is paused", RunState.STOPPED: "was stopped", RunState.INTERRUPTED: "was interrupted",
     RunState.FAILED: "failed", RunState.COLLAPSED: "collapsed", RunState.FINISHED: "is finished",

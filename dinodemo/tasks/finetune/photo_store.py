@@ -94,7 +94,7 @@ class PhotoStore:
         classes = Counter(part[0] for part in parts if len(part) > 1)
         if len(classes) < 2 or any(len(part) == 1 for part in parts):
             classes = Counter()
-        return Photos(token, root, paths, sum(p.stat().st_size for p in paths), dict(classes))
+        return Photos(folder.name, root, paths, sum(p.stat().st_size for p in paths), dict(classes))
 
     def select(self, owner: str, photos: Photos, left_out: set[Path]) -> Photos:
         """Make a folder of all photos but some, as links; nothing is deleted."""

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
@@ -26,7 +27,7 @@ ZERO_GPU = (
     "processor: enough for a small run. For more, duplicate the Space and choose a GPU of its own."
 )
 GENTLE, STANDARD, SCRATCH = "Gentle", "Standard", "From scratch"
-PRESETS = {
+PRESETS: dict[str, dict[str, Any]] = {
     GENTLE: {"max_blocks": 2, "gram_weight": 2.0},
     STANDARD: {},
     SCRATCH: {"backbone": "scratch"},
@@ -36,7 +37,7 @@ PRESET_HELP = (
     "**Standard** adapts to the number of photos. **From scratch** forgets the backbone and learns from your photos "
     "alone: thousands of photos and patience, or to see how it begins."
 )
-SWITCHES = {
+SWITCHES: dict[str, dict[str, Any]] = {
     "No centring": {"centering": "off", "koleo_weight": 0.0},
     "No moving average: the teacher copies the student": {"momentum_start": 0.0, "momentum_end": 0.0},
     "No masked patches (iBOT)": {"ibot_weight": 0.0},

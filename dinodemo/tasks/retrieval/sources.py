@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from ...io.archives import Entry, Problem, is_hidden, open_entries, read_member
 from ...io.files import is_photo
@@ -15,6 +16,9 @@ NO_CLASS = {"images", "image", "imgs", "img", "photos", "photo", "pictures", "jp
             "training", "val", "valid", "validation", "test", "gallery", "query", "queries"}  # fmt: skip
 LIMITS = Limits(files=1_000_000, total_bytes=1_000_000_000_000)  # photos are read one by one
 FOLDER_LIMITS = Limits(files=1_000_000_000)
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 PathLike = str | Path
 Source = PathLike | tuple[str, bytes] | Sequence[PathLike | tuple[str, bytes]]
@@ -51,8 +55,8 @@ def open_source(source: Source) -> Iterator[tuple[list[Item], list[Problem]]]:
         for one in sources:
             if _is_named_bytes(one):
                 name, data = one
-                items.append(Item(str(name), lambda data=data: data, only_here=True))
-            elif is_address(one):
+                items.append(Item(str(name), partial(bytes, data), only_here=True))
+            elif isinstance(one, str) and is_address(one):
                 _list_address(one, items, problems)
             else:
                 _list_path(Path(one), items, problems, stack)
@@ -81,7 +85,7 @@ def class_label(name: PurePosixPath) -> str | None:
     return parent if parent and parent.lower() not in NO_CLASS else None
 
 
-def _is_named_bytes(source) -> bool:
+def _is_named_bytes(source: object) -> "TypeIs[tuple[str, bytes]]":
     return isinstance(source, tuple) and len(source) == 2 and isinstance(source[1], bytes | bytearray)
 
 
@@ -109,7 +113,8 @@ def _item(entry: Entry, source: Path) -> Item:
     if entry.path is None:
         name, wrapper = entry.name, entry.name.parts[0] == source.stem
         return Item(entry.where, entry.read, class_label(name.relative_to(name.parts[0]) if wrapper else name))
-    return Item(entry.where, entry.read, class_label(entry.name), (entry.size, entry.mtime_ns))
+    stamp = None if entry.size is None or entry.mtime_ns is None else (entry.size, entry.mtime_ns)
+    return Item(entry.where, entry.read, class_label(entry.name), stamp)
 
 
 def _list_address(address: str, items: list[Item], problems: list[Problem]) -> None:

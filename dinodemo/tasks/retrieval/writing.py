@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from .adding import Known, rows
 from .descriptor import default_descriptor, descriptor_width, input_side
@@ -171,7 +174,7 @@ def items_of(snapshot: Snapshot) -> list[tuple[str, Item]]:
             row["sha256"],
             Item(
                 row["path"],
-                lambda row=row: read_row(snapshot, row["_rowid"]) if row["kept"] else read_again(row["path"]),
+                partial(read_row, snapshot, row["_rowid"]) if row["kept"] else partial(read_again, row["path"]),
                 row["label"],
                 None if row["mtime_ns"] is None else (row["nbytes"], row["mtime_ns"]),
                 only_here=row["kept"],
@@ -183,7 +186,7 @@ def items_of(snapshot: Snapshot) -> list[tuple[str, Item]]:
 
 def read_row(snapshot: Snapshot, row_id: int) -> bytes:
     """Read the file that a row keeps."""
-    return snapshot.rows([row_id], ["file"])[row_id]["file"]
+    return snapshot.rows(np.array([row_id]), ["file"])[row_id]["file"]
 
 
 def _scratch(store: Store, recipe: Recipe):
