@@ -18,6 +18,8 @@ bench: $(VENV)/.dev $(WEIGHTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/mypy dinodemo app.py
 
 # what a deployment installs, by version and hash: on a GPU machine the first, elsewhere the second
 LOCK := $(BIN)/uv pip compile requirements.txt --no-config --quiet --generate-hashes --python-version 3.11 \

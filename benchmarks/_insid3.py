@@ -95,9 +95,15 @@ class Insid3:
         except ImportError as error:
             sys.exit(f"{checkout} does not work as a checkout of INSID3 ({error}); see the top of {__file__}")
         self.model = INSID3(
-            _Encoder(engine), image_size=resolution, svd_components=round(REMOVED * engine.backbone.width), tau=TAU,
-            merge_threshold=MERGE, mask_refiner="bilinear", resize_to_orig_size=True, device="cpu",
-        )  # fmt: skip
+            _Encoder(engine),
+            image_size=resolution,
+            svd_components=round(REMOVED * engine.backbone.width),
+            tau=TAU,
+            merge_threshold=MERGE,
+            mask_refiner="bilinear",
+            resize_to_orig_size=True,
+            device="cpu",
+        )
 
     def mask(self, reference: Path, reference_mask: np.ndarray, target: Path) -> np.ndarray:
         """Segment a target: (H, W) bool."""

@@ -76,12 +76,18 @@ def main() -> None:
         return
     print(f"{'px':>5} {'way':>7} {'seconds':>9} {'extra MB':>9}   ratio of time, of memory")
     for resolution in args.resolutions:
-        rows = {way: in_fresh_process(__file__, way, str(resolution), "--device", args.device)
-                for way in ("eager", "engine")}  # fmt: skip
+        rows = {
+            way: in_fresh_process(__file__, way, str(resolution), "--device", args.device)
+            for way in ("eager", "engine")
+        }
         for way, row in rows.items():
             print(f"{resolution:>5} {way:>7} {row['seconds']:>9.3f} {row['extra'] / 1e6:>9.1f}", end="")
-            print("" if way == "eager" else f"   {rows['eager']['seconds'] / row['seconds']:.2f}x faster, "
-                  f"1/{rows['eager']['extra'] / max(row['extra'], 1):.1f} of the memory")  # fmt: skip
+            print(
+                ""
+                if way == "eager"
+                else f"   {rows['eager']['seconds'] / row['seconds']:.2f}x faster, "
+                f"1/{rows['eager']['extra'] / max(row['extra'], 1):.1f} of the memory"
+            )
 
 
 if __name__ == "__main__":

@@ -74,8 +74,10 @@ def main() -> None:
     middle, last = len(idle) // 2, -1
     for name, place in (("median", middle), ("slowest", last)):
         times = idle[place], beside[place]
-        print(f"attention at {RESOLUTION} px, {name}: idle {times[0]:.2f} s, beside a training {times[1]:.2f} s, "
-              f"{times[1] / times[0]:.2f} times")  # fmt: skip
+        print(
+            f"attention at {RESOLUTION} px, {name}: idle {times[0]:.2f} s, beside a training {times[1]:.2f} s, "
+            f"{times[1] / times[0]:.2f} times"
+        )
     print(f"the training meanwhile: {alone:.1f} steps a minute while nobody asked")
 
 

@@ -39,10 +39,12 @@ def copies_table(engine: Engine) -> None:
         attack[root / row["query"]], origin[root / row["query"]] = row["attack"], root / row["original"]
     originals = sorted({origin[path] for path in attack})
     half = {path: "AB"[i % 2] for i, path in enumerate(originals)}
-    right = {frozenset((found.paths[i], found.paths[j])) for i, j, _ in pairs
-             if origin[found.paths[i]] == origin[found.paths[j]]}  # fmt: skip
-    wrong = [(found.paths[i], found.paths[j]) for i, j, _ in pairs
-             if origin[found.paths[i]] != origin[found.paths[j]]]  # fmt: skip
+    right = {
+        frozenset((found.paths[i], found.paths[j]))
+        for i, j, _ in pairs
+        if origin[found.paths[i]] == origin[found.paths[j]]
+    }
+    wrong = [(found.paths[i], found.paths[j]) for i, j, _ in pairs if origin[found.paths[i]] != origin[found.paths[j]]]
     print(f"{len(paths)} photos; {len(right)} right pairs, {len(wrong)} wrong: precision {len(right) / len(pairs):.3f}")
     for a, b in wrong:
         print(f"  wrong: {a.parent.name}/{a.name}  {b.parent.name}/{b.name}")

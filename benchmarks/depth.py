@@ -105,8 +105,10 @@ def print_times(probe: DepthProbe, seconds: dict[str, float], pairs: int) -> Non
     epochs = probe.card_["epochs_run"]
     ours = seconds["features"] + seconds["epochs"]
     every = epochs * seconds["features"] + seconds["epochs"]
-    print(f"\nlin4 on {pairs} pairs, {epochs} epochs: features once {seconds['features']:.0f} s, start and epochs "
-          f"{seconds['epochs']:.0f} s, together {ours:.0f} s")  # fmt: skip
+    print(
+        f"\nlin4 on {pairs} pairs, {epochs} epochs: features once {seconds['features']:.0f} s, start and epochs "
+        f"{seconds['epochs']:.0f} s, together {ours:.0f} s"
+    )
     print(
         f"with the backbone in every epoch (its one pass x {epochs}): {every:.0f} s, {every / ours:.1f} times as long"
     )

@@ -33,12 +33,28 @@ RESULTS = Path(__file__).parent / "results"
 SHAPES = ("circle", "square", "triangle", "star", "ring", "cross", "half", "bars")
 SIDE, EACH = 64, 120
 TINY = {
-    "scratch_width": 96, "scratch_depth": 4, "scratch_heads": 3, "scratch_patch": 8,
-    "head_hidden": 256, "head_bottleneck": 64, "global_size": 48, "local_size": 24, "n_local": 2, "eval_size": 48,
-    "batch_size": 32, "prototypes": 512, "global_scale": (0.6, 1.0), "local_scale": (0.3, 0.6), "lr": 1e-3,
-    "momentum_start": 0.98, "teacher_temp": 0.02, "teacher_temp_start": 0.02, "drop_path": 0.0,
-    "ibot_weight": 0.0, "koleo_weight": 0.0,  # one shape on each picture: DINO's loss alone does best
-}  # fmt: skip
+    "scratch_width": 96,
+    "scratch_depth": 4,
+    "scratch_heads": 3,
+    "scratch_patch": 8,
+    "head_hidden": 256,
+    "head_bottleneck": 64,
+    "global_size": 48,
+    "local_size": 24,
+    "n_local": 2,
+    "eval_size": 48,
+    "batch_size": 32,
+    "prototypes": 512,
+    "global_scale": (0.6, 1.0),
+    "local_scale": (0.3, 0.6),
+    "lr": 1e-3,
+    "momentum_start": 0.98,
+    "teacher_temp": 0.02,
+    "teacher_temp_start": 0.02,
+    "drop_path": 0.0,
+    "ibot_weight": 0.0,
+    "koleo_weight": 0.0,  # one shape on each picture: DINO's loss alone does best
+}
 CURVES = ("knn", "rank", "mean_cosine", "entropy", "mean_entropy")
 
 
@@ -109,8 +125,9 @@ def shapes(work: Path, args: argparse.Namespace) -> tuple[list[dict], list[str]]
     settings = {**TINY, "steps": steps, "eval_every": max(1, steps // 20), "on_fall": "continue"}
     report, curve, took = learn(photos, work / "run", SCRATCH, settings)
     first, last = curve[0]["knn"], curve[-1]["knn"]
-    told = (f"k-NN on held-out pictures {first:.1%} -> {last:.1%} ({last / first:.2f} times; "
-            f"chance {1 / len(SHAPES):.1%})")  # fmt: skip
+    told = (
+        f"k-NN on held-out pictures {first:.1%} -> {last:.1%} ({last / first:.2f} times; chance {1 / len(SHAPES):.1%})"
+    )
     return curve, ["shapes, from scratch", f"{steps} steps, {took / 60:.1f} min", told, report["sentence"]]
 
 
@@ -122,9 +139,11 @@ def collapse(work: Path, args: argparse.Namespace) -> tuple[list[dict], list[str
     loose = {**settings, "eval_every": max(1, steps // 20), "on_fall": "continue"}
     _, curve, took = learn(photos, work / "run", SCRATCH, loose)
     first, last = curve[0], curve[-1]
-    told = (f"{report['state']}, says the guard at step {seen[-1]['step']}; let run on: k-NN {first['knn']:.1%} -> "
-            f"{last['knn']:.1%}, rank {first['rank']:.0f} -> {last['rank']:.0f}, cosine between photos "
-            f"{first['mean_cosine']:.2f} -> {last['mean_cosine']:.2f}")  # fmt: skip
+    told = (
+        f"{report['state']}, says the guard at step {seen[-1]['step']}; let run on: k-NN {first['knn']:.1%} -> "
+        f"{last['knn']:.1%}, rank {first['rank']:.0f} -> {last['rank']:.0f}, cosine between photos "
+        f"{first['mean_cosine']:.2f} -> {last['mean_cosine']:.2f}"
+    )
     return curve, ["shapes, no centring", f"{steps} steps, {took / 60:.1f} min", told, report["sentence"]]
 
 
@@ -138,11 +157,17 @@ def continued(work: Path, args: argparse.Namespace) -> tuple[list[dict], list[st
     report, curve, took = learn(flat, work / "run", OFFLINE_DEFAULT, {"steps": steps, "eval_every": max(1, steps // 4)})
     told = []
     for size in (112, 224):
-        start, end = (evaluate_knn(str(b), args.test, args.train, device="cpu", size=size)
-                      for b in (OFFLINE_DEFAULT, work / "run" / "export"))  # fmt: skip
+        start, end = (
+            evaluate_knn(str(b), args.test, args.train, device="cpu", size=size)
+            for b in (OFFLINE_DEFAULT, work / "run" / "export")
+        )
         told.append(f"at {size} px {start['knn']:.2%} -> {end['knn']:.2%}")
-    row = [f"{args.train.parent.name}, continued", f"{steps} steps, {took / 60:.1f} min",
-           f"k-NN on {start['photos']} test photos {', '.join(told)}", report["sentence"]]  # fmt: skip
+    row = [
+        f"{args.train.parent.name}, continued",
+        f"{steps} steps, {took / 60:.1f} min",
+        f"k-NN on {start['photos']} test photos {', '.join(told)}",
+        report["sentence"],
+    ]
     return curve, row
 
 
@@ -176,8 +201,14 @@ def write_row(name: str, row: list[str]) -> None:
     made = f"{datetime.date.today()}, torch {torch.__version__}, {torch.get_num_threads()} threads"
     rows[name] = [*row, made]
     table.write_text(json.dumps(rows, indent=1) + "\n")
-    lines = ["# Learning, measured", "", "Made by `python benchmarks/learning.py`; curves in the files beside it.", "",
-             "| run | length | result | the report's sentence | made |", "|---|---|---|---|---|"]  # fmt: skip
+    lines = [
+        "# Learning, measured",
+        "",
+        "Made by `python benchmarks/learning.py`; curves in the files beside it.",
+        "",
+        "| run | length | result | the report's sentence | made |",
+        "|---|---|---|---|---|",
+    ]
     lines += ["| " + " | ".join(rows[part]) + " |" for part in PARTS if part in rows]
     (RESULTS / "learning.md").write_text("\n".join(lines) + "\n")
 

@@ -27,7 +27,7 @@ from _common import ROOT
 from PIL import Image
 
 sys.path[:0] = [str(ROOT / "tests" / "web"), str(ROOT / "tests")]
-from visitor import Refused, Visitor
+from visitor import Refused, Visitor  # noqa: E402
 
 BACKBONE = "dinov2-small-offline"
 RESOLUTION = 224
@@ -44,8 +44,14 @@ class Server:
     def __init__(self, folder: Path):
         log = folder / "log.txt"
         (folder / "tmp").mkdir()
-        own = {"TMPDIR": f"{folder}/tmp", "GRADIO_TEMP_DIR": f"{folder}/uploads", "RUNS": f"{folder}/runs",
-               "BACKBONE": BACKBONE, "PYTHONUNBUFFERED": "1", "PORT": ""}  # fmt: skip
+        own = {
+            "TMPDIR": f"{folder}/tmp",
+            "GRADIO_TEMP_DIR": f"{folder}/uploads",
+            "RUNS": f"{folder}/runs",
+            "BACKBONE": BACKBONE,
+            "PYTHONUNBUFFERED": "1",
+            "PORT": "",
+        }
         environment = {k: v for k, v in {**os.environ, **own}.items() if v}
         with log.open("w") as stream:
             self.process = subprocess.Popen(
@@ -155,10 +161,14 @@ class Person:
 
 
 ACTIONS: dict[str, tuple[Callable[[Person], bool], int]] = {
-    "attention": (Person.attention, 4), "a control": (Person.head, 4), "pca": (Person.pca, 3),
-    "depth": (Person.depth, 3), "compare": (Person.compare, 2), "segmentation": (Person.segmentation, 2),
+    "attention": (Person.attention, 4),
+    "a control": (Person.head, 4),
+    "pca": (Person.pca, 3),
+    "depth": (Person.depth, 3),
+    "compare": (Person.compare, 2),
+    "segmentation": (Person.segmentation, 2),
     "retrieval": (Person.retrieval, 1),
-}  # fmt: skip
+}
 
 
 @dataclass
@@ -193,8 +203,10 @@ class Tally:
             print(f"  {name:<14} {len(times):5d} times   p50 {middle:6.2f} s   p95 {late:6.2f} s")
         total = sum(map(len, self.seconds.values()))
         foreign = sum(count for what, count in self.wrong.items() if what.startswith(FOREIGN))
-        print(f"  {total} actions, {foreign} with another result than one's own, "
-              f"{sum(self.wrong.values()) - foreign} errors")  # fmt: skip
+        print(
+            f"  {total} actions, {foreign} with another result than one's own, "
+            f"{sum(self.wrong.values()) - foreign} errors"
+        )
         for what, count in self.wrong.most_common():
             print(f"    {count} x {what}")
 
@@ -222,8 +234,10 @@ def crowd(server: Server, people: int, seconds: float) -> None:
     in_threads([lambda number=number: live(number) for number in range(people)])
     print(f"crowd: {people} people, {seconds:.0f} s")
     tally.show()
-    print(f"  resident memory {before:.0f} MB before, {server.resident():.0f} MB after; "
-          f"{server.unexpected()} unexpected errors in the server's log")  # fmt: skip
+    print(
+        f"  resident memory {before:.0f} MB before, {server.resident():.0f} MB after; "
+        f"{server.unexpected()} unexpected errors in the server's log"
+    )
 
 
 def fair(server: Server, photos: int, people: int) -> None:
@@ -280,9 +294,11 @@ def main() -> None:
             for action, _ in ACTIONS.values():  # everything is imported and the network is warm
                 if not action(first):
                     raise RuntimeError(f"{action.__name__} did not give back the photo's colour")
-            run = {"crowd": lambda: crowd(server, args.people, args.seconds),
-                   "fair": lambda: fair(server, args.photos, max(2, args.people // 10)),
-                   "leak": lambda: leak(server, args.requests)}  # fmt: skip
+            run = {
+                "crowd": lambda: crowd(server, args.people, args.seconds),
+                "fair": lambda: fair(server, args.photos, max(2, args.people // 10)),
+                "leak": lambda: leak(server, args.requests),
+            }
             for part in args.parts:
                 run[part]()
         finally:

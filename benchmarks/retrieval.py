@@ -121,11 +121,13 @@ def read_grocery(photos: Photos) -> dict[str, Task]:
     asked = photos.places([find(folder, row["path"]) for row in shots])
     return {
         f"grocery {column}": Task(
-            asked, gallery, np.array([[s[column] == p[column] for p in products] for s in shots]),
+            asked,
+            gallery,
+            np.array([[s[column] == p[column] for p in products] for s in shots]),
             np.ones(len(shots), bool),
         )
         for column in ("product", "coarse_class")
-    }  # fmt: skip
+    }
 
 
 def answers(task: Task, vectors: np.ndarray, whiten: bool, expand: int) -> np.ndarray:
@@ -133,9 +135,9 @@ def answers(task: Task, vectors: np.ndarray, whiten: bool, expand: int) -> np.nd
     if whiten:
         vectors = Whitening.fit(vectors[task.gallery]).apply(vectors)
     others = task.gallery[None] != task.queries[:, None]
-    return np.stack([
-        score(vectors[q], vectors[task.gallery], keep, expand) for q, keep in zip(task.queries, others, strict=True)
-    ])  # fmt: skip
+    return np.stack(
+        [score(vectors[q], vectors[task.gallery], keep, expand) for q, keep in zip(task.queries, others, strict=True)]
+    )
 
 
 def average_precision(scores: np.ndarray, right: np.ndarray) -> float:
@@ -152,8 +154,11 @@ def print_row(name: str, tasks: dict[str, Task], results: dict[str, np.ndarray])
     precision = np.array([average_precision(s, r) for s, r in zip(scores, dreambooth.right, strict=True)])
     half = dreambooth.group
     hits = [first_is_right(results[task], tasks[task].right) for task in tasks]
-    print(f"{name:30}{precision.mean():8.3f}{precision[half].mean():8.3f}{precision[~half].mean():8.3f}"
-          + "".join(f"{hit:10.3f}" for hit in hits), flush=True)  # fmt: skip
+    print(
+        f"{name:30}{precision.mean():8.3f}{precision[half].mean():8.3f}{precision[~half].mean():8.3f}"
+        + "".join(f"{hit:10.3f}" for hit in hits),
+        flush=True,
+    )
 
 
 def reranked(photos: Photos, task: Task, scores: np.ndarray) -> np.ndarray:

@@ -78,10 +78,22 @@ def build_ours(vectors: np.ndarray, folder: Path) -> None:
     table = store.open_or_create(recipe)
     for start in range(0, len(vectors), BATCH):
         rows = [
-            Row(f"{i:064x}", f"/photos/{i}.jpg", None, 1, None, 1, 1, b"x" * 6000 if i % 100 == 0 else b"x", None,
-                "generated", 224, vectors[i])
+            Row(
+                f"{i:064x}",
+                f"/photos/{i}.jpg",
+                None,
+                1,
+                None,
+                1,
+                1,
+                b"x" * 6000 if i % 100 == 0 else b"x",
+                None,
+                "generated",
+                224,
+                vectors[i],
+            )
             for i in range(start, min(start + BATCH, len(vectors)))
-        ]  # fmt: skip
+        ]
         store.append(table, rows)
     build(store.open())
 
@@ -146,8 +158,10 @@ def compare(count: int) -> None:
             except RuntimeError as error:
                 print(f"{way:14}left out: {str(error).splitlines()[-1]}")
                 continue
-            print(f"{way:14}{row['p50']:9.2f}{row['p99']:9.2f}{row['recall']:11.3f}{row['mb']:11.0f}"
-                  f"{row['build']:9.1f}", flush=True)  # fmt: skip
+            print(
+                f"{way:14}{row['p50']:9.2f}{row['p99']:9.2f}{row['recall']:11.3f}{row['mb']:11.0f}{row['build']:9.1f}",
+                flush=True,
+            )
     print(f"ours is {rows['scikit-learn']['p50'] / rows['ours']['p50']:.1f} times as fast as scikit-learn (p50)")
 
 

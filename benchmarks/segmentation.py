@@ -167,9 +167,15 @@ def built_up(bench: Bench, pair: Pair, step: int) -> np.ndarray:
 
 def ways(bench: Bench, peer: Insid3 | None) -> dict[str, Callable[[Pair], np.ndarray]]:
     """Name every way to make a mask, from the usual one to ours."""
-    steps = ("10 nearest patches, temperature 0.1, nearest mask", "+ mask reduced by area",
-             "+ up to 200 nearest, temperature 0.05", "+ place taken out of the tokens", "+ gate on centred",
-             "+ faint maps lifted", "+ groups of patches")  # fmt: skip
+    steps = (
+        "10 nearest patches, temperature 0.1, nearest mask",
+        "+ mask reduced by area",
+        "+ up to 200 nearest, temperature 0.05",
+        "+ place taken out of the tokens",
+        "+ gate on centred",
+        "+ faint maps lifted",
+        "+ groups of patches",
+    )
     table = {
         "mean prototype, cosine, Otsu": lambda p: prototype_mask(bench, p, None),
         "mean prototype, cosine, 0.6": lambda p: prototype_mask(bench, p, 0.6),
@@ -203,8 +209,17 @@ def absent_pairs(pairs: list[Pair]) -> list[Pair]:
         shows = {path for p in same(first) if p.group == first.group for path in (p.ref_image, p.target_image)}
         others = [p for p in same(first) if p.group != first.group and p.target_image not in shows]
         for other in rng.sample(others, min(ABSENT, len(others))):
-            result.append(Pair(first.set, first.group, first.half, first.ref_image, first.ref_mask,
-                               other.target_image, other.target_mask))  # fmt: skip
+            result.append(
+                Pair(
+                    first.set,
+                    first.group,
+                    first.half,
+                    first.ref_image,
+                    first.ref_mask,
+                    other.target_image,
+                    other.target_mask,
+                )
+            )
     return result
 
 
@@ -214,8 +229,10 @@ def print_presence(bench: Bench) -> None:
     absent = absent_pairs(bench.pairs)
     present = [bench.prediction(pair).presence for pair in bench.pairs]
     missing = [bench.prediction(pair).presence for pair in absent]
-    print(f"\npresence, {len(present)} targets with the thing, {len(missing)} without (of other groups); "
-          f"errors at the default of {MIN_PRESENCE} and where the page calls it sure")  # fmt: skip
+    print(
+        f"\npresence, {len(present)} targets with the thing, {len(missing)} without (of other groups); "
+        f"errors at the default of {MIN_PRESENCE} and where the page calls it sure"
+    )
     for name in SETS:
         for half, number in zip(HALVES, (0, 1, None), strict=True):
             here = [v for v, p in zip(present, bench.pairs, strict=True) if p.set == name and number in (None, p.half)]

@@ -36,9 +36,13 @@ def imports(statement: str) -> float:
 def app(prepare: Callable[[], None] | None = None, **environment: str) -> Iterator[str]:
     """Start the app and give its address once its page is served."""
     process = subprocess.Popen(
-        [sys.executable, "app.py"], cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=prepare,
+        [sys.executable, "app.py"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=prepare,
         env={**os.environ, "BACKBONE": BACKBONE, "PYTHONUNBUFFERED": "1", **environment},
-    )  # fmt: skip
+    )
     try:
         for line in process.stdout:
             if found := re.search(r"http://(127|0)\.0\.0\.[01]:(\d+)", line):
@@ -63,8 +67,13 @@ def space() -> tuple[float, float]:
     """Start the app as a Space does; returns the seconds until its page, and until the first map, both from there."""
     with tempfile.TemporaryDirectory() as home:
         Path(home).chmod(0o555)
-        as_a_space = {"SPACE_ID": "anna/dinodemo", "SYSTEM": "spaces", "GRADIO_SERVER_NAME": "0.0.0.0", "HOME": home,
-                      "XDG_CACHE_HOME": ""}  # fmt: skip
+        as_a_space = {
+            "SPACE_ID": "anna/dinodemo",
+            "SYSTEM": "spaces",
+            "GRADIO_SERVER_NAME": "0.0.0.0",
+            "HOME": home,
+            "XDG_CACHE_HOME": "",
+        }
         start = time.perf_counter()
         with app(limit_memory, **as_a_space) as url:
             page, visitor = time.perf_counter() - start, Visitor(url)

@@ -164,8 +164,14 @@ def one_step(model: SelfDistillation, large: torch.Tensor, small: torch.Tensor, 
 
 def time_steps(photos: list[np.ndarray], steps: int, rounds: int = 3) -> tuple[float, float]:
     """Return photos a second of the plain way and of ours, the best of some rounds each, taken in turn."""
-    config = FinetuneConfig(backbone=OFFLINE_DEFAULT, global_size=STEP_GLOBAL, local_size=STEP_LOCAL,
-                            n_local=STEP_N_LOCAL, prototypes=1024, head_hidden=1024)  # fmt: skip
+    config = FinetuneConfig(
+        backbone=OFFLINE_DEFAULT,
+        global_size=STEP_GLOBAL,
+        local_size=STEP_LOCAL,
+        n_local=STEP_N_LOCAL,
+        prototypes=1024,
+        head_hidden=1024,
+    )
     backbone = load_backbone(config).module
     plain, ours = CropByCrop(copy.deepcopy(backbone), config).train(), SelfDistillation(backbone, config).train()
     crop = MultiCrop(global_size=STEP_GLOBAL, local_size=STEP_LOCAL, n_local=STEP_N_LOCAL)

@@ -35,9 +35,13 @@ def add_command(
     """
     epilog = "examples:\n" + "".join(f"  dinodemo {name} {line}\n" for line in examples) + f"\n{EXIT_HELP}"
     parser = commands.add_parser(
-        name, aliases=former, help=words, description=f"{words[0].upper()}{words[1:]}.", epilog=epilog,
+        name,
+        aliases=former,
+        help=words,
+        description=f"{words[0].upper()}{words[1:]}.",
+        epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("--backbone", help="name, folder, finished run or hub id (default: the one on this machine)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--overwrite", action="store_true", help="make again what is there already")
@@ -55,8 +59,12 @@ def add_photos(parser: argparse.ArgumentParser, out: str, resolution: int = 518,
 
 def add_resolution(parser: argparse.ArgumentParser, resolution: int) -> None:
     """Add the resolution alone."""
-    parser.add_argument("--resolution", type=int, default=resolution,
-                        help="the network sees about this number squared of pixels (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--resolution",
+        type=int,
+        default=resolution,
+        help="the network sees about this number squared of pixels (default: %(default)s)",
+    )
 
 
 def number(low: float, high: float, kind: type = float) -> Callable[[str], float]:
@@ -162,8 +170,10 @@ def open_batch(args: argparse.Namespace) -> Iterator[Batch]:
     folders = [source for source in sources if source.is_dir()]
     out = _absolute(args.out)
     if out in folders:
-        raise ValueError(f"--out {args.out} is the folder of the photos, and results would pass for photos the next "
-                         "time; choose another folder, one inside it will do")  # fmt: skip
+        raise ValueError(
+            f"--out {args.out} is the folder of the photos, and results would pass for photos the next "
+            "time; choose another folder, one inside it will do"
+        )
     inside = any(out.is_relative_to(folder) for folder in folders)
     with open_source(sources) as (items, problems):
         if inside:  # earlier results
@@ -244,8 +254,9 @@ def add_look(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("--colour-map", choices=list(COLOUR_MAPS), default="inferno", help="default: %(default)s")
     parser.add_argument("--squares", action="store_true", help="one square a patch instead of a smooth map")
-    parser.add_argument("--longest", type=number(16, 12000, int),
-                        help="pixels of a picture's longer side (default: the photo's own)")  # fmt: skip
+    parser.add_argument(
+        "--longest", type=number(16, 12000, int), help="pixels of a picture's longer side (default: the photo's own)"
+    )
 
 
 def _absolute(source: str | Path) -> Path:

@@ -144,13 +144,27 @@ show("2-multi-crop", views, ["global 1", "global 2", "local 1", "local 2", "loca
 SHAPE_SIDE, PATCH = 32, 8
 STEPS = 10 if FAST else 80
 TINY = {
-    "backbone": "scratch", "scratch_width": 48, "scratch_depth": 2, "scratch_heads": 3, "scratch_patch": PATCH,
-    "global_size": SHAPE_SIDE, "local_size": 16, "eval_size": SHAPE_SIDE, "n_local": 2, "batch_size": 8 if FAST else 16,
-    "prototypes": 64, "head_hidden": 64, "head_bottleneck": 32, "head_warmup": 0, "thaw": 0, "koleo_weight": 0,
+    "backbone": "scratch",
+    "scratch_width": 48,
+    "scratch_depth": 2,
+    "scratch_heads": 3,
+    "scratch_patch": PATCH,
+    "global_size": SHAPE_SIDE,
+    "local_size": 16,
+    "eval_size": SHAPE_SIDE,
+    "n_local": 2,
+    "batch_size": 8 if FAST else 16,
+    "prototypes": 64,
+    "head_hidden": 64,
+    "head_bottleneck": 32,
+    "head_warmup": 0,
+    "thaw": 0,
+    "koleo_weight": 0,
     "steps": STEPS,
-}  # fmt: skip
-small_shapes = [torch.from_numpy(cv2.resize(shape, (48, 48), interpolation=cv2.INTER_AREA)).permute(2, 0, 1)
-                for shape in shapes]  # fmt: skip
+}
+small_shapes = [
+    torch.from_numpy(cv2.resize(shape, (48, 48), interpolation=cv2.INTER_AREA)).permute(2, 0, 1) for shape in shapes
+]
 centres = torch.stack([shape[:, 8:40, 8:40] for shape in small_shapes]).float() / 255 - 0.5
 
 
@@ -203,8 +217,10 @@ axes[0].legend(fontsize=7)
 save(figure, "3-collapse")
 for label, curves in runs.items():
     used = 64 ** curves["entropy of the mean"][-1]
-    print(f"{label:26} loss {curves['loss'][-1]:5.2f}   prototypes in use {used:5.1f} of 64   "
-          f"entropy of an answer {curves['entropy'][-1]:.2f}")  # fmt: skip
+    print(
+        f"{label:26} loss {curves['loss'][-1]:5.2f}   prototypes in use {used:5.1f} of 64   "
+        f"entropy of an answer {curves['entropy'][-1]:.2f}"
+    )
 
 # %% [markdown]
 # Read it like this. *Not centred* has by far the best loss, and one prototype answers for every picture. *Not sharp*
@@ -250,8 +266,12 @@ grid = (16, 16)
 masks = block_masks(8, grid, ratio=(0.1, 0.5), probability=1.0, generator=torch.Generator().manual_seed(3))
 square = cv2.resize(load_image(ASSETS / "cat_chelsea.jpg"), (224, 224), interpolation=cv2.INTER_AREA)
 hidden = [np.kron(mask.reshape(grid).numpy(), np.ones((14, 14), bool)) for mask in masks]
-show("4-masks", [np.where(mask[..., None], 60, square) for mask in hidden],
-     [f"{mask.float().mean():.0%} hidden" for mask in masks], rows=2)  # fmt: skip
+show(
+    "4-masks",
+    [np.where(mask[..., None], 60, square) for mask in hidden],
+    [f"{mask.float().mean():.0%} hidden" for mask in masks],
+    rows=2,
+)
 
 # %% [markdown]
 # ## 5. Frozen features: k-NN and a linear probe
@@ -332,8 +352,11 @@ found = segmenter.predict(target)
 iou = (found.mask & truth).sum() / (found.mask | truth).sum()
 print(f"the cup among dandelions: presence {found.presence:.2f}, IoU {iou:.2f}")
 cut_out = np.where(found.mask[..., None], target, target // 4)
-show("8-segmentation", [load_image(ASSETS / "coffee_cup.jpg"), cup_mask, target, cut_out],
-     ["reference", "its mask", "another photo", f"found, IoU {iou:.2f}"])  # fmt: skip
+show(
+    "8-segmentation",
+    [load_image(ASSETS / "coffee_cup.jpg"), cup_mask, target, cut_out],
+    ["reference", "its mask", "another photo", f"found, IoU {iou:.2f}"],
+)
 
 # %% [markdown]
 # ## 9. Depth by a linear probe

@@ -53,14 +53,22 @@ def pictures() -> dict[str, bytes]:
     gif = io.BytesIO()
     animated[0].save(gif, "GIF", save_all=True, append_images=animated[1:])
     found = {
-        "a.jpg": _picture("JPEG", rgb, exif=exif), "progressive.jpg": _picture("JPEG", rgb, progressive=True),
-        "a.png": _picture("PNG", rgba), "deep.png": _picture("PNG", _pixels(channels=1, kind=np.uint16)),
-        "a.webp": _picture("WEBP", rgb), "a.gif": gif.getvalue(), "a.bmp": _picture("BMP", rgb),
-        "plain.tif": _picture("TIFF", rgb), "lzw.tif": _picture("TIFF", rgb, compression="tiff_lzw"),
+        "a.jpg": _picture("JPEG", rgb, exif=exif),
+        "progressive.jpg": _picture("JPEG", rgb, progressive=True),
+        "a.png": _picture("PNG", rgba),
+        "deep.png": _picture("PNG", _pixels(channels=1, kind=np.uint16)),
+        "a.webp": _picture("WEBP", rgb),
+        "a.gif": gif.getvalue(),
+        "a.bmp": _picture("BMP", rgb),
+        "plain.tif": _picture("TIFF", rgb),
+        "lzw.tif": _picture("TIFF", rgb, compression="tiff_lzw"),
         "deflate.tif": _picture("TIFF", grey, compression="tiff_adobe_deflate"),
-        "jpeg.tif": _picture("TIFF", rgb, compression="jpeg"), "a.jp2": _picture("JPEG2000", rgb),
-        "a.ppm": _picture("PPM", rgb), "a.ico": _picture("ICO", rgba), "a.avif": _picture("AVIF", rgb),
-    }  # fmt: skip
+        "jpeg.tif": _picture("TIFF", rgb, compression="jpeg"),
+        "a.jp2": _picture("JPEG2000", rgb),
+        "a.ppm": _picture("PPM", rgb),
+        "a.ico": _picture("ICO", rgba),
+        "a.avif": _picture("AVIF", rgb),
+    }
     heic = io.BytesIO()
     pillow_heif.from_pillow(Image.fromarray(rgb)).save(heic, quality=80)
     return found | {"a.heic": heic.getvalue()}
@@ -81,8 +89,12 @@ def depth_maps() -> dict[str, bytes]:
     metres = np.linspace(1, 4, 24 * 32, dtype=np.float32).reshape(24, 32)
     millimetres, npy = (metres * 1000).astype(np.uint16), io.BytesIO()
     np.save(npy, metres)
-    return {"depth.png": _picture("PNG", millimetres), "depth.tif": _picture("TIFF", metres),
-            "depth.npy": npy.getvalue(), "depth.exr": _exr(metres)}  # fmt: skip
+    return {
+        "depth.png": _picture("PNG", millimetres),
+        "depth.tif": _picture("TIFF", metres),
+        "depth.npy": npy.getvalue(),
+        "depth.exr": _exr(metres),
+    }
 
 
 def _exr(metres: np.ndarray) -> bytes:
@@ -113,10 +125,17 @@ def archives() -> dict[str, bytes]:
     table = json.dumps({"metres_per_unit": 0.001, "invalid_value": 0}).encode()
     return {
         "photos.zip": _zip({"cats/a.jpg": photo, "dogs/b.png": _picture("PNG", _pixels())}),
-        "depth.zip": _zip({"rgb/a.jpg": photo, "depth/a.png": depth["depth.png"], "rgb/b.jpg": photo,
-                           "depth/b.npy": depth["depth.npy"], "depth.json": table}),
+        "depth.zip": _zip(
+            {
+                "rgb/a.jpg": photo,
+                "depth/a.png": depth["depth.png"],
+                "rgb/b.jpg": photo,
+                "depth/b.npy": depth["depth.npy"],
+                "depth.json": table,
+            }
+        ),
         "masks.zip": _zip({"images/a.jpg": photo, "masks/a.png": masks()["classes.png"]}),
-    }  # fmt: skip
+    }
 
 
 def videos(folder: Path) -> dict[str, bytes]:
@@ -135,15 +154,25 @@ def tensor_files(folder: Path) -> dict[str, bytes]:
     from dinodemo.tasks.pca.basis import PatchPCA
 
     patches = np.random.default_rng(1).normal(size=(6, 8, 32)).astype(np.float32)
-    features = Features(cls=patches[0, 0], patches=patches, registers=patches[0, :0], image_size=(84, 112),
-                        input_size=(84, 112), backbone="b", patch_norms=np.ones((6, 8), np.float32))  # fmt: skip
+    features = Features(
+        cls=patches[0, 0],
+        patches=patches,
+        registers=patches[0, :0],
+        image_size=(84, 112),
+        input_size=(84, 112),
+        backbone="b",
+        patch_norms=np.ones((6, 8), np.float32),
+    )
     PatchPCA(foreground=None).fit([features]).save(folder / "basis.npz")
     head = {"decode_head.conv_depth.weight": torch.rand(256, 768, 1, 1), "decode_head.conv_depth.bias": torch.rand(256)}
     torch.save({"state_dict": head}, folder / "dinov2_vits14_nyu_linear_head.pth")
     ready = Path(__file__).parents[1] / "weights" / "depth_office_lin4_dinov2-small-offline.safetensors"
-    return {"basis.npz": (folder / "basis.npz").read_bytes(), "probe.safetensors": ready.read_bytes(),
-            "head.safetensors": save_tensors({"weight": patches}, {"card": json.dumps({"format": "?"})}),
-            "nyu.pth": (folder / "dinov2_vits14_nyu_linear_head.pth").read_bytes()}  # fmt: skip
+    return {
+        "basis.npz": (folder / "basis.npz").read_bytes(),
+        "probe.safetensors": ready.read_bytes(),
+        "head.safetensors": save_tensors({"weight": patches}, {"card": json.dumps({"format": "?"})}),
+        "nyu.pth": (folder / "dinov2_vits14_nyu_linear_head.pth").read_bytes(),
+    }
 
 
 # readers: the very functions that the page calls

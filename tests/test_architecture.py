@@ -31,9 +31,11 @@ ROOMS = {  # the last part of a task's file name -> what it may import besides
 }
 OF_ALL_TASKS = {"tasks", "tasks.base", "tasks.tokens", "tasks.probe"}  # what tasks share
 TOGETHER = {  # tasks that show another's results inside of their own; no others import each other
-    "segmentation": {"segmentation_head"}, "segmentation_head": {"segmentation"}, "retrieval": {"compare"},
+    "segmentation": {"segmentation_head"},
+    "segmentation_head": {"segmentation"},
+    "retrieval": {"compare"},
     "finetune": {"attention", "pca"},
-}  # fmt: skip
+}
 
 
 def module_name(path: Path, root: Path = ROOT) -> str:
@@ -186,8 +188,18 @@ def test_a_forbidden_import_is_seen_wherever_it_is(file, statement, copied, tmp_
     assert len(wrong_arrows(copied(file, statement))) == 1
 
 
-@pytest.mark.parametrize("file", ["tasks/attention/draw.py", "tasks/pca/api.py", "tasks/depth/cli.py", "io/images.py",
-                                  "commands.py", "curation/select.py", "jobs/runs.py"])  # fmt: skip
+@pytest.mark.parametrize(
+    "file",
+    [
+        "tasks/attention/draw.py",
+        "tasks/pca/api.py",
+        "tasks/depth/cli.py",
+        "io/images.py",
+        "commands.py",
+        "curation/select.py",
+        "jobs/runs.py",
+    ],
+)
 def test_gradio_in_the_wrong_place_is_seen(file, copied):
     assert len(gradio_users(copied(file, "import gradio as gr"))) == 1
 

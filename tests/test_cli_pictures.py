@@ -91,8 +91,10 @@ def test_attention_writes_what_the_network_says(tiny, tiny_folder, capsys):
     assert Image.open("maps/trip/b-attention-max.png").size == (90, 60)
 
 
-@pytest.mark.parametrize(("option", "value"), [("--head", "5"), ("--head", "best"), ("--layer", 4), ("--layer", 0),
-                                               ("--resolution", 0), ("--resolution", -5)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--head", "5"), ("--head", "best"), ("--layer", 4), ("--layer", 0), ("--resolution", 0), ("--resolution", -5)],
+)
 def test_what_a_network_lacks_is_refused(option, value, tiny, capsys):
     assert "must be" in refused(capsys, "attention", "photos", "--out", "maps", option, value)
 
@@ -123,7 +125,9 @@ def test_photos_that_cannot_be_read_are_named(tiny, capsys):
     told = ask(capsys, "attention", "photos", "--out", "maps", *SMALL, status=LEFT_OUT)
     assert len(told["photos"]) == 2
     assert {p["photo"].rsplit("/")[-1]: "read" in p["reason"] for p in told["left_out"]} == {
-        "broken.jpg": True, "notes.txt": True}  # fmt: skip
+        "broken.jpg": True,
+        "notes.txt": True,
+    }
     assert run("embed", "photos", "--out", "v.npz", *SMALL) == LEFT_OUT
     printed = capsys.readouterr()
     assert "2 vectors" in printed.out and "broken.jpg: " in printed.err
@@ -133,8 +137,7 @@ def test_photos_of_one_stem_get_results_of_their_own(tiny, make_picture, capsys)
     Image.fromarray(make_picture(40, 40)).save(tiny / "photos/A.jpg")  # some file systems know no case
     told = ask(capsys, "attention", "photos", "--out", "maps", *SMALL)
     names = {file for photo in told["photos"] for file in photo["files"]}
-    assert names == {"maps/a.png-attention-mean.png", "maps/A.jpg-attention-mean.png",
-                     "maps/trip/b-attention-mean.png"}  # fmt: skip
+    assert names == {"maps/a.png-attention-mean.png", "maps/A.jpg-attention-mean.png", "maps/trip/b-attention-mean.png"}
 
 
 def test_results_never_lie_outside_out(tiny, capsys):

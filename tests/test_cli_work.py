@@ -63,8 +63,17 @@ def test_a_missing_index_or_photo_is_one_sentence(photos, tiny_folder, tmp_path,
 
 
 def test_train_eval_export(photos, tiny_folder, tmp_path, capsys, monkeypatch):
-    settings = {"steps": 2, "global_size": 28, "local_size": 14, "eval_size": 28, "n_local": 1, "batch_size": 4,
-                "prototypes": 16, "head_hidden": 16, "head_bottleneck": 8}  # fmt: skip
+    settings = {
+        "steps": 2,
+        "global_size": 28,
+        "local_size": 14,
+        "eval_size": 28,
+        "n_local": 1,
+        "batch_size": 4,
+        "prototypes": 16,
+        "head_hidden": 16,
+        "head_bottleneck": 8,
+    }
     options = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
     monkeypatch.setattr(sys, "stderr", sys.__stderr__)
     assert run("train", photos, "--out", tmp_path / "run", "--backbone", tiny_folder, "--device", "cpu", *options) == 0

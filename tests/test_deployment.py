@@ -14,8 +14,11 @@ from dinodemo.web import settings
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ["requirements.lock", "requirements-cpu.lock"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-WANTED = [Requirement(line) for line in (ROOT / "requirements.txt").read_text().splitlines()
-          if line and not line.startswith("#")]  # fmt: skip
+WANTED = [
+    Requirement(line)
+    for line in (ROOT / "requirements.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+]
 
 
 def locked(name: str) -> dict[str, tuple[Version, int]]:
@@ -39,8 +42,7 @@ def front_matter() -> dict[str, str]:
 def test_a_lock_holds_what_is_required_with_hashes(name):
     found, lines = locked(name), (ROOT / name).read_text().splitlines()
     assert len(found) == sum("==" in line for line in lines)  # none without a hash
-    wrong = [str(r) for r in WANTED if r.name not in found
-             or not r.specifier.contains(found[r.name][0].public)]  # fmt: skip
+    wrong = [str(r) for r in WANTED if r.name not in found or not r.specifier.contains(found[r.name][0].public)]
     assert wrong == [], f"run `make lock`: {wrong}"
 
 

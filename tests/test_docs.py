@@ -55,8 +55,11 @@ def labels_on_the_page() -> set[str]:
     for path in (path for path in PAGE_FILES if path.suffix == ".py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         docstrings = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
-        texts += [n.value for n in ast.walk(tree)
-                  if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in docstrings]  # fmt: skip
+        texts += [
+            n.value
+            for n in ast.walk(tree)
+            if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in docstrings
+        ]
     for path in (path for path in PAGE_FILES if path.suffix == ".html"):
         texts += re.findall(r">([^<>]+)<", path.read_text(encoding="utf-8"))
     return {re.sub(r"^\d\. ", "", text.strip()) for text in texts}

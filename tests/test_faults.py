@@ -86,8 +86,10 @@ def torch_free_save(path, rgb: np.ndarray) -> None:
     Image.fromarray(rgb).save(path)
 
 
-@pytest.mark.parametrize(("number", "told"), [(errno.ENOSPC, FULL), (errno.EDQUOT, FULL), (errno.EROFS, FORBIDDEN),
-                                              (errno.EACCES, FORBIDDEN)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(errno.ENOSPC, FULL), (errno.EDQUOT, FULL), (errno.EROFS, FORBIDDEN), (errno.EACCES, FORBIDDEN)],
+)
 def test_what_the_disk_refuses_is_told_without_paths(number, told, caplog):
     with pytest.raises(gr.Error) as caught:
         handle(raising(OSError(number, os.strerror(number), "/secret/path")))
@@ -121,9 +123,15 @@ def test_a_damaged_index_is_named_and_others_are_served(how, tmp_path, engine, m
 # memory
 
 
-@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate"),
-                                   RuntimeError("[enforce fail] can't allocate memory:\nbuy more")],
-                         ids=["python", "gpu", "cpu"])  # fmt: skip
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate"),
+        RuntimeError("[enforce fail] can't allocate memory:\nbuy more"),
+    ],
+    ids=["python", "gpu", "cpu"],
+)
 def test_running_out_of_memory_anywhere_is_a_sentence(error):
     with pytest.raises(gr.Error) as caught:
         handle(raising(error))

@@ -81,8 +81,13 @@ def test_damaged_files_give_a_sentence_and_nothing_worse(tmp_path, _warm, capfd)
 
 def test_every_file_of_the_corpus_is_read_when_it_is_whole(tmp_path, _warm):
     read = fuzzing.readers(tmp_path)
-    for kind, files in (("picture", fuzzing.pictures()), ("mask", fuzzing.masks()), ("painted", fuzzing.masks()),
-                        ("depth", fuzzing.depth_maps()), ("video", fuzzing.videos(tmp_path))):  # fmt: skip
+    for kind, files in (
+        ("picture", fuzzing.pictures()),
+        ("mask", fuzzing.masks()),
+        ("painted", fuzzing.masks()),
+        ("depth", fuzzing.depth_maps()),
+        ("video", fuzzing.videos(tmp_path)),
+    ):
         for name, content in files.items():
             if (kind, name) in (("painted", "grey.png"), ("painted", "classes.png")):
                 continue  # the painter's own masks are transparent

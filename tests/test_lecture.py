@@ -8,8 +8,19 @@ import pytest
 from dinodemo.backbones import OFFLINE_DEFAULT, find_local
 
 COMPANION = Path(__file__).parents[1] / "lecture" / "companion.py"
-FIGURES = ["1-shapes", "2-multi-crop", "3-collapse", "3-one-batch", "4-masks", "5-knn-and-linear", "6-attention",
-           "7-pca", "8-segmentation", "9-depth", "10-retrieval"]  # fmt: skip
+FIGURES = [
+    "1-shapes",
+    "2-multi-crop",
+    "3-collapse",
+    "3-one-batch",
+    "4-masks",
+    "5-knn-and-linear",
+    "6-attention",
+    "7-pca",
+    "8-segmentation",
+    "9-depth",
+    "10-retrieval",
+]
 
 
 @pytest.fixture

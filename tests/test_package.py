@@ -22,8 +22,20 @@ import dinodemo
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-NOT_COPIED = shutil.ignore_patterns(".*cache", ".git", ".venv", "__pycache__", "*.egg-info", "*.pyi", "build", "dist",
-                                    "indexes", "runs", "screenshots", "site")  # fmt: skip
+NOT_COPIED = shutil.ignore_patterns(
+    ".*cache",
+    ".git",
+    ".venv",
+    "__pycache__",
+    "*.egg-info",
+    "*.pyi",
+    "build",
+    "dist",
+    "indexes",
+    "runs",
+    "screenshots",
+    "site",
+)
 DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python", "sklearn": "scikit-learn"}  # where the names differ
 FACTS = """
 import json, sys
@@ -62,9 +74,13 @@ class Built:
     def run(self, *arguments: str) -> str:
         """Run Python somewhere else, with the installed wheel before everything."""
         home = {name: str(self.elsewhere / name) for name in ("HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME")}
-        done = subprocess.run([sys.executable, *arguments], cwd=self.elsewhere, capture_output=True, text=True,
-                              env={**os.environ, **home, "PYTHONPATH": str(self.folder),
-                                   "PYTHONDONTWRITEBYTECODE": "1"})  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.elsewhere,
+            capture_output=True,
+            text=True,
+            env={**os.environ, **home, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"},
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -79,8 +95,11 @@ def not_copied(folder: str, names: list[str]) -> set[str]:
 
 
 def pip(*arguments: str | Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "pip", *map(str, arguments), "--no-deps", "--no-index", "--quiet"],
-                          capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", *map(str, arguments), "--no-deps", "--no-index", "--quiet"],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -105,15 +124,24 @@ def built(tmp_path_factory) -> Built:
 
 
 def test_the_wheel_carries_code_photos_and_weights_and_nothing_else(built):
-    wanted = {f"dinodemo/assets/{path.relative_to(ROOT / 'assets')}"
-              for path in (ROOT / "assets").rglob("*") if path.is_file()}  # fmt: skip
+    wanted = {
+        f"dinodemo/assets/{path.relative_to(ROOT / 'assets')}"
+        for path in (ROOT / "assets").rglob("*")
+        if path.is_file()
+    }
     wanted |= {f"dinodemo/weights/{path.name}" for path in (ROOT / "weights").glob("[!.]*.*") if path.is_file()}
-    wanted |= {str(path.relative_to(ROOT)) for path in (ROOT / "dinodemo").rglob("*")
-               if path.suffix in (".py", ".css", ".html", ".js", ".typed")}  # fmt: skip
+    wanted |= {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "dinodemo").rglob("*")
+        if path.suffix in (".py", ".css", ".html", ".js", ".typed")
+    }
     carried = {name for name in built.wheel if ".dist-info/" not in name}
     assert sorted(wanted - carried) == [] and sorted(carried - wanted) == []
-    named = {entry["file"] for entry in json.loads((ROOT / "weights" / "manifest.json").read_text())["sources"].values()
-             if "file" in entry}  # fmt: skip
+    named = {
+        entry["file"]
+        for entry in json.loads((ROOT / "weights" / "manifest.json").read_text())["sources"].values()
+        if "file" in entry
+    }
     assert named and {f"dinodemo/weights/{file}" for file in named} <= carried
 
 

@@ -105,8 +105,12 @@ def test_an_option_makes_the_argument_of_a_command(capsys):
     import argparse
 
     parser = argparse.ArgumentParser()
-    for option in (Option("opacity", 0.6), Option("count", 40, low=1, high=200), Option("smooth", False),
-                   Option("colour_map", "jet", choices=("jet", "grey"))):  # fmt: skip
+    for option in (
+        Option("opacity", 0.6),
+        Option("count", 40, low=1, high=200),
+        Option("smooth", False),
+        Option("colour_map", "jet", choices=("jet", "grey")),
+    ):
         option.add_to(parser)
     found = parser.parse_args(["--opacity", "0.25", "--count", "3", "--smooth", "--colour-map", "grey"])
     assert (found.opacity, found.count, found.smooth, found.colour_map) == (0.25, 3, True, "grey")

@@ -105,10 +105,23 @@ def test_code_that_comes_with_a_model_does_not_run(key, model, tmp_path):
     assert not trace.exists()
 
 
-ABSURD = [{"num_hidden_layers": 10**9}, {"hidden_size": 10**12}, {"hidden_size": -32}, {"patch_size": 0},
-          {"num_attention_heads": 0}, {"num_attention_heads": 5}, {"hidden_size": "32"}, {"num_hidden_layers": None},
-          {"patch_size": [14, 7]}, {"patch_size": []}, {"num_register_tokens": 10**9}, {"hidden_size": 1e400},
-          {"image_size": 10**9}, {"mlp_ratio": 10**9}, {"hidden_act": "os.system"}]  # fmt: skip
+ABSURD = [
+    {"num_hidden_layers": 10**9},
+    {"hidden_size": 10**12},
+    {"hidden_size": -32},
+    {"patch_size": 0},
+    {"num_attention_heads": 0},
+    {"num_attention_heads": 5},
+    {"hidden_size": "32"},
+    {"num_hidden_layers": None},
+    {"patch_size": [14, 7]},
+    {"patch_size": []},
+    {"num_register_tokens": 10**9},
+    {"hidden_size": 1e400},
+    {"image_size": 10**9},
+    {"mlp_ratio": 10**9},
+    {"hidden_act": "os.system"},
+]
 
 
 @pytest.mark.parametrize("wrong", ABSURD, ids=str)
@@ -139,15 +152,23 @@ BROKEN = {
     "no JSON": lambda h: (b"{" * 500, None),
     "JSON of another kind": lambda h: (b"[1, 2, 3]", None),
     "very deep JSON": lambda h: (b'{"a":' * 40_000 + b"1" + b"}" * 40_000, None),
-    "offsets beyond the data": lambda h: (json.dumps(h | {longest(h): {**h[longest(h)], "data_offsets": [0, 2**40]}})
-                                          .encode(), None),
-    "offsets backwards": lambda h: (json.dumps(h | {longest(h): {**h[longest(h)], "data_offsets": [64, 0]}})
-                                    .encode(), None),
-    "a shape that does not fit": lambda h: (json.dumps(h | {longest(h): {**h[longest(h)], "shape": [2**31, 2**31]}})
-                                            .encode(), None),
-    "an unknown kind of number": lambda h: (json.dumps(h | {longest(h): {**h[longest(h)], "dtype": "F7"}})
-                                            .encode(), None),
-}  # fmt: skip
+    "offsets beyond the data": lambda h: (
+        json.dumps(h | {longest(h): {**h[longest(h)], "data_offsets": [0, 2**40]}}).encode(),
+        None,
+    ),
+    "offsets backwards": lambda h: (
+        json.dumps(h | {longest(h): {**h[longest(h)], "data_offsets": [64, 0]}}).encode(),
+        None,
+    ),
+    "a shape that does not fit": lambda h: (
+        json.dumps(h | {longest(h): {**h[longest(h)], "shape": [2**31, 2**31]}}).encode(),
+        None,
+    ),
+    "an unknown kind of number": lambda h: (
+        json.dumps(h | {longest(h): {**h[longest(h)], "dtype": "F7"}}).encode(),
+        None,
+    ),
+}
 
 
 @pytest.mark.parametrize("how", BROKEN)

@@ -128,10 +128,16 @@ def fine_tuning(page: Page) -> str:
 
 
 SHOTS = {
-    "attention": attention, "pca": pca, "segmentation": segmentation, "depth": depth, "depth-space": depth_space,
-    "retrieval": retrieval, "retrieval-map": retrieval_map, "compare": compare,
+    "attention": attention,
+    "pca": pca,
+    "segmentation": segmentation,
+    "depth": depth,
+    "depth-space": depth_space,
+    "retrieval": retrieval,
+    "retrieval-map": retrieval_map,
+    "compare": compare,
     "fine-tuning": fine_tuning,
-}  # fmt: skip
+}
 WITH_HEADER = {"pca"}
 
 
@@ -142,8 +148,12 @@ def click_inside(page: Page, selector: str, x: float, y: float) -> None:
     box = image.bounding_box()
     width, height = image.evaluate("i => [i.naturalWidth, i.naturalHeight]")
     scale = min(box["width"] / width, box["height"] / height)
-    image.click(position={"x": box["width"] / 2 + (x - 0.5) * width * scale,
-                          "y": box["height"] / 2 + (y - 0.5) * height * scale})  # fmt: skip
+    image.click(
+        position={
+            "x": box["width"] / 2 + (x - 0.5) * width * scale,
+            "y": box["height"] / 2 + (y - 0.5) * height * scale,
+        }
+    )
 
 
 def _estimate_room(page: Page) -> None:
@@ -169,8 +179,9 @@ def served() -> Iterator[str]:
         environment.pop("PORT", None)
         log = Path(folder) / "log.txt"
         with log.open("w") as stream:
-            server = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=stream,
-                                      stderr=stream)  # fmt: skip
+            server = subprocess.Popen(
+                [sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=stream, stderr=stream
+            )
         try:
             yield _address(server, log)
         finally:

@@ -9,17 +9,40 @@ from .parameters import Parameters
 
 VIT, DINOV2, REGISTERS, DINOV3 = "vit", "dinov2", "dinov2_with_registers", "dinov3_vit"
 _EPS = {VIT: 1e-6, DINOV2: 1e-6, REGISTERS: 1e-6, DINOV3: 1e-5}  # transformers' own for "vit" would be 1e-12
-_LEARNT = {"norm1": "norm1", "norm2": "norm2", "ls1": "layer_scale1.lambda1", "ls2": "layer_scale2.lambda1",
-           "q": "attention.attention.query", "k": "attention.attention.key", "v": "attention.attention.value",
-           "proj": "attention.output.dense", "up": "mlp.fc1", "down": "mlp.fc2",
-           "in": "mlp.weights_in", "out": "mlp.weights_out"}  # fmt: skip
+_LEARNT = {
+    "norm1": "norm1",
+    "norm2": "norm2",
+    "ls1": "layer_scale1.lambda1",
+    "ls2": "layer_scale2.lambda1",
+    "q": "attention.attention.query",
+    "k": "attention.attention.key",
+    "v": "attention.attention.value",
+    "proj": "attention.output.dense",
+    "up": "mlp.fc1",
+    "down": "mlp.fc2",
+    "in": "mlp.weights_in",
+    "out": "mlp.weights_out",
+}
 _NAMES = {
-    VIT: {**_LEARNT, "norm1": "layernorm_before", "norm2": "layernorm_after", "up": "intermediate.dense",
-          "down": "output.dense"},
+    VIT: {
+        **_LEARNT,
+        "norm1": "layernorm_before",
+        "norm2": "layernorm_after",
+        "up": "intermediate.dense",
+        "down": "output.dense",
+    },
     DINOV2: _LEARNT,
-    DINOV3: {**_LEARNT, "q": "attention.q_proj", "k": "attention.k_proj", "v": "attention.v_proj",
-             "proj": "attention.o_proj", "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj"},
-}  # fmt: skip
+    DINOV3: {
+        **_LEARNT,
+        "q": "attention.q_proj",
+        "k": "attention.k_proj",
+        "v": "attention.v_proj",
+        "proj": "attention.o_proj",
+        "gate": "mlp.gate_proj",
+        "up": "mlp.up_proj",
+        "down": "mlp.down_proj",
+    },
+}
 _NAMES[REGISTERS] = _LEARNT
 _MOST_RATIO = 16
 
@@ -125,10 +148,15 @@ def block_config(blocks: list[dict[str, Tensor]], scheme: Scheme, source: object
     if scheme.kind == DINOV3:
         # transformers applies its `hidden_act` to the gate as well, which is SiLU in Meta's code
         return eps | {
-            "intermediate_size": scheme.hidden, "use_gated_mlp": gated, "hidden_act": "silu" if gated else "gelu",
-            "query_bias": "q.bias" in blocks[0], "key_bias": _has_key_bias(blocks), "value_bias": "v.bias" in blocks[0],
-            "proj_bias": "proj.bias" in blocks[0], "mlp_bias": "down.bias" in blocks[0],
-        }  # fmt: skip
+            "intermediate_size": scheme.hidden,
+            "use_gated_mlp": gated,
+            "hidden_act": "silu" if gated else "gelu",
+            "query_bias": "q.bias" in blocks[0],
+            "key_bias": _has_key_bias(blocks),
+            "value_bias": "v.bias" in blocks[0],
+            "proj_bias": "proj.bias" in blocks[0],
+            "mlp_bias": "down.bias" in blocks[0],
+        }
     config = eps | {"hidden_act": "gelu", "qkv_bias": "q.bias" in blocks[0]}
     if scheme.kind == VIT:
         return config | {"intermediate_size": scheme.hidden}
@@ -141,8 +169,10 @@ def _mlp_ratio(scheme: Scheme, source: object) -> int:
         plain = ratio * scheme.width
         if scheme.hidden == ((int(plain * 2 / 3) + 7) // 8 * 8 if scheme.gate else plain):
             return ratio
-    raise ValueError(f"{source} has MLPs of {scheme.hidden} for a width of {scheme.width}; transformers has DINOv2 "
-                     "only with a whole mlp_ratio")  # fmt: skip
+    raise ValueError(
+        f"{source} has MLPs of {scheme.hidden} for a width of {scheme.width}; transformers has DINOv2 "
+        "only with a whole mlp_ratio"
+    )
 
 
 def _has_key_bias(blocks: list[dict[str, Tensor]]) -> bool:

@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 WEIGHTS = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
-RUNS = ("exported_models/exported_best.pt", "exported_models/exported_last.pt",  # of lightly-train
-        "export/model.safetensors")  # fmt: skip
+RUNS = (
+    "exported_models/exported_best.pt",
+    "exported_models/exported_last.pt",  # of lightly-train
+    "export/model.safetensors",
+)
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 BESIDE = ("optimizer.pt", "scheduler.pt", "scaler.pt", "training_args.bin", "rng_state.pth")  # no weights in them
 AGAIN = "copy or download it again"
@@ -25,11 +28,17 @@ _BEGINNINGS = (
     (b"\x1f\x8b", "a gzip archive: unpack it, then import the checkpoint in it"),
 )
 _ENDINGS = {
-    ".onnx": "an ONNX file", ".h5": "a Keras or TensorFlow .h5 file", ".keras": "a Keras file", ".npz": "NumPy arrays",
-    ".pb": "a TensorFlow graph", ".index": "a part of a TensorFlow checkpoint", ".msgpack": "a Flax (JAX) file",
-    ".gguf": "a GGUF file (llama.cpp, ggml)", ".tflite": "a TensorFlow Lite file",
+    ".onnx": "an ONNX file",
+    ".h5": "a Keras or TensorFlow .h5 file",
+    ".keras": "a Keras file",
+    ".npz": "NumPy arrays",
+    ".pb": "a TensorFlow graph",
+    ".index": "a part of a TensorFlow checkpoint",
+    ".msgpack": "a Flax (JAX) file",
+    ".gguf": "a GGUF file (llama.cpp, ggml)",
+    ".tflite": "a TensorFlow Lite file",
     ".distcp": "a shard of a distributed PyTorch checkpoint",
-}  # fmt: skip
+}
 _PAGES = (b"<!doctype", b"<html", b"<head", b"<body", b"<?xml")
 _ONNX = re.compile(rb"\x08[\x01-\x20]\x12.(pytorch|tf2onnx|onnx|keras|skl)|\x08[\x01-\x20]:")  # IR version, producer
 
@@ -184,11 +193,15 @@ def _check_zip(path: Path) -> None:
         raise ValueError(f"{path} is cut off or damaged ({error}); {AGAIN}") from error
     inner = {name.partition("/")[2] for name in names}
     if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
-        raise ValueError(f"{path} is a TorchScript archive (code with its weights), which is not run; "
-                         "save model.state_dict() of the original model")  # fmt: skip
+        raise ValueError(
+            f"{path} is a TorchScript archive (code with its weights), which is not run; "
+            "save model.state_dict() of the original model"
+        )
     if "data.pkl" not in inner:
-        raise ValueError(f"{path} is a zip archive that is no checkpoint (in it: {', '.join(names[:3]) or 'nothing'}); "
-                         "unpack it and import the checkpoint, if it holds one")  # fmt: skip
+        raise ValueError(
+            f"{path} is a zip archive that is no checkpoint (in it: {', '.join(names[:3]) or 'nothing'}); "
+            "unpack it and import the checkpoint, if it holds one"
+        )
 
 
 def _load_pickle(path: Path, mmap: bool) -> object:

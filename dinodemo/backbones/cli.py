@@ -36,8 +36,10 @@ def _list(_args: argparse.Namespace) -> None:
 
 def _line(row: Backbone, licence: str, where: str) -> str:
     shape = f"{row.width} x {row.depth}"
-    return (f"{row.name:32}{shape:15}{row.heads:<7}{row.patch_size:<7}{row.registers:<6}{row.download_mb:>6}  "
-            f"{licence:26}{where}")  # fmt: skip
+    return (
+        f"{row.name:32}{shape:15}{row.heads:<7}{row.patch_size:<7}{row.registers:<6}{row.download_mb:>6}  "
+        f"{licence:26}{where}"
+    )
 
 
 def _where(row: Backbone, default: str) -> str:

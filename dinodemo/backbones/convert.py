@@ -51,9 +51,12 @@ def import_checkpoint(source: str | Path, name: str | None = None, root: Path | 
     read = read_source(source)
     family, notes, config, tensors, processor = _convert(read)
     record = {
-        "name": name, "family": family, "notes": notes, "source": source.name,
+        "name": name,
+        "family": family,
+        "notes": notes,
+        "source": source.name,
         "source_sha256": read.sums,
-    }  # fmt: skip
+    }
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=".import-") as scratch:
@@ -77,8 +80,10 @@ def _default_name(source: Path) -> str:
 
 def _free_name(name: str, root: Path) -> str:
     if not NAME.fullmatch(name):
-        raise ValueError(f"{name!r} cannot be a model's name: expected 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', not "
-                         "beginning with '.' or '-'; give another one with --name")  # fmt: skip
+        raise ValueError(
+            f"{name!r} cannot be a model's name: expected 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', not "
+            "beginning with '.' or '-'; give another one with --name"
+        )
     if name in BACKBONES:
         raise ValueError(f"{name} is a backbone of dinodemo's own table; give another name with --name")
     if os.path.lexists(root / name):
@@ -125,11 +130,19 @@ def _called(read: Source) -> str:
 def _processor(read: Source, kind: str, notes: list[str]) -> dict:
     mean, std = _normalisation(read, kind, notes)
     return {
-        "image_processor_type": "BitImageProcessor", "do_resize": True, "size": {"shortest_edge": 256},
-        "do_center_crop": True, "crop_size": {"height": 224, "width": 224}, "resample": 3, "do_rescale": True,
-        "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": list(mean), "image_std": list(std),
+        "image_processor_type": "BitImageProcessor",
+        "do_resize": True,
+        "size": {"shortest_edge": 256},
+        "do_center_crop": True,
+        "crop_size": {"height": 224, "width": 224},
+        "resample": 3,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(mean),
+        "image_std": list(std),
         "do_convert_rgb": True,
-    }  # fmt: skip
+    }
 
 
 def _normalisation(read: Source, kind: str, notes: list[str]) -> tuple:
@@ -191,8 +204,10 @@ def _try_out(name: str, folder: Path, source: Path) -> None:
         tokens = model(picture).layers[model.last_layer]
         expected = (1, 1 + row.registers + rows * columns, row.width)
         if tuple(tokens.shape) != expected or not torch.isfinite(tokens).all():
-            raise ValueError(f"{source} was converted, but its features are not finite or have shape "
-                             f"{tuple(tokens.shape)} instead of {expected}; it is not kept")  # fmt: skip
+            raise ValueError(
+                f"{source} was converted, but its features are not finite or have shape "
+                f"{tuple(tokens.shape)} instead of {expected}; it is not kept"
+            )
 
 
 def _move(staged: Path, target: Path) -> None:

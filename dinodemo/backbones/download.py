@@ -112,8 +112,10 @@ class Download(Job):
         except (_Stalled, _TransferFailed) as error:
             raise self._unreachable(str(error)) from error
         if not is_complete(folder):
-            raise DownloadDamaged(f"{self.hub_id} lacks config.json or safetensors that its index names; the "
-                                  "repository itself is not complete")  # fmt: skip
+            raise DownloadDamaged(
+                f"{self.hub_id} lacks config.json or safetensors that its index names; the "
+                "repository itself is not complete"
+            )
         return folder
 
     def _attempt_twice(self) -> Path:
@@ -126,13 +128,22 @@ class Download(Job):
 
     def _attempt(self, environment: dict[str, str]) -> Path:
         """Run the process once; returns the folder, raises what went wrong."""
-        order = {"hub_id": self.hub_id, "revision": self.row.revision if self.row else None, "timeout": timeout(),
-                 "cache_dir": str(cache_root()), "patterns": list(WEIGHT_FILES)}  # fmt: skip
+        order = {
+            "hub_id": self.hub_id,
+            "revision": self.row.revision if self.row else None,
+            "timeout": timeout(),
+            "cache_dir": str(cache_root()),
+            "patterns": list(WEIGHT_FILES),
+        }
         self._seen, self._progress = [], replace(Progress(), note=self._progress.note)
         process = subprocess.Popen(
-            [sys.executable, "-m", "dinodemo.backbones.transfer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True, env={**_environment(), **environment},
-        )  # fmt: skip
+            [sys.executable, "-m", "dinodemo.backbones.transfer"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**_environment(), **environment},
+        )
         orders, events = _pipes(process)
         last: dict = {}
         alive = threading.Thread(target=self._read, args=(events, last), daemon=True)
@@ -201,8 +212,10 @@ class Download(Job):
         needed = self.row.download_mb * 1_000_000 if self.row else 0
         free = free_bytes(cache_root())
         if free is not None and free < needed:
-            raise DiskProblem(f"{self.hub_id} needs {megabytes(needed)} MB, and {cache_root()} has only "
-                              f"{megabytes(free)} MB free; make room, or set HF_HOME to another disk")  # fmt: skip
+            raise DiskProblem(
+                f"{self.hub_id} needs {megabytes(needed)} MB, and {cache_root()} has only "
+                f"{megabytes(free)} MB free; make room, or set HF_HOME to another disk"
+            )
 
     def _unreachable(self, reason: str) -> HubUnreachable:
         return HubUnreachable(

@@ -137,8 +137,10 @@ def imported_names() -> list[str]:
 
 def _unknown(name: str) -> ValueError:
     if os.path.isfile(name):
-        return ValueError(f"{name} is a file, expected a name, folder or hub id; convert a checkpoint with "
-                          f"`dinodemo weights import {name}`")  # fmt: skip
+        return ValueError(
+            f"{name} is a file, expected a name, folder or hub id; convert a checkpoint with "
+            f"`dinodemo weights import {name}`"
+        )
     return ValueError(f"no backbone, folder or hub id called {name!r}; known names: {', '.join(BACKBONES)}")
 
 

@@ -150,8 +150,10 @@ def disk_problem(error: OSError, folder: Path) -> DiskProblem:
     if error.errno in FULL:
         return DiskProblem(f"the disk of {folder} is full{space}; make room, or set HF_HOME to another disk")
     what = error.strerror or str(error)
-    return DiskProblem(f"{folder} cannot be written ({what}{space}); check its rights, or set HF_HOME (downloads) or "
-                       "DINODEMO_WEIGHTS (the weights folder) to another place")  # fmt: skip
+    return DiskProblem(
+        f"{folder} cannot be written ({what}{space}); check its rights, or set HF_HOME (downloads) or "
+        "DINODEMO_WEIGHTS (the weights folder) to another place"
+    )
 
 
 def free_bytes(folder: Path) -> int | None:

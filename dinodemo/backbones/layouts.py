@@ -87,11 +87,15 @@ def convert(state: dict[str, Tensor], told: dict, source: object) -> Converted:
 
 def _refuse_variants(weights: Parameters, source: object) -> None:
     if not LIKELY["depth"][0] <= weights.depth <= LIKELY["depth"][1]:
-        raise ValueError(f"{source} has {weights.depth} transformer blocks; expected {LIKELY['depth'][0]} to "
-                         f"{LIKELY['depth'][1]}: it is cut down, or no ViT")  # fmt: skip
+        raise ValueError(
+            f"{source} has {weights.depth} transformer blocks; expected {LIKELY['depth'][0]} to "
+            f"{LIKELY['depth'][1]}: it is cut down, or no ViT"
+        )
     if "cls_norm.weight" in weights:
-        raise ValueError(f"{source} norms its class token apart from its patches (untie_cls_and_patch_norms); "
-                         "transformers has no such DINOv3")  # fmt: skip
+        raise ValueError(
+            f"{source} norms its class token apart from its patches (untie_cls_and_patch_norms); "
+            "transformers has no such DINOv3"
+        )
 
 
 def _kind(weights: Parameters, told: dict, source: object) -> str:
@@ -104,8 +108,10 @@ def _kind(weights: Parameters, told: dict, source: object) -> str:
         kind = DINOV3
     model_type = told.get("model_type", kind)
     if model_type != kind:
-        raise ValueError(f"{source} says model_type {model_type!r}, its weights are those of {kind!r}; "
-                         f"dinodemo reads {', '.join(CLASSES)}")  # fmt: skip
+        raise ValueError(
+            f"{source} says model_type {model_type!r}, its weights are those of {kind!r}; "
+            f"dinodemo reads {', '.join(CLASSES)}"
+        )
     return kind
 
 
@@ -116,8 +122,10 @@ def _check_rotary(weights: Parameters, told: dict, source: object) -> None:
     by_keys = "rope_embed.periods" in weights or ("register_tokens" in weights and "blocks.0.ls1.gamma" in weights)
     if not (by_name or "model_type" in told or (by_keys and not architecture)):
         what = architecture or "ViT without position embeddings"
-        raise ValueError(f"{source}: this {what} has rotary positions that are not known to be DINOv3's; "
-                         "dinodemo reads ViTs of the DINO, DINOv2 and DINOv3 architectures")  # fmt: skip
+        raise ValueError(
+            f"{source}: this {what} has rotary positions that are not known to be DINOv3's; "
+            "dinodemo reads ViTs of the DINO, DINOv2 and DINOv3 architectures"
+        )
 
 
 def _patches(weights: Parameters, source: object) -> tuple[int, int]:
@@ -126,8 +134,10 @@ def _patches(weights: Parameters, source: object) -> tuple[int, int]:
     if not fits or not all(
         LIKELY[key][0] <= n <= LIKELY[key][1] for key, n in (("width", shape[0]), ("patch", shape[2]))
     ):
-        raise ValueError(f"{source} has a patch embedding of shape {shape or 'nothing'}; expected (width, 3, p, p): "
-                         "RGB pictures in square patches")  # fmt: skip
+        raise ValueError(
+            f"{source} has a patch embedding of shape {shape or 'nothing'}; expected (width, 3, p, p): "
+            "RGB pictures in square patches"
+        )
     return shape[0], shape[2]
 
 
@@ -147,8 +157,10 @@ def _heads(weights: Parameters, kind: str, width: int, told: dict, notes: list[s
         notes.append(f"heads taken as {HEADS[width]}, as ViTs of width {width} have them: the weights do not tell")
         return HEADS[width]
     if width % HEAD_WIDTH:
-        raise ValueError(f"{source} is {width} wide, which is no multiple of {HEAD_WIDTH}: the number of its heads "
-                         "cannot be told; put a config.json of transformers beside it")  # fmt: skip
+        raise ValueError(
+            f"{source} is {width} wide, which is no multiple of {HEAD_WIDTH}: the number of its heads "
+            "cannot be told; put a config.json of transformers beside it"
+        )
     notes.append(f"heads taken as width / {HEAD_WIDTH}, {width // HEAD_WIDTH}: the weights do not tell")
     return width // HEAD_WIDTH
 
@@ -226,8 +238,10 @@ def _rope_base(weights: Parameters, width: int, shape: dict, notes: list[str], s
     base = ROPE_BASE if abs(base / ROPE_BASE - 1) < 0.02 else base
     off = float((periods / base**steps - 1).abs().max())
     if not off < 0.01:  # bfloat16 rounds by 0.4 %
-        raise ValueError(f"{source} has rotary periods that are no powers of one base (min_period and max_period were "
-                         "set); transformers has no such DINOv3")  # fmt: skip
+        raise ValueError(
+            f"{source} has rotary periods that are no powers of one base (min_period and max_period were "
+            "set); transformers has no such DINOv3"
+        )
     if off > 1e-5:
         notes.append("rotary periods are rounded in the file; transformers computes them in full")
     return base

@@ -7,8 +7,21 @@ from pathlib import Path
 
 from torch import Tensor
 
-WRAPPERS = ("teacher", "model_ema", "state_dict_ema", "ema", "model_state", "state_dict", "model", "module", "backbone",
-            "network", "encoder", "train_model", "student")  # fmt: skip
+WRAPPERS = (
+    "teacher",
+    "model_ema",
+    "state_dict_ema",
+    "ema",
+    "model_state",
+    "state_dict",
+    "model",
+    "module",
+    "backbone",
+    "network",
+    "encoder",
+    "train_model",
+    "student",
+)
 READS = "dinodemo reads ViTs of the DINO, DINOv2 and DINOv3 architectures"
 _DEEPEST = 4
 _WRAPPED = re.compile(r"(?:(?<=\.)|^)(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
@@ -22,18 +35,22 @@ _KNOWN = re.compile(
 _STRANGERS = (
     (r"(^|\.)decoder_(blocks|pos_embed|embed)\b|decoder\.decoder_layers", "MAE (with its decoder)"),
     (r"(^|\.)(image_encoder|mask_decoder|prompt_encoder)\.|rel_pos_[hw]$", "SAM (Segment Anything)"),
-    (r"(^|\.)(visual|vision_model|text_model)\.|text_projection|(^|\.)(norm_pre|ln_pre|pre_layrnorm)\.|class_embedding$",
-     "CLIP or SigLIP"),
+    (
+        r"(^|\.)(visual|vision_model|text_model)\.|text_projection|(^|\.)(norm_pre|ln_pre|pre_layrnorm)\.|class_embedding$",
+        "CLIP or SigLIP",
+    ),
     (r"layers\.\d+\.blocks\.\d+\..*relative_position_bias_table|(^|\.)swin", "Swin"),
     (r"relative_position_bias_table", "BEiT"),
-    (r"downsample_layers\.|stages\.\d+\.(\d+|blocks\.\d+|layers\.\d+)\.(dwconv|conv_dw|depthwise_conv|gamma|layer_scale)",
-     "ConvNeXt"),
+    (
+        r"downsample_layers\.|stages\.\d+\.(\d+|blocks\.\d+|layers\.\d+)\.(dwconv|conv_dw|depthwise_conv|gamma|layer_scale)",
+        "ConvNeXt",
+    ),
     (r"(^|\.)layer[1-4]\.\d+\.conv\d\.|encoder\.stages\.\d+\.layers\.\d+\.layer\.\d+\.convolution", "ResNet"),
     (r"cls_attn_blocks\.", "XCiT"),
     (r"blocks_token_only\.", "CaiT"),
     (r"(^|\.)(dist_token|distillation_token)$", "distilled DeiT"),
     (r"conv_stem\.|features\.\d+\.\d+\.block\.", "convolutional (EfficientNet or MobileNet)"),
-)  # fmt: skip
+)
 
 
 def find_vit(content: dict, path: Path, config: dict) -> tuple[dict[str, Tensor], list[str]]:
@@ -126,8 +143,10 @@ def _rank(prefix: str) -> int:
 
 def _refuse_strangers(state: dict[str, Tensor], path: Path, config: dict) -> None:
     if any("flat_param" in key for key in state):
-        raise ValueError(f"{path} is one process's shard of an FSDP checkpoint; import the teacher_checkpoint.pth of "
-                         "the run's eval/ folder, which is whole")  # fmt: skip
+        raise ValueError(
+            f"{path} is one process's shard of an FSDP checkpoint; import the teacher_checkpoint.pth of "
+            "the run's eval/ folder, which is whole"
+        )
     for pattern, kind in _STRANGERS:
         if any(re.search(pattern, key) for key in state):
             raise ValueError(f"{path}: this is {_article(_origin(config) + kind)} checkpoint; {READS}")

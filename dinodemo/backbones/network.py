@@ -141,9 +141,15 @@ def load_module(name: str, folder: Path) -> PreTrainedModel:
     transformers_logging.disable_progress_bar()
     try:
         module, report = AutoModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=torch.float32,
-            attn_implementation=ATTENTION_NAME, output_loading_info=True, **adapter_for(config).load_options,
-        )  # fmt: skip
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            attn_implementation=ATTENTION_NAME,
+            output_loading_info=True,
+            **adapter_for(config).load_options,
+        )
     except SafetensorError as error:
         raise ValueError(f"the weights of {name} in {folder} are damaged ({error}); fetch them again") from error
     except Exception as error:  # a stranger's configuration can make transformers raise anything
@@ -154,8 +160,10 @@ def load_module(name: str, folder: Path) -> PreTrainedModel:
         raise ValueError(f"the weights of {name} lack {len(missing)} parameters, e.g. {missing[0]}; fetch them again")
     broken = [key for key, value in module.named_parameters() if not value.isfinite().all()]
     if broken:
-        raise ValueError(f"the weights of {name} in {folder} are not finite in {len(broken)} parameters, e.g. "
-                         f"{broken[0]}; fetch them again, or export them from an earlier checkpoint")  # fmt: skip
+        raise ValueError(
+            f"the weights of {name} in {folder} are not finite in {len(broken)} parameters, e.g. "
+            f"{broken[0]}; fetch them again, or export them from an earlier checkpoint"
+        )
     _replace_gelu(module)
     return module.eval().requires_grad_(False)
 
@@ -174,8 +182,10 @@ def read_normalisation(folder: Path) -> tuple[tuple[float, ...], tuple[float, ..
             raise ValueError("expected an object")
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}); fetch it again") from error
-    values = [_channels(path, key, config.get(key)) or usual
-              for key, usual in (("image_mean", IMAGENET_MEAN), ("image_std", IMAGENET_STD))]  # fmt: skip
+    values = [
+        _channels(path, key, config.get(key)) or usual
+        for key, usual in (("image_mean", IMAGENET_MEAN), ("image_std", IMAGENET_STD))
+    ]
     if min(values[1]) <= 0:
         raise ValueError(f"{path} says image_std = {values[1]}; expected numbers above 0")
     return values[0], values[1]

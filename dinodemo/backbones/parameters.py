@@ -9,22 +9,41 @@ from .nesting import ignored, is_ignorable, listed
 
 # the names of Meta's code are the common ones; beside them those of timm and of Hugging Face, older and newer
 _ROOT = {
-    "storage_tokens": "register_tokens", "reg_token": "register_tokens",
-    "embeddings.cls_token": "cls_token", "embeddings.mask_token": "mask_token",
-    "embeddings.register_tokens": "register_tokens", "embeddings.position_embeddings": "pos_embed",
-    "layernorm": "norm", "embeddings.patch_embeddings.projection": "patch_embed.proj",
+    "storage_tokens": "register_tokens",
+    "reg_token": "register_tokens",
+    "embeddings.cls_token": "cls_token",
+    "embeddings.mask_token": "mask_token",
+    "embeddings.register_tokens": "register_tokens",
+    "embeddings.position_embeddings": "pos_embed",
+    "layernorm": "norm",
+    "embeddings.patch_embeddings.projection": "patch_embed.proj",
     "embeddings.patch_embeddings": "patch_embed.proj",
-}  # fmt: skip
+}
 _IN_BLOCK = {
-    "gamma_1": "ls1.gamma", "gamma_2": "ls2.gamma", "attn.q_bias": "attn.q.bias", "attn.v_bias": "attn.v.bias",
-    "mlp.fc1_g": "mlp.w1", "mlp.fc1_x": "mlp.w2",
-    "layernorm_before": "norm1", "layernorm_after": "norm2",
-    "attention.attention.query": "attn.q", "attention.attention.key": "attn.k", "attention.attention.value": "attn.v",
-    "attention.output.dense": "attn.proj", "attention.q_proj": "attn.q", "attention.k_proj": "attn.k",
-    "attention.v_proj": "attn.v", "attention.o_proj": "attn.proj", "intermediate.dense": "mlp.fc1",
-    "output.dense": "mlp.fc2", "mlp.weights_in": "mlp.w12", "mlp.weights_out": "mlp.w3", "mlp.gate_proj": "mlp.w1",
-    "layer_scale1.lambda1": "ls1.gamma", "layer_scale2.lambda1": "ls2.gamma",
-}  # fmt: skip
+    "gamma_1": "ls1.gamma",
+    "gamma_2": "ls2.gamma",
+    "attn.q_bias": "attn.q.bias",
+    "attn.v_bias": "attn.v.bias",
+    "mlp.fc1_g": "mlp.w1",
+    "mlp.fc1_x": "mlp.w2",
+    "layernorm_before": "norm1",
+    "layernorm_after": "norm2",
+    "attention.attention.query": "attn.q",
+    "attention.attention.key": "attn.k",
+    "attention.attention.value": "attn.v",
+    "attention.output.dense": "attn.proj",
+    "attention.q_proj": "attn.q",
+    "attention.k_proj": "attn.k",
+    "attention.v_proj": "attn.v",
+    "attention.o_proj": "attn.proj",
+    "intermediate.dense": "mlp.fc1",
+    "output.dense": "mlp.fc2",
+    "mlp.weights_in": "mlp.w12",
+    "mlp.weights_out": "mlp.w3",
+    "mlp.gate_proj": "mlp.w1",
+    "layer_scale1.lambda1": "ls1.gamma",
+    "layer_scale2.lambda1": "ls2.gamma",
+}
 # blocks.N, or blocks.M.N where Meta's training cut the network into chunks
 _BLOCK = re.compile(r"^(?:blocks\.(?:\d+\.)?|(?:encoder\.|model\.)?layers?\.)(\d{1,4})\.(.+)$")
 _LEAF = re.compile(r"^(.+)\.(weight|bias)$")
@@ -108,6 +127,8 @@ class Parameters:
                 f"{source} cannot be converted: {', '.join(found)}; it is cut down, or another architecture"
             )
         if self._unsound:
-            raise ValueError(f"{source} holds numbers that are not finite (NaN or infinity) in "
-                             f"{listed(self._unsound, 'spoilt')}; take an earlier checkpoint")  # fmt: skip
+            raise ValueError(
+                f"{source} holds numbers that are not finite (NaN or infinity) in "
+                f"{listed(self._unsound, 'spoilt')}; take an earlier checkpoint"
+            )
         return [ignored(left)] if left else []

@@ -15,9 +15,16 @@ OFFLINE_DEFAULT = "dinov2-small-offline"
 SALIENCY = "dinov2-small-saliency"
 WEIGHT_FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
 
-LIKELY = {"width": (1, 16_384), "depth": (1, 256), "heads": (1, 256), "patch": (1, 128),
-          "num_register_tokens": (0, 256), "mlp_ratio": (0, 64), "intermediate_size": (0, 131_072),
-          "image_size": (0, 4096)}  # fmt: skip
+LIKELY = {
+    "width": (1, 16_384),
+    "depth": (1, 256),
+    "heads": (1, 256),
+    "patch": (1, 128),
+    "num_register_tokens": (0, 256),
+    "mlp_ratio": (0, 64),
+    "intermediate_size": (0, 131_072),
+    "image_size": (0, 4096),
+}
 
 DINOV3_LICENCE = "DINOv3 License (gated)"
 OFFLINE_NOTICE = (
@@ -64,8 +71,15 @@ _APACHE = "Apache-2.0"
 _ROWS = [
     _row(OFFLINE_DEFAULT, None, _S, 14, 0, "Apache-2.0, MIT (wheel)", 90, notice=OFFLINE_NOTICE),
     *(
-        _row(f"dinov2-{size}{suffix}", f"facebook/dinov2-{suffix[1:] + '-' if suffix else ''}{size}", shape, 14, regs,
-             _APACHE, mb)
+        _row(
+            f"dinov2-{size}{suffix}",
+            f"facebook/dinov2-{suffix[1:] + '-' if suffix else ''}{size}",
+            shape,
+            14,
+            regs,
+            _APACHE,
+            mb,
+        )
         for suffix, regs in (("", 0), ("-with-registers", 4))
         for size, shape, mb in (("small", _S, 88), ("base", _B, 346), ("large", _L, 1218), ("giant", _G, 4546))
     ),
@@ -83,7 +97,7 @@ _ROWS = [
         for s, hub, shape, mb in (("vits16", "vit-small", _S, 86), ("vitg16", "vit-giant", _G, 4538))
     ),
     _row(SALIENCY, None, _S, 14, 0, "Apache-2.0, MIT (wheel)", 90, notice=SALIENCY_NOTICE, descriptor="cls11"),
-]  # fmt: skip
+]
 BACKBONES = {row.name: row for row in _ROWS}
 _ROW_OF_HUB_ID = {row.hub_id: row.name for row in _ROWS if row.hub_id}
 

@@ -70,10 +70,15 @@ def _fetch(order: dict, token: bool | None) -> Path:
     say("phase", phase="files")
     folder = Path(
         snapshot_download(
-            hub_id, revision=revision, cache_dir=order["cache_dir"], allow_patterns=order["patterns"], token=token,
-            etag_timeout=timeout, tqdm_class=_Reports,  # type: ignore[arg-type]  # any tqdm will do, not asyncio's alone
+            hub_id,
+            revision=revision,
+            cache_dir=order["cache_dir"],
+            allow_patterns=order["patterns"],
+            token=token,
+            etag_timeout=timeout,
+            tqdm_class=_Reports,  # type: ignore[arg-type]  # any tqdm will do, not asyncio's alone
         )
-    )  # fmt: skip
+    )
     say("phase", phase="checking")
     for file in sorted(folder.rglob("*")):
         if is_sound(file) is False:

@@ -10,6 +10,15 @@ from .select import balanced, clusters, map2d, more_like
 from .suggest import Suggestion, Thresholds, kept, suggest
 
 __all__ = [
-    "Examination", "Suggestion", "Thresholds", "balanced", "clusters", "examine", "kept", "map2d", "more_like",
-    "near_copies", "suggest",
-]  # fmt: skip
+    "Examination",
+    "Suggestion",
+    "Thresholds",
+    "balanced",
+    "clusters",
+    "examine",
+    "kept",
+    "map2d",
+    "more_like",
+    "near_copies",
+    "suggest",
+]

@@ -85,12 +85,14 @@ def examine(
             progress(len(vectors) + len(problems), len(paths))
     width = engine.backbone.width
     return Examination(
-        tuple(one.path for one in looked), tuple(one.digest for one in looked),
+        tuple(one.path for one in looked),
+        tuple(one.digest for one in looked),
         np.array([one.size for one in looked], int).reshape(-1, 2),
         np.array(vectors, np.float32).reshape(-1, width),
         np.array([one.grey for one in looked], np.uint8).reshape(-1, SIDE, SIDE),
-        np.array([one.quality for one in looked], np.float32).reshape(-1, len(QUALITY)), tuple(problems),
-    )  # fmt: skip
+        np.array([one.quality for one in looked], np.float32).reshape(-1, len(QUALITY)),
+        tuple(problems),
+    )
 
 
 def _look_at_all(paths: list[Path], resolution: int) -> Iterator[_Looked | tuple[Path, str]]:

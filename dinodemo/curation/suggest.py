@@ -91,24 +91,37 @@ def _near_copies(found: Examination, limits: Thresholds) -> list[Suggestion]:
     for number in np.flatnonzero(np.bincount(group) > 1):
         members = np.flatnonzero(group == number)
         best = max(members, key=lambda m: (found.sizes[m].prod(), found.quality[m, 0], -m))
-        made += [Suggestion(found.paths[m], "near copy", f"shows what {found.paths[best].name} shows",
-                            found.paths[best]) for m in members if m != best]  # fmt: skip
+        made += [
+            Suggestion(found.paths[m], "near copy", f"shows what {found.paths[best].name} shows", found.paths[best])
+            for m in members
+            if m != best
+        ]
     return made
 
 
 def _bad_quality(found: Examination, limits: Thresholds) -> list[Suggestion]:
-    told = {"blurred": "nothing in it is sharp", "dark": "nearly black",
-            "washed out": "hardly any contrast", "plain": "hardly anything in it"}  # fmt: skip
-    bounds = {"dark": ("dark", limits.dark), "washed out": ("contrast", limits.washed_out),
-              "plain": ("information", limits.plain), "blurred": ("sharpness", limits.blurred)}  # fmt: skip
+    told = {
+        "blurred": "nothing in it is sharp",
+        "dark": "nearly black",
+        "washed out": "hardly any contrast",
+        "plain": "hardly anything in it",
+    }
+    bounds = {
+        "dark": ("dark", limits.dark),
+        "washed out": ("contrast", limits.washed_out),
+        "plain": ("information", limits.plain),
+        "blurred": ("sharpness", limits.blurred),
+    }
     made = []
     for kind, (figure, bound) in bounds.items():
         if bound is None:
             continue
         values = found.quality[:, QUALITY.index(figure)]
         low = np.flatnonzero(values < bound)
-        made += [Suggestion(found.paths[i], kind, f"{told[kind]} ({figure} {values[i]:.3g}, usual "
-                            f"{np.median(values):.3g})") for i in low]  # fmt: skip
+        made += [
+            Suggestion(found.paths[i], kind, f"{told[kind]} ({figure} {values[i]:.3g}, usual {np.median(values):.3g})")
+            for i in low
+        ]
     return made
 
 
@@ -119,8 +132,11 @@ def _outliers(found: Examination, limits: Thresholds) -> list[Suggestion]:
     centre = np.median(distance)
     spread = 1.4826 * np.median(np.abs(distance - centre))  # the standard deviation, were they normally distributed
     z = (distance - centre) / max(float(spread), 1e-6)
-    return [Suggestion(found.paths[i], "outlier", f"unlike all others: {z[i]:.1f} deviations further than usual")
-            for i in np.argsort(-z) if z[i] > limits.outlier]  # fmt: skip
+    return [
+        Suggestion(found.paths[i], "outlier", f"unlike all others: {z[i]:.1f} deviations further than usual")
+        for i in np.argsort(-z)
+        if z[i] > limits.outlier
+    ]
 
 
 def _mean_cosine_to_nearest(vectors: np.ndarray, count: int) -> np.ndarray:

@@ -64,8 +64,13 @@ class Engine:
         row, folder = resolve(backbone)
         self._network = VisionTransformer(row, folder, self.device, self.dtype)
         # a folder's content may change while its name does not, for example a training run's export
-        self._identity = (row.name, str(self.dtype), (folder / "model.safetensors").stat().st_mtime_ns
-                          if (folder / "model.safetensors").is_file() else str(folder))  # fmt: skip
+        self._identity = (
+            row.name,
+            str(self.dtype),
+            (folder / "model.safetensors").stat().st_mtime_ns
+            if (folder / "model.safetensors").is_file()
+            else str(folder),
+        )
         self._most = MAX_BATCH_CPU if self.device.type == "cpu" else MAX_BATCH
         self._cache = cache or SharedCache(CACHE_BYTES)
         self._scheduler = Scheduler(self._run, device_lock or threading.Lock(), merge=self.device.type != "cpu")
@@ -282,10 +287,16 @@ class Engine:
             prefix_attention = np.concatenate([on_cls[..., None], on_registers], axis=-1)
             layer_attention = on_patches.reshape(*cls_rows.shape[:2], *patches.shape[:2])
         return Features(
-            cls=cls, patches=patches, registers=registers, image_size=image_size, input_size=input_size,
-            backbone=self.backbone.name, layer_attention=layer_attention, prefix_attention=prefix_attention,
+            cls=cls,
+            patches=patches,
+            registers=registers,
+            image_size=image_size,
+            input_size=input_size,
+            backbone=self.backbone.name,
+            layer_attention=layer_attention,
+            prefix_attention=prefix_attention,
             patch_norms=self._network.adapter.split(raw.norms, axis=-1)[2].reshape(patches.shape[:2]),
-        )  # fmt: skip
+        )
 
 
 class _Speed:

@@ -27,9 +27,12 @@ class EnginePool:
     """
 
     def __init__(
-        self, device: str = "auto", dtype: str = "auto", check: Callable[[str], None] | None = None,
+        self,
+        device: str = "auto",
+        dtype: str = "auto",
+        check: Callable[[str], None] | None = None,
         downloads: backbones.Downloads | None = None,
-    ):  # fmt: skip
+    ):
         self.downloads = downloads
         self._device, self._dtype = device, dtype
         self.check = check or (lambda name: None)

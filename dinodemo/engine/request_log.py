@@ -41,9 +41,15 @@ class Entry:
         """Write the line. outcome: "ok", "refused" (with a sentence), "error" (unexpected) or "cancelled"."""
         seconds = time.perf_counter() - self._started
         record = {
-            "request": self.id, "tab": self.tab, "action": self.action, "backbone": "+".join(self.backbones) or None,
-            "ms": round(seconds * 1000), "computed": self.computed, "cached": self.cached, "outcome": outcome,
-        }  # fmt: skip
+            "request": self.id,
+            "tab": self.tab,
+            "action": self.action,
+            "backbone": "+".join(self.backbones) or None,
+            "ms": round(seconds * 1000),
+            "computed": self.computed,
+            "cached": self.cached,
+            "outcome": outcome,
+        }
         trivial = outcome == "ok" and not self.backbones and seconds < QUICK
         log.log(logging.DEBUG if trivial else logging.INFO, "request", extra={"facts": record})
 

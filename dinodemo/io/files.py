@@ -13,10 +13,30 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PHOTO_SUFFIXES = frozenset({
-    ".jpg", ".jpeg", ".jfif", ".jpe", ".mpo", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif",
-    ".avif", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".ico",
-})  # fmt: skip
+PHOTO_SUFFIXES = frozenset(
+    {
+        ".jpg",
+        ".jpeg",
+        ".jfif",
+        ".jpe",
+        ".mpo",
+        ".png",
+        ".webp",
+        ".gif",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".heic",
+        ".heif",
+        ".avif",
+        ".jp2",
+        ".j2k",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".ico",
+    }
+)
 MASK_SUFFIXES = frozenset({".png", ".gif", ".bmp", ".tif", ".tiff"})  # pictures that keep whole numbers
 DEPTH_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".npy", ".exr"})
 

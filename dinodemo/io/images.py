@@ -25,8 +25,19 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF", "JPEG200
 ACCEPTED = "JPEG, PNG, WebP, GIF, HEIC, AVIF, TIFF or BMP"
 
 # Pillow's readers raise all of these on damaged or truncated data.
-DAMAGE = (OSError, ValueError, SyntaxError, EOFError, LookupError, ArithmeticError, TypeError, AttributeError,
-          RuntimeError, struct.error, zlib.error)  # fmt: skip
+DAMAGE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    LookupError,
+    ArithmeticError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
 
 pillow_heif.register_heif_opener()
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # so that Pillow neither warns below our limit nor decodes above twice of it

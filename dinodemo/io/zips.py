@@ -14,8 +14,17 @@ from dataclasses import dataclass
 from io import BufferedReader, FileIO
 from pathlib import Path, PurePosixPath
 
-DEVICES = frozenset({"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$",
-                     *(f"{port}{i}" for port in ("COM", "LPT") for i in "0123456789¹²³")})  # fmt: skip
+DEVICES = frozenset(
+    {
+        "CON",
+        "PRN",
+        "AUX",
+        "NUL",
+        "CONIN$",
+        "CONOUT$",
+        *(f"{port}{i}" for port in ("COM", "LPT") for i in "0123456789¹²³"),
+    }
+)
 WAY_OUT = "its path leads out of the archive; not read"
 ENCRYPTED = 0x2041  # flags: a password, strong encryption, a masked directory
 UTF8 = 0x800  # flag: the name is UTF-8

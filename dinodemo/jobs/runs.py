@@ -86,9 +86,17 @@ class Runs:
         """
         self._check_limits(owner, folder)
         run_id = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(4)
-        request = {"name": " ".join(name.split())[:60] or "run", "folder": str(Path(folder).resolve()),
-                   "backbone": backbone, "settings": dict(settings), "device": device, "queued": time.time(),
-                   "launched": None, "pid": None, "wanted": "run"}  # fmt: skip
+        request = {
+            "name": " ".join(name.split())[:60] or "run",
+            "folder": str(Path(folder).resolve()),
+            "backbone": backbone,
+            "settings": dict(settings),
+            "device": device,
+            "queued": time.time(),
+            "launched": None,
+            "pid": None,
+            "wanted": "run",
+        }
         path = self.owner_folder(owner) / run_id
         path.mkdir(parents=True)
         write_json(path / "request.json", request)
@@ -185,10 +193,15 @@ class Runs:
         state, message = self._state(path, request, status)
         known = {"step": status.get("step", 0), "total": status.get("total", 0)}
         return RunInfo(
-            path.name, request.get("name", "run"), path, state, **known, message=message,
+            path.name,
+            request.get("name", "run"),
+            path,
+            state,
+            **known,
+            message=message,
             eta_s=status.get("eta_s") if state == "running" else None,
             place=self._place(path, request) if state == "queued" else 0,
-        )  # fmt: skip
+        )
 
     def _state(self, path: Path, request: dict, status: dict) -> tuple[str, str]:
         """Return the true state and what to say of it."""
@@ -229,8 +242,14 @@ class Runs:
             for name, value in request["settings"].items():
                 arguments += ["--set", f"{name}={value}"]
         with (path / "output.txt").open("wb") as output:
-            child = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                                     start_new_session=True, close_fds=True)  # fmt: skip
+            child = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                close_fds=True,
+            )
         self._children[path] = child
         _change(path, launched=time.time(), pid=child.pid)
         be_nice(child.pid, NICENESS)

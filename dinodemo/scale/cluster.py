@@ -72,22 +72,29 @@ class Cluster:
             if stopped():
                 return
 
-    def _outcomes(
-        self, items: list[Item], recipe: Recipe, known: Known, store: bool
-    ) -> Iterator[Row | Problem | None]:
+    def _outcomes(self, items: list[Item], recipe: Recipe, known: Known, store: bool) -> Iterator[Row | Problem | None]:
         from ray.data import ActorPoolStrategy, from_arrow
 
         decoders, networks, gpus = share_out(self._ray.cluster_resources(), self._workers)
         parts = [items[start : start + ITEMS_A_TASK] for start in range(0, len(items), ITEMS_A_TASK)]
         found = from_arrow([pack(part) for part in parts])
         found = found.map_batches(
-            Decoder, fn_constructor_args=(frozenset(known.digests), recipe.resolution, store), batch_size=None,
-            batch_format="pyarrow", num_cpus=1, compute=ActorPoolStrategy(min_size=1, max_size=decoders),
-        )  # fmt: skip
+            Decoder,
+            fn_constructor_args=(frozenset(known.digests), recipe.resolution, store),
+            batch_size=None,
+            batch_format="pyarrow",
+            num_cpus=1,
+            compute=ActorPoolStrategy(min_size=1, max_size=decoders),
+        )
         found = found.map_batches(
-            Network, fn_constructor_args=(self._name, recipe), batch_size=BATCH, batch_format="pyarrow", num_cpus=1,
-            num_gpus=gpus, compute=ActorPoolStrategy(size=networks),
-        )  # fmt: skip
+            Network,
+            fn_constructor_args=(self._name, recipe),
+            batch_size=BATCH,
+            batch_format="pyarrow",
+            num_cpus=1,
+            num_gpus=gpus,
+            compute=ActorPoolStrategy(size=networks),
+        )
         for table in found.iter_batches(batch_size=None, batch_format="pyarrow"):
             yield from unpack(table)
 

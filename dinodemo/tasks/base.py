@@ -70,8 +70,9 @@ class Option:
         number = not isinstance(value, bool) and isinstance(value, int | float) and self.low <= value <= self.high
         if isinstance(self.default, int):
             if not number or value % 1:
-                raise ValueError(f"{self.name} must be a whole number from {self.low:g} to {self.high:g}, "
-                                 f"got {shown(value)}")  # fmt: skip
+                raise ValueError(
+                    f"{self.name} must be a whole number from {self.low:g} to {self.high:g}, got {shown(value)}"
+                )
             return int(value)
         if not number:
             raise ValueError(f"{self.name} must be a number from {self.low:g} to {self.high:g}, got {shown(value)}")
@@ -83,8 +84,9 @@ class Option:
         if isinstance(self.default, bool):
             parser.add_argument(flag, action="store_true", help=text)
         elif self.choices:
-            parser.add_argument(flag, choices=list(self.choices), default=self.default,
-                                help=f"{text} (default: %(default)s)")  # fmt: skip
+            parser.add_argument(
+                flag, choices=list(self.choices), default=self.default, help=f"{text} (default: %(default)s)"
+            )
         else:
             parser.add_argument(flag, type=self.parse, default=self.default, help=f"{text} (default: %(default)s)")
 
@@ -121,8 +123,9 @@ def lazy(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
     return get
 
 
-RESOLUTION = Option("resolution", 518, "Resolution", "the network sees about this number squared of pixels",
-                    56, 1022, 14)  # fmt: skip
+RESOLUTION = Option(
+    "resolution", 518, "Resolution", "the network sees about this number squared of pixels", 56, 1022, 14
+)
 OPACITY = Option("opacity", 0.6, "Opacity", "of the map over the photo")
 SMOOTH = Option("smooth", True, "Smooth (off shows individual patches)", "false draws one square a patch")
 COLOUR_MAPS = ("inferno", "viridis", "magma", "plasma", "turbo", "cividis", "jet", "grey")

@@ -110,9 +110,14 @@ def _check(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _votes(
-    train: np.ndarray, codes: np.ndarray, n_classes: int, queries: np.ndarray, k: int, temperature: float,
+    train: np.ndarray,
+    codes: np.ndarray,
+    n_classes: int,
+    queries: np.ndarray,
+    k: int,
+    temperature: float,
     leave_one_out: bool = False,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """Return (Q, C) sums of exp((cosine - 1) / temperature) over the k nearest rows. All rows have length 1."""
     if queries.ndim != 2 or queries.shape[1] != train.shape[1]:
         raise ValueError(f"expected queries (Q, {train.shape[1]}), got {queries.shape}")

@@ -36,11 +36,19 @@ class MultiCrop:
     """
 
     def __init__(
-        self, n_global: int = 2, global_size: int = 224, global_scale: tuple[float, float] = (0.32, 1.0),
-        n_local: int = 8, local_size: int = 98, local_scale: tuple[float, float] = (0.05, 0.32),
-        mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD, flip: bool = True,
-        colour: float = 1.0, blur: bool = True,
-    ):  # fmt: skip
+        self,
+        n_global: int = 2,
+        global_size: int = 224,
+        global_scale: tuple[float, float] = (0.32, 1.0),
+        n_local: int = 8,
+        local_size: int = 98,
+        local_scale: tuple[float, float] = (0.05, 0.32),
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        flip: bool = True,
+        colour: float = 1.0,
+        blur: bool = True,
+    ):
         for name, (low, high) in (("global_scale", global_scale), ("local_scale", local_scale)):
             if not 0 < low <= high <= 1:
                 raise ValueError(f"{name} must be shares of the area, 0 < low <= high <= 1, got ({low}, {high})")
@@ -69,9 +77,13 @@ class MultiCrop:
         return large, small
 
     def _draw(
-        self, images: list[Tensor], size: int, scale: tuple[float, float], chances: tuple[float, float],
+        self,
+        images: list[Tensor],
+        size: int,
+        scale: tuple[float, float],
+        chances: tuple[float, float],
         generator: torch.Generator | None,
-    ) -> View:  # fmt: skip
+    ) -> View:
         """Draw where a view is cut from each photo and how its colours change."""
         n, (blur, solarise) = len(images), chances
         boxes = draw_boxes([(image.shape[1], image.shape[2]) for image in images], scale, generator)

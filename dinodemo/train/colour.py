@@ -55,8 +55,9 @@ def draw_colours(
     hue = 0.1 * jitter * (2 * chance[4] - 1)
     sigma = (SIGMA[0] + (SIGMA[1] - SIGMA[0]) * chance[5]) * (chance[6] < blur)
     order = torch.rand(n, 4, generator=generator).argsort(dim=1)
-    return ColourParams(brightness, contrast, saturation, hue, order, chance[7] < 0.2 * strength, sigma,
-                        chance[8] < solarise * strength)  # fmt: skip
+    return ColourParams(
+        brightness, contrast, saturation, hue, order, chance[7] < 0.2 * strength, sigma, chance[8] < solarise * strength
+    )
 
 
 def change_floats(crops: Tensor, params: ColourParams) -> Tensor:

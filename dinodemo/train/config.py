@@ -90,8 +90,11 @@ class FinetuneConfig:
     teacher_temp: float = setting(0.07, "temperature of the teacher after its warmup", POSITIVE)
     teacher_temp_warmup: float = setting(0.3, "share over which the teacher's temperature rises", SHARE)
     student_temp: float = setting(0.1, "temperature of the student", POSITIVE)
-    centering: str = setting("sinkhorn", '"softmax": the moving centre of DINO; "off": nothing prevents collapse',
-                             one_of("sinkhorn", "softmax", "off"))  # fmt: skip
+    centering: str = setting(
+        "sinkhorn",
+        '"softmax": the moving centre of DINO; "off": nothing prevents collapse',
+        one_of("sinkhorn", "softmax", "off"),
+    )
     centre_momentum: float = setting(0.9, "momentum of the moving centre", SHARE)
     # losses
     dino_weight: float = setting(1.0, "weight of the DINO loss: crops of a photo agree on it; 0: off", NOT_NEGATIVE)
@@ -114,16 +117,25 @@ class FinetuneConfig:
     eval_images: int = setting(512, "most photos measured", POSITIVE)
     eval_size: int = setting(224, "side of the centre of each measured photo, px", POSITIVE)
     holdout: float = setting(0.2, "share of the photos held out of training and measured, at most eval_images", SHARE)
-    measure: str = setting("auto", "what decides; auto: k-NN where the folder has classes, else crop_recall",
-                           one_of("auto", "knn", "crop_recall"))  # fmt: skip
+    measure: str = setting(
+        "auto",
+        "what decides; auto: k-NN where the folder has classes, else crop_recall",
+        one_of("auto", "knn", "crop_recall"),
+    )
     fall_tolerance: float = setting(0.03, "how far the measure may fall, or twice its noise", NOT_NEGATIVE)
     rank_floor: float = setting(0.3, "below this share of the best effective rank it counts as collapse", SHARE)
     patience: int = setting(2, "evaluations in a row with a fallen measure before on_fall applies", POSITIVE)
-    on_fall: str = setting("rollback", "what follows when the measure falls, or numbers are not finite",
-                           one_of("rollback", "stop", "continue"))  # fmt: skip
+    on_fall: str = setting(
+        "rollback",
+        "what follows when the measure falls, or numbers are not finite",
+        one_of("rollback", "stop", "continue"),
+    )
     # the machine
-    precision: str = setting("auto", "number format of the forward pass; auto: bfloat16 where the GPU has it",
-                             one_of("auto", "float32", "bfloat16"))  # fmt: skip
+    precision: str = setting(
+        "auto",
+        "number format of the forward pass; auto: bfloat16 where the GPU has it",
+        one_of("auto", "float32", "bfloat16"),
+    )
     compile: bool = setting(False, "torch.compile: slower start, faster steps")
     shard: bool = setting(False, "several processes split every network among them (FSDP2); for very large backbones")
     checkpoint_every: int = setting(0, "steps between checkpoints; 0: with every evaluation", NOT_NEGATIVE)

@@ -15,8 +15,25 @@ from torch import Tensor
 
 from ..io.images import load_image
 
-PHOTO_TYPES = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic",
-               ".heif", ".avif", ".jp2", ".ppm", ".pgm"}  # fmt: skip
+PHOTO_TYPES = {
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".mpo",
+    ".png",
+    ".webp",
+    ".gif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".heic",
+    ".heif",
+    ".avif",
+    ".jp2",
+    ".ppm",
+    ".pgm",
+}
 LEAST_PHOTOS = 8
 LONGEST = 3  # times the short side is kept of a panorama, from its middle
 READERS = 4  # threads that decode; the decoders release Python's lock
@@ -88,9 +105,12 @@ class PhotoCache:
     """
 
     def __init__(
-        self, paths: Sequence[str | Path], short_side: int = 256, max_bytes: int = 4 << 30,
+        self,
+        paths: Sequence[str | Path],
+        short_side: int = 256,
+        max_bytes: int = 4 << 30,
         folder: str | Path | None = None,
-    ):  # fmt: skip
+    ):
         self.paths, self.short_side, self.max_bytes = [Path(path) for path in paths], short_side, max_bytes
         self.folder = None if folder is None else Path(folder)
         self.problems: list[tuple[str, str]] = []

@@ -97,8 +97,17 @@ class Evaluator:
         step = max(1, len(parts.training) // (4 * config.eval_images))
         self.gallery = parts.training[::step]  # bounds the time of an evaluation
         self._mean, self._std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (mean, std))
-        self._crop = MultiCrop(n_global=0, n_local=1, local_size=config.local_size, local_scale=config.local_scale,
-                               mean=mean, std=std, flip=False, colour=0.0, blur=False)  # fmt: skip
+        self._crop = MultiCrop(
+            n_global=0,
+            n_local=1,
+            local_size=config.local_size,
+            local_scale=config.local_scale,
+            mean=mean,
+            std=std,
+            flip=False,
+            colour=0.0,
+            blur=False,
+        )
         self._start_patches = torch.empty(0)  # (n, N, D), from `remember_start`
         self.snapshot: Snapshot | None = None  # of the last evaluation
 
@@ -135,10 +144,13 @@ class Evaluator:
         self.snapshot = Snapshot(*(seen[:SNAPSHOT_PHOTOS].unflatten(1, square) for seen in (patches, attention)))
         metrics = {name: float(values.double().mean()) for name, values in hits.items()}
         metrics |= {
-            "rank": effective_rank(cls), "entropy": entropy, "mean_entropy": mean_entropy,
-            "centre_norm": float(logits.mean(dim=0).norm()), "mean_cosine": mean_cosine(cls),
+            "rank": effective_rank(cls),
+            "entropy": entropy,
+            "mean_entropy": mean_entropy,
+            "centre_norm": float(logits.mean(dim=0).norm()),
+            "mean_cosine": mean_cosine(cls),
             "drift": patch_drift(patches, self._start_patches),
-        }  # fmt: skip
+        }
         return metrics, hits[self.measure]
 
     def _knn(self, backbone: nn.Module, cls: Tensor, labels: Tensor, heartbeat: Callable[[], None]) -> Tensor:
@@ -192,9 +204,15 @@ def centre(image: Tensor, size: int) -> Tensor:
 
 @torch.inference_mode()
 def evaluate_knn(
-    backbone: str, folder: Path, gallery: Path | None = None, *, device: str = "auto", size: int = 224, k: int = 10,
+    backbone: str,
+    folder: Path,
+    gallery: Path | None = None,
+    *,
+    device: str = "auto",
+    size: int = 224,
+    k: int = 10,
     progress: Progress | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Measure a backbone by k-NN accuracy on a folder of class folders.
 
     Args:
@@ -224,12 +242,20 @@ def evaluate_knn(
         if progress:
             progress(before + done, total)
 
-    seen = [_embed(module, paths, start, size, partial(report, before))
-            for (paths, _), before in zip(sets, (0, len(sets[0][0])), strict=False)]  # fmt: skip
+    seen = [
+        _embed(module, paths, start, size, partial(report, before))
+        for (paths, _), before in zip(sets, (0, len(sets[0][0])), strict=False)
+    ]
     labels = [torch.tensor([names.index(name) for name in classes]) for _, classes in sets]
     hits = knn_hits(seen[-1], labels[-1], seen[0], labels[0], k, leave_one_out=gallery is None)
-    return {"backbone": row.name, "knn": float(hits.double().mean()), "rank": effective_rank(seen[0]),
-            "photos": len(hits), "gallery": len(seen[-1]), "classes": len(names)}  # fmt: skip
+    return {
+        "backbone": row.name,
+        "knn": float(hits.double().mean()),
+        "rank": effective_rank(seen[0]),
+        "photos": len(hits),
+        "gallery": len(seen[-1]),
+        "classes": len(names),
+    }
 
 
 def _labelled(folder: Path) -> tuple[list[Path], list[str]]:
@@ -240,8 +266,9 @@ def _labelled(folder: Path) -> tuple[list[Path], list[str]]:
     return photos.paths, [photos.class_names[i] for i in photos.labels]
 
 
-def _embed(module: nn.Module, paths: list[Path], start: StartingBackbone, size: int,
-           done: Callable[[int], Any]) -> Tensor:  # fmt: skip
+def _embed(
+    module: nn.Module, paths: list[Path], start: StartingBackbone, size: int, done: Callable[[int], Any]
+) -> Tensor:
     """Return the CLS tokens (n, D) of the photos' centres, on the CPU."""
     device = next(module.parameters()).device
     mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (start.mean, start.std))

@@ -122,8 +122,11 @@ def _licence_fields(backbone: Backbone) -> list[str]:
     if backbone.licence.startswith("Apache-2.0"):
         return ["license: apache-2.0"]
     if backbone.licence == DINOV3_LICENCE:
-        return ["license: other", "license_name: dinov3-license",
-                "license_link: https://ai.meta.com/resources/models-and-libraries/dinov3-license"]  # fmt: skip
+        return [
+            "license: other",
+            "license_name: dinov3-license",
+            "license_link: https://ai.meta.com/resources/models-and-libraries/dinov3-license",
+        ]
     return ["license: unknown"]
 
 
@@ -138,11 +141,19 @@ def _fill(folder: Path, module: PreTrainedModel, start: StartingBackbone, card: 
     finally:
         module.config = original
     processor = {
-        "image_processor_type": "BitImageProcessor", "do_resize": True, "size": {"shortest_edge": size * 8 // 7},
-        "do_center_crop": True, "crop_size": {"height": size, "width": size}, "resample": 3, "do_rescale": True,
-        "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": list(start.mean),
-        "image_std": list(start.std), "do_convert_rgb": True,
-    }  # fmt: skip
+        "image_processor_type": "BitImageProcessor",
+        "do_resize": True,
+        "size": {"shortest_edge": size * 8 // 7},
+        "do_center_crop": True,
+        "crop_size": {"height": size, "width": size},
+        "resample": 3,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(start.mean),
+        "image_std": list(start.std),
+        "do_convert_rgb": True,
+    }
     (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(card, encoding="utf-8")
     for path in folder.iterdir():

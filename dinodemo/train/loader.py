@@ -75,17 +75,28 @@ class BatchLoader:
     """
 
     def __init__(
-        self, cache: PhotoCache, training: list[int], config: FinetuneConfig, start: StartingBackbone,
+        self,
+        cache: PhotoCache,
+        training: list[int],
+        config: FinetuneConfig,
+        start: StartingBackbone,
         device: torch.device,
-    ):  # fmt: skip
+    ):
         self.cache, self.training, self.config, self.device = cache, training, config, device
         self.sampler = Sampler(len(training), config.batch_size, config.seed, distributed.rank(), distributed.world())
         self._grid = (config.global_size // start.backbone.patch_size,) * 2
         self._crop = MultiCrop(
-            n_global=2, global_size=config.global_size, global_scale=config.global_scale, n_local=config.n_local,
-            local_size=config.local_size, local_scale=config.local_scale, mean=start.mean, std=start.std,
-            flip=config.flip, colour=config.colour,
-        )  # fmt: skip
+            n_global=2,
+            global_size=config.global_size,
+            global_scale=config.global_scale,
+            n_local=config.n_local,
+            local_size=config.local_size,
+            local_scale=config.local_scale,
+            mean=start.mean,
+            std=start.std,
+            flip=config.flip,
+            colour=config.colour,
+        )
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="photos")
         self._ahead = self._position = None
 
@@ -105,8 +116,9 @@ class BatchLoader:
         global_crops, local_crops = self._crop(images, generator)
         masks = None
         if self.config.ibot_weight:
-            masks = block_masks(2 * len(images), self._grid, self.config.mask_ratio, self.config.mask_probability,
-                                generator).to(self.device)  # fmt: skip
+            masks = block_masks(
+                2 * len(images), self._grid, self.config.mask_ratio, self.config.mask_probability, generator
+            ).to(self.device)
         return global_crops, local_crops if self.config.n_local else None, masks
 
     def drain(self) -> None:

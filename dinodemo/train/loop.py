@@ -41,9 +41,14 @@ class Outcome:
 
 
 def finetune(
-    data: Path | None, out: Path, config: FinetuneConfig | None = None, *, device: str = "auto", resume: bool = False,
+    data: Path | None,
+    out: Path,
+    config: FinetuneConfig | None = None,
+    *,
+    device: str = "auto",
+    resume: bool = False,
     progress: Progress | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Train on a folder of photos. SIGTERM and Ctrl-C save and return.
 
     Args:
@@ -78,9 +83,15 @@ def finetune(
 
 
 def _train_on_first_rank(
-    data: Path, folder: RunFolder, config: FinetuneConfig, chosen: torch.device, device: str, resume: bool,
-    stop: threading.Event, progress: Progress | None,
-) -> dict[str, Any]:  # fmt: skip
+    data: Path,
+    folder: RunFolder,
+    config: FinetuneConfig,
+    chosen: torch.device,
+    device: str,
+    resume: bool,
+    stop: threading.Event,
+    progress: Progress | None,
+) -> dict[str, Any]:
     """Train on the rank that writes all files; `device` is the one asked for, `chosen` the one in use."""
     remove_partial_files(folder.path)
     remove_partial_files(folder.checkpoints)
@@ -88,8 +99,15 @@ def _train_on_first_rank(
     folder.report_status(force=True, state=RunState.RUNNING, message="reading the photos")
     with open_state(data, folder, folder.path, config, chosen, resume) as state:
         if not (folder.path / "config.json").is_file():
-            folder.write_json("config.json", {"data": str(data.resolve()), "device": device,
-                                              "photos": len(state.photos.paths), "settings": vars(config)})  # fmt: skip
+            folder.write_json(
+                "config.json",
+                {
+                    "data": str(data.resolve()),
+                    "device": device,
+                    "photos": len(state.photos.paths),
+                    "settings": vars(config),
+                },
+            )
         for name, reason in state.photos.problems:
             log.warning("%s is left out: %s", name, reason)
         folder.forget_metrics_after(state.step)
@@ -181,8 +199,12 @@ def evaluate(state: TrainState, stop: threading.Event) -> Outcome | None:
     state.evaluated = state.step
     state.log_problems()
     if folder:
-        log.info("step %d: %s%s", state.step, ", ".join(f"{k} {v:.4g}" for k, v in metrics.items()),
-                 f" ({decision.action}: {decision.reason})" if decision.reason else "")  # fmt: skip
+        log.info(
+            "step %d: %s%s",
+            state.step,
+            ", ".join(f"{k} {v:.4g}" for k, v in metrics.items()),
+            f" ({decision.action}: {decision.reason})" if decision.reason else "",
+        )
         folder.add_metrics({"kind": "eval", "step": state.step, **_json_numbers(metrics), "action": decision.action})
         if (snapshot := state.evaluator.snapshot) is not None:
             folder.add_snapshot(state.step, snapshot.patches, snapshot.attention)

@@ -12,9 +12,12 @@ TRIES = 10
 
 
 def block_masks(
-    batch: int, grid: tuple[int, int], ratio: tuple[float, float] = (0.1, 0.5), probability: float = 0.5,
+    batch: int,
+    grid: tuple[int, int],
+    ratio: tuple[float, float] = (0.1, 0.5),
+    probability: float = 0.5,
     generator: torch.Generator | None = None,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Return (batch, h * w) bool on the CPU: round(batch * probability) pictures with about ratio of patches masked.
 
     The shares are spread evenly over the bounds of `ratio` and assigned to the pictures at random, as in DINOv2's

@@ -11,9 +11,14 @@ CHUNK = 1024  # rows compared at a time
 
 
 def knn_hits(
-    gallery: Tensor, gallery_labels: Tensor, queries: Tensor, query_labels: Tensor, k: int = 10,
-    temperature: float = 0.07, leave_one_out: bool = False,
-) -> Tensor:  # fmt: skip
+    gallery: Tensor,
+    gallery_labels: Tensor,
+    queries: Tensor,
+    query_labels: Tensor,
+    k: int = 10,
+    temperature: float = 0.07,
+    leave_one_out: bool = False,
+) -> Tensor:
     """Return for each query whether weighted k-NN finds its class: (Q,) bool.
 
     The k nearest by cosine vote with exp(cosine / temperature) (Caron et al. 2021, arXiv:2104.14294, sec. 4.1).

@@ -106,14 +106,28 @@ class CollapseMonitor:
             return {"better": False, "sentence": "Nothing has been measured yet; export/ holds the start."}
         start = self.history[0]
         best = next(entry for entry in self.history if entry["step"] == (self.best_step if self.better else 0))
-        return {"better": self.better, "sentence": self._sentence(where), "measure": self.measure, "before": start,
-                "after": best, "best_step": best["step"], "standard_error": self.change.error,
-                "evaluations": len(self.history), "rollbacks": self.rollbacks}  # fmt: skip
+        return {
+            "better": self.better,
+            "sentence": self._sentence(where),
+            "measure": self.measure,
+            "before": start,
+            "after": best,
+            "best_step": best["step"],
+            "standard_error": self.change.error,
+            "evaluations": len(self.history),
+            "rollbacks": self.rollbacks,
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs to continue."""
-        return {"history": self.history, "start_hits": self.start_hits, "best_hits": self.best_hits,
-                "best_step": self.best_step, "fallen": self.fallen, "rollbacks": self.rollbacks}  # fmt: skip
+        return {
+            "history": self.history,
+            "start_hits": self.start_hits,
+            "best_hits": self.best_hits,
+            "best_step": self.best_step,
+            "fallen": self.fallen,
+            "rollbacks": self.rollbacks,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what `state_dict` returned."""

@@ -92,9 +92,15 @@ def _load(name: str, folder: Path, drop_path: float) -> PreTrainedModel:
     transformers_logging.disable_progress_bar()
     try:
         module, report = AutoModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=torch.float32,
-            attn_implementation="sdpa", output_loading_info=True, **adapter.train_options(drop_path),
-        )  # fmt: skip
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+            **adapter.train_options(drop_path),
+        )
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise ValueError(f"{name} in {folder} cannot be loaded for training: {error}") from error
     missing = [key for key in report["missing_keys"] if not any(part in key for part in _NOT_IN_FILES)]
@@ -107,13 +113,27 @@ def _from_scratch(config: FinetuneConfig) -> StartingBackbone:
     """Return a DINOv2 network of the configuration's shape; layer scale 1, since 1e-5 is for very deep ones."""
     config.check_patch(config.scratch_patch)
     shape = Dinov2Config(  # type: ignore[call-arg]  # annotated without the options that every configuration takes
-        hidden_size=config.scratch_width, num_hidden_layers=config.scratch_depth, image_size=config.global_size,
-        num_attention_heads=config.scratch_heads, patch_size=config.scratch_patch, drop_path_rate=config.drop_path,
-        layerscale_value=1.0, attn_implementation="sdpa",
-    )  # fmt: skip
+        hidden_size=config.scratch_width,
+        num_hidden_layers=config.scratch_depth,
+        image_size=config.global_size,
+        num_attention_heads=config.scratch_heads,
+        patch_size=config.scratch_patch,
+        drop_path_rate=config.drop_path,
+        layerscale_value=1.0,
+        attn_implementation="sdpa",
+    )
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         module = Dinov2Model(shape)
-    row = Backbone(SCRATCH, None, config.scratch_width, config.scratch_depth, config.scratch_heads,
-                   config.scratch_patch, 0, "yours", 0)  # fmt: skip
+    row = Backbone(
+        SCRATCH,
+        None,
+        config.scratch_width,
+        config.scratch_depth,
+        config.scratch_heads,
+        config.scratch_patch,
+        0,
+        "yours",
+        0,
+    )
     return StartingBackbone(row, module, IMAGENET_MEAN, IMAGENET_STD)

@@ -44,13 +44,14 @@ def choose(n_images: int, backbone: str, device: str, explicit: Mapping[str, Any
     length = _length(n_images, batch * explicit.get("accumulate", 1), on_cpu, scratch, explicit)
     steps = length["steps"] or max(1, round(explicit.get("epochs", 1) * n_images / batch))
     chosen = {
-        **length, **_crops(row.patch_size, on_cpu),
+        **length,
+        **_crops(row.patch_size, on_cpu),
         "batch_size": batch,
         "prototypes": min(max(256, 1 << (2 * n_images - 1).bit_length()), 4096 if on_cpu else 65_536),
         "head_hidden": 1024 if small else 2048,
         "teacher_temp": 0.05 if small else 0.07,
         "momentum_start": min(max(1 - 10 / steps, 0.9), 0.9995),
-    }  # fmt: skip
+    }
     return chosen | (_from_scratch(batch) if scratch else _continued(n_images, batch, row.depth))
 
 
@@ -60,8 +61,16 @@ def _continued(n_images: int, batch: int, depth: int) -> dict[str, Any]:
 
 
 def _from_scratch(batch: int) -> dict[str, Any]:
-    return {"lr": 1e-3 * (batch / 64) ** 0.5, "head_lr": 1e-3 * (batch / 64) ** 0.5, "head_warmup": 0.0, "thaw": 0.0,
-            "layer_decay": 1.0, "patch_embed_scale": 1.0, "drop_path": 0.1, "weight_decay_end": 0.4}  # fmt: skip
+    return {
+        "lr": 1e-3 * (batch / 64) ** 0.5,
+        "head_lr": 1e-3 * (batch / 64) ** 0.5,
+        "head_warmup": 0.0,
+        "thaw": 0.0,
+        "layer_decay": 1.0,
+        "patch_embed_scale": 1.0,
+        "drop_path": 0.1,
+        "weight_decay_end": 0.4,
+    }
 
 
 def _row(backbone: str, explicit: Mapping[str, Any]) -> Backbone:
@@ -90,5 +99,9 @@ def _length(n_images: int, per_step: int, on_cpu: bool, scratch: bool, explicit:
 def _crops(patch: int, on_cpu: bool) -> dict[str, Any]:
     if on_cpu:
         return {"global_size": 8 * patch, "local_size": 4 * patch, "n_local": 2, "eval_size": 16 * patch}
-    return {"global_size": round(224 / patch) * patch, "local_size": round(97 / patch) * patch, "n_local": 8,
-            "eval_size": round(224 / patch) * patch}  # fmt: skip
+    return {
+        "global_size": round(224 / patch) * patch,
+        "local_size": round(97 / patch) * patch,
+        "n_local": 8,
+        "eval_size": round(224 / patch) * patch,
+    }

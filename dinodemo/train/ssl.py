@@ -95,8 +95,12 @@ class SelfDistillation(nn.Module):
                 rows.append(tokens(self.student["backbone"], local_crops.flatten(0, 1))[0])
         masked = None if masks is None else patches[masks]
         dino_logits, ibot_logits = self._logits(self.student, torch.cat(rows), masked)
-        return {"dino": dino_logits.unflatten(0, (-1, batch)), "ibot": ibot_logits,
-                "cls": cls.unflatten(0, (-1, batch)), "patches": patches}  # fmt: skip
+        return {
+            "dino": dino_logits.unflatten(0, (-1, batch)),
+            "ibot": ibot_logits,
+            "cls": cls.unflatten(0, (-1, batch)),
+            "patches": patches,
+        }
 
     def compute_losses(
         self, student: dict[str, Tensor], teacher: dict[str, Tensor], masks: Tensor | None

@@ -37,9 +37,16 @@ class TrainState:
     """
 
     def __init__(
-        self, config: FinetuneConfig, start: StartingBackbone, photos: PhotoSet, cache: PhotoCache, parts: Split,
-        device: torch.device, checkpoints: Path, folder: RunFolder | None,
-    ):  # fmt: skip
+        self,
+        config: FinetuneConfig,
+        start: StartingBackbone,
+        photos: PhotoSet,
+        cache: PhotoCache,
+        parts: Split,
+        device: torch.device,
+        checkpoints: Path,
+        folder: RunFolder | None,
+    ):
         self.config, self.start, self.photos, self.device, self.folder = config, start, photos, device, folder
         self.cache, self.checkpoints = cache, checkpoints
         self.total = config.total_steps(len(parts.training), distributed.world())
@@ -102,10 +109,19 @@ class TrainState:
         weights = distributed.gather({k: v for k, v in self.ssl.state_dict().items() if not k.startswith("anchor.")})
         optimizer = distributed.gather(self.optimizer.state_dict())
         if self.folder is not None:
-            save_checkpoint(self.checkpoints, self.step, {
-                "step": self.step, "evaluated": self.evaluated, "lr_factor": self.lr_factor, "ssl": weights,
-                "optimizer": optimizer, "sampler": self.loader.state_dict(), "guard": self.monitor.state_dict(),
-            })  # fmt: skip
+            save_checkpoint(
+                self.checkpoints,
+                self.step,
+                {
+                    "step": self.step,
+                    "evaluated": self.evaluated,
+                    "lr_factor": self.lr_factor,
+                    "ssl": weights,
+                    "optimizer": optimizer,
+                    "sampler": self.loader.state_dict(),
+                    "guard": self.monitor.state_dict(),
+                },
+            )
             prune_checkpoints(self.checkpoints, self.config.keep_last, keep=(self.monitor.best_step,))
         return weights
 

@@ -15,5 +15,6 @@ def build_api(services: Services) -> None:
     for task in tasks.TASKS:
         room = task.room("api")
         for function in room.functions(services) if room else ():
-            gr.api(friendly(function), api_name=function.__name__, api_description=inspect.getdoc(function),
-                   **ENGINE_QUEUE)  # fmt: skip
+            gr.api(
+                friendly(function), api_name=function.__name__, api_description=inspect.getdoc(function), **ENGINE_QUEUE
+            )

@@ -71,12 +71,26 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
     demo.queue(default_concurrency_limit=8, max_size=200, api_open=False)  # nobody goes past the queue
     theme = gr.themes.Default(primary_hue="indigo", font=FONTS["font"], font_mono=FONTS["font_mono"])
     demo.launch(
-        server_name=settings.host, server_port=settings.port, share=settings.share, prevent_thread_lock=True,
-        max_file_size=MAX_UPLOAD, show_error=False, run_history=False, ssr_mode=False, css=CSS, js=KEYBOARD_RELEASE,
-        mcp_server=settings.mcp, theme=theme, enable_monitoring=False, state_session_capacity=SESSIONS,
+        server_name=settings.host,
+        server_port=settings.port,
+        share=settings.share,
+        prevent_thread_lock=True,
+        max_file_size=MAX_UPLOAD,
+        show_error=False,
+        run_history=False,
+        ssr_mode=False,
+        css=CSS,
+        js=KEYBOARD_RELEASE,
+        mcp_server=settings.mcp,
+        theme=theme,
+        enable_monitoring=False,
+        state_session_capacity=SESSIONS,
         app_kwargs={"routes": health_routes(services.pool), "middleware": [Middleware(Guard)]},
-        auth=settings.auth, footer_links=["api"], allowed_paths=[], blocked_paths=_private_folders(settings),
-    )  # fmt: skip
+        auth=settings.auth,
+        footer_links=["api"],
+        allowed_paths=[],
+        blocked_paths=_private_folders(settings),
+    )
     threading.Thread(target=services.start.prepare, name="warm-up", daemon=True).start()
     if block:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the server closes in good order

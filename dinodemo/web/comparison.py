@@ -12,11 +12,14 @@ from .header import Header
 
 def second_image(elem_id: str, height: int | None = None) -> gr.Image:
     """Make the picture that stands beside a tab's own, hidden while there is no second backbone."""
-    return gr.Image(format="jpeg", interactive=False, visible=False, buttons=["fullscreen"], height=height,
-                    elem_id=elem_id)  # fmt: skip
+    return gr.Image(
+        format="jpeg", interactive=False, visible=False, buttons=["fullscreen"], height=height, elem_id=elem_id
+    )
 
 
-def beside(header: Header, first: gr.Image | gr.Gallery, second: gr.Image | gr.Gallery, make: Callable, inputs: Sequence) -> None:
+def beside(
+    header: Header, first: gr.Image | gr.Gallery, second: gr.Image | gr.Gallery, make: Callable, inputs: Sequence
+) -> None:
     """Fill `second` whenever `first` or the second backbone changes.
 
     make(backbone, *inputs) returns what `second` shows, or None while there is nothing to show.
@@ -28,5 +31,13 @@ def beside(header: Header, first: gr.Image | gr.Gallery, second: gr.Image | gr.G
         label = f"The same with {Path(backbone).name}" if backbone else ""
         return gr.update(value=shown, visible=bool(shown is not None and len(shown)), label=label)
 
-    gr.on([first.change, header.second.change], draw, [header.second, *inputs], second, **ENGINE_QUEUE,
-          show_progress="minimal", trigger_mode="always_last", api_visibility="private")  # fmt: skip
+    gr.on(
+        [first.change, header.second.change],
+        draw,
+        [header.second, *inputs],
+        second,
+        **ENGINE_QUEUE,
+        show_progress="minimal",
+        trigger_mode="always_last",
+        api_visibility="private",
+    )

@@ -34,8 +34,18 @@ def browser_copy(photo: Photo):
 
 def example_gallery(elem_id: str) -> gr.Gallery:
     """Make a strip of the shipped photos; its select event tells which one was taken."""
-    return gr.Gallery(example_photos(), label="Examples", show_label=False, columns=5, height="auto", buttons=[],
-                      allow_preview=False, elem_id=elem_id, elem_classes="examples", object_fit="cover")  # fmt: skip
+    return gr.Gallery(
+        example_photos(),
+        label="Examples",
+        show_label=False,
+        columns=5,
+        height="auto",
+        buttons=[],
+        allow_preview=False,
+        elem_id=elem_id,
+        elem_classes="examples",
+        object_fit="cover",
+    )
 
 
 @friendly
@@ -73,8 +83,9 @@ with _without_stub():
 
 def photo_input(label: str, elem_id: str, **options) -> PhotoInput:
     """Make a photo input in the app's look."""
-    return PhotoInput(label=label, elem_id=elem_id, sources=["upload", "clipboard", "webcam"],
-                      buttons=["fullscreen"], **options)  # fmt: skip
+    return PhotoInput(
+        label=label, elem_id=elem_id, sources=["upload", "clipboard", "webcam"], buttons=["fullscreen"], **options
+    )
 
 
 def option_control(option: Option, **more: Any) -> Any:
@@ -93,9 +104,12 @@ def colour_map_picker() -> gr.Dropdown:
 
 
 def download_button(
-    label: str, make: Callable[..., tuple[str, bytes]], inputs: Sequence, elem_id: str,
+    label: str,
+    make: Callable[..., tuple[str, bytes]],
+    inputs: Sequence,
+    elem_id: str,
     size: Literal["sm", "md", "lg"] = "sm",
-) -> gr.Button:  # fmt: skip
+) -> gr.Button:
     """Make a button whose file is produced when it is clicked. make(*inputs) returns (file name, content)."""
     button = gr.Button(label, size=size, elem_id=elem_id)
     carrier = gr.DownloadButton(visible="hidden", elem_id=f"{elem_id}-file")

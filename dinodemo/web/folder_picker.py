@@ -12,11 +12,16 @@ MAX_FILES = 20_000
 _FOLDER = Path(__file__).parent / "folder_picker"
 
 
-
 def folder_picker(elem_id: str) -> gr.HTML:
     """Make a field for a folder, photos or a zip; its `submit` tells that all is uploaded, `read_upload` reads it."""
-    return gr.HTML(value=None, elem_id=elem_id, html_template=_read("html"), css_template=_read("css"),
-                   js_on_load=_read("js"), label="Folder")  # fmt: skip
+    return gr.HTML(
+        value=None,
+        elem_id=elem_id,
+        html_template=_read("html"),
+        css_template=_read("css"),
+        js_on_load=_read("js"),
+        label="Folder",
+    )
 
 
 def read_upload(value: dict | None) -> Uploaded:
@@ -29,8 +34,13 @@ def read_upload(value: dict | None) -> Uploaded:
 
 def server_folder_box(settings: Settings, elem_id: str) -> gr.Textbox:
     """Make a field for a folder's name; it shows on servers that allow folders."""
-    return gr.Textbox(label="Or a folder on the server", visible=bool(settings.photos), max_lines=1,
-                      info=f"Inside {settings.photos}; press Enter.", elem_id=elem_id)  # fmt: skip
+    return gr.Textbox(
+        label="Or a folder on the server",
+        visible=bool(settings.photos),
+        max_lines=1,
+        info=f"Inside {settings.photos}; press Enter.",
+        elem_id=elem_id,
+    )
 
 
 def server_folder(settings: Settings, text: str) -> Path:

@@ -51,26 +51,45 @@ def build_header(services: Services, page: gr.Blocks) -> Header:
     default = services.start.name
     with gr.Row(elem_id="header"):
         backbone = gr.Dropdown(
-            backbone_choices(), value=default, label="Backbone", allow_custom_value=True, elem_id="backbone",
-            info="Model. Pick one, or type a local folder or Hugging Face id.", scale=2,
-        )  # fmt: skip
+            backbone_choices(),
+            value=default,
+            label="Backbone",
+            allow_custom_value=True,
+            elem_id="backbone",
+            info="Model. Pick one, or type a local folder or Hugging Face id.",
+            scale=2,
+        )
         second = gr.Dropdown(
-            [("None", ""), *backbone_choices()], value="", label="Compare with", allow_custom_value=True,
-            elem_id="second-backbone", info="Shows a second model next to the first.", scale=2,
-        )  # fmt: skip
+            [("None", ""), *backbone_choices()],
+            value="",
+            label="Compare with",
+            allow_custom_value=True,
+            elem_id="second-backbone",
+            info="Shows a second model next to the first.",
+            scale=2,
+        )
         with gr.Column(scale=2):
             resolution = option_control(
-                RESOLUTION.changed(low=LEAST_ON_PAGE), elem_id="resolution",
+                RESOLUTION.changed(low=LEAST_ON_PAGE),
+                elem_id="resolution",
                 info="Input size in pixels. Higher is sharper and slower.",
-            )  # fmt: skip
+            )
     cost = gr.Markdown(cost_line(services, default, RESOLUTION.default), elem_id="cost")
     with gr.Row(elem_id="download-row"):
         download = gr.Markdown(elem_id="download")
-        cancel = gr.Button("Cancel the download", size="sm", visible=False, scale=0, min_width=200,
-                           elem_id="download-cancel")  # fmt: skip
+        cancel = gr.Button(
+            "Cancel the download", size="sm", visible=False, scale=0, min_width=200, elem_id="download-cancel"
+        )
     lines = Lines(cost, gr.Markdown(notice_of(default), elem_id="notice"), download, cancel)
-    header = Header(backbone, gr.State(""), second, gr.State(()), resolution, gr.State((default, RESOLUTION.default)),
-                    browser_key(page))  # fmt: skip
+    header = Header(
+        backbone,
+        gr.State(""),
+        second,
+        gr.State(()),
+        resolution,
+        gr.State((default, RESOLUTION.default)),
+        browser_key(page),
+    )
     _wire_start(services, page, header, lines)
     _wire_backbone(services, header, lines)
     _wire_second(services, header, lines)
@@ -93,8 +112,12 @@ def _wire_start(services: Services, page: gr.Blocks, header: Header, lines: Line
 
     shown = [lines.download, lines.cancel, header.backbone]
     waiting = page.load(fetch_first(services), header.backbone, shown, concurrency_limit=None, **QUIET)
-    waiting.then(greet, [header.backbone, header.resolution], [header.backbone, lines.notice, lines.cost],
-                 **{**ENGINE_QUEUE, **QUIET})  # fmt: skip
+    waiting.then(
+        greet,
+        [header.backbone, header.resolution],
+        [header.backbone, lines.notice, lines.cost],
+        **{**ENGINE_QUEUE, **QUIET},
+    )
 
 
 def _wire_backbone(services: Services, header: Header, lines: Lines) -> None:
@@ -106,19 +129,32 @@ def _wire_backbone(services: Services, header: Header, lines: Lines) -> None:
         progress(0, desc=f"Loading {name}")
         notice = services.pool.get(name).backbone.notice
         choices = [*tuned, *backbone_choices()]
-        return (gr.update(value=name, choices=choices), gr.update(choices=[("None", ""), *choices]), notice,
-                cost_line(services, name, size), (name, int(size)))  # fmt: skip
+        return (
+            gr.update(value=name, choices=choices),
+            gr.update(choices=[("None", ""), *choices]),
+            notice,
+            cost_line(services, name, size),
+            (name, int(size)),
+        )
 
     shown = [lines.download, lines.cancel, header.backbone]
     fetching = header.backbone.change(fetch_first(services), header.backbone, shown, concurrency_limit=None, **QUIET)
     loading = fetching.success(
-        load, [header.backbone, header.resolution, header.tuned],
-        [header.backbone, header.second_picker, lines.notice, lines.cost, header.ready], show_progress="full",
-        show_progress_on=[lines.notice], api_visibility="private", **ENGINE_QUEUE,
-    )  # fmt: skip
+        load,
+        [header.backbone, header.resolution, header.tuned],
+        [header.backbone, header.second_picker, lines.notice, lines.cost, header.ready],
+        show_progress="full",
+        show_progress_on=[lines.notice],
+        api_visibility="private",
+        **ENGINE_QUEUE,
+    )
     for step in (fetching, loading):  # what could not be loaded does not stay chosen
-        step.failure(lambda last: (last[0], "", gr.update(visible=False)), header.ready,
-                     [header.backbone, lines.download, lines.cancel], **QUIET)  # fmt: skip
+        step.failure(
+            lambda last: (last[0], "", gr.update(visible=False)),
+            header.ready,
+            [header.backbone, lines.download, lines.cancel],
+            **QUIET,
+        )
     lines.cancel.click(leave(services), [header.backbone, header.second_picker], None, queue=False, **QUIET)
 
 
@@ -126,8 +162,12 @@ def _wire_second(services: Services, header: Header, lines: Lines) -> None:
     picker, shown = header.second_picker, [lines.download, lines.cancel, header.second_picker]
     fetching = picker.change(fetch_first(services), picker, shown, concurrency_limit=None, **QUIET)
     fetching.success(lambda name: canonical_name(name or ""), header.second_picker, header.second, **QUIET)
-    fetching.failure(lambda last: (last, "", gr.update(visible=False)), header.second,
-                     [header.second_picker, lines.download, lines.cancel], **QUIET)  # fmt: skip
+    fetching.failure(
+        lambda last: (last, "", gr.update(visible=False)),
+        header.second,
+        [header.second_picker, lines.download, lines.cancel],
+        **QUIET,
+    )
 
 
 def _wire_resolution(services: Services, header: Header, lines: Lines) -> None:

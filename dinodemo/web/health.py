@@ -19,8 +19,9 @@ def health_routes(pool: EnginePool) -> list[Route]:
 
     def healthz(_: Request) -> JSONResponse:
         loaded = sorted({public_name(name) for name in pool.loaded()})
-        return JSONResponse({"status": "ok", "version": __version__, "backbones": loaded,
-                             "uptime_s": round(time.monotonic() - started)})  # fmt: skip
+        return JSONResponse(
+            {"status": "ok", "version": __version__, "backbones": loaded, "uptime_s": round(time.monotonic() - started)}
+        )
 
     routes = [Route("/healthz", healthz)]
     if importlib.util.find_spec("prometheus_client"):

@@ -33,7 +33,6 @@ _RESTORE = """(...now) => {
 _KEEP = "(...now) => { try { localStorage.setItem(%(name)s, JSON.stringify(now.slice(0, %(count)d))); } catch {} }"
 
 
-
 def browser_key(page: gr.Blocks) -> gr.Textbox:
     """Make the hidden field of the person's key; load events read it by `js=WITH_KEY`, later ones as it stands."""
     key = gr.Textbox(visible="hidden", elem_id="browser-key")

@@ -36,19 +36,26 @@ class Drawing:
 def mask_painter(elem_id: str) -> gr.HTML:
     """Make an empty painter. Set its value with `painter_value`, read it with `read_drawing`."""
     return gr.HTML(
-        value=painter_value(None), elem_id=elem_id, html_template=_read("html"), css_template=_read("css"),
-        js_on_load=_read("js"), label="Mask painter",
-    )  # fmt: skip
+        value=painter_value(None),
+        elem_id=elem_id,
+        html_template=_read("html"),
+        css_template=_read("css"),
+        js_on_load=_read("js"),
+        label="Mask painter",
+    )
 
 
 def region_painter(elem_id: str) -> gr.HTML:
     """Make a painter that only draws boxes, to mark a part of a photo."""
     html = _read("html").replace(HINT, REGION_HINT).replace("Clear mask", "Clear the box")
     return gr.HTML(
-        value=painter_value(None), elem_id=elem_id, html_template=html,
-        css_template=_read("css") + BOX_ONLY, js_on_load=_read("js").replace("tool = 'brush'", "tool = 'box'"),
+        value=painter_value(None),
+        elem_id=elem_id,
+        html_template=html,
+        css_template=_read("css") + BOX_ONLY,
+        js_on_load=_read("js").replace("tool = 'brush'", "tool = 'box'"),
         label="Region",
-    )  # fmt: skip
+    )
 
 
 def painter_value(photo: Photo | None, mask: np.ndarray | None = None) -> dict:

@@ -106,8 +106,13 @@ def status_line(engine, features: Features, milliseconds: float, cached: bool) -
     h, w = features.grid
     height, width = features.input_size
     how = "from the cache" if cached else f"{milliseconds:.0f} ms"
-    parts = [f"**{engine.backbone.name}**", devices.describe(engine.device), str(engine.dtype).removeprefix("torch."),
-             f"{width} × {height} px seen as {w} × {h} patches", how]  # fmt: skip
+    parts = [
+        f"**{engine.backbone.name}**",
+        devices.describe(engine.device),
+        str(engine.dtype).removeprefix("torch."),
+        f"{width} × {height} px seen as {w} × {h} patches",
+        how,
+    ]
     return " · ".join(parts)
 
 

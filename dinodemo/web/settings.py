@@ -68,17 +68,28 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
     parser.add_argument("--port", type=int, default=environment.get("PORT"), help="default: the first free from 7860")
     shared = _is_on(environment.get("SHARE") or environment.get("GRADIO_SHARE"))
     parser.add_argument("--share", action="store_true", default=shared, help="open a public gradio.live address")
-    parser.add_argument("--backbone", default=environment.get("BACKBONE"),
-                        help="name, folder or hub id to start with; never replaced by another")  # fmt: skip
+    parser.add_argument(
+        "--backbone",
+        default=environment.get("BACKBONE"),
+        help="name, folder or hub id to start with; never replaced by another",
+    )
     parser.add_argument("--device", default=environment.get("DEVICE", "auto"), help="auto, cpu, cuda or mps")
     parser.add_argument("--indexes", default=environment.get("INDEXES"), help="folder of indexes for all visitors")
     parser.add_argument("--photos", default=environment.get("PHOTOS"), help="folder of photos that visitors may use")
     parser.add_argument("--runs", default=environment.get("RUNS"), help="folder of trainings")
     for name, kind, default, what in RUN_LIMITS:
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=environment.get(name.upper(), default),
-                            help=f"{what} (default {default})")  # fmt: skip
-    parser.add_argument("--mcp", action="store_true", default=_is_on(environment.get("MCP")),
-                        help="offer the API to agents too (extra package)")  # fmt: skip
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=kind,
+            default=environment.get(name.upper(), default),
+            help=f"{what} (default {default})",
+        )
+    parser.add_argument(
+        "--mcp",
+        action="store_true",
+        default=_is_on(environment.get("MCP")),
+        help="offer the API to agents too (extra package)",
+    )
     parser.add_argument(
         "--auth",
         default=environment.get("AUTH"),
@@ -86,9 +97,13 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
         help="ask visitors for these; as the environment variable AUTH other users cannot read it",
     )
     public = _is_on(environment.get("PUBLIC", "1" if environment.get("SPACE_ID") else None))
-    parser.add_argument("--public", action=argparse.BooleanOptionalAction, default=public,
-                        help="for strangers: no folders of this server, no typed hub ids, no publishing, no long "
-                        "training (the default on a Space)")  # fmt: skip
+    parser.add_argument(
+        "--public",
+        action=argparse.BooleanOptionalAction,
+        default=public,
+        help="for strangers: no folders of this server, no typed hub ids, no publishing, no long "
+        "training (the default on a Space)",
+    )
 
 
 def from_arguments(args: argparse.Namespace) -> Settings:
@@ -102,12 +117,21 @@ def from_arguments(args: argparse.Namespace) -> Settings:
     if args.auth and not (user and colon and password):
         raise ValueError("--auth (or AUTH) has to be USER:PASSWORD, both of at least one character")
     return Settings(
-        host=args.host, port=args.port, share=args.share, backbone=args.backbone or default_backbone(),
+        host=args.host,
+        port=args.port,
+        share=args.share,
+        backbone=args.backbone or default_backbone(),
         backbone_named=bool(args.backbone),
-        device=args.device, indexes=args.indexes, photos=args.photos, runs=args.runs,
-        auth=(user, password) if args.auth else None, public=args.public, mcp=args.mcp,
-        zero_gpu=_is_on(os.environ.get("SPACES_ZERO_GPU")), **{name: getattr(args, name) for name, *_ in RUN_LIMITS},
-    )  # fmt: skip
+        device=args.device,
+        indexes=args.indexes,
+        photos=args.photos,
+        runs=args.runs,
+        auth=(user, password) if args.auth else None,
+        public=args.public,
+        mcp=args.mcp,
+        zero_gpu=_is_on(os.environ.get("SPACES_ZERO_GPU")),
+        **{name: getattr(args, name) for name, *_ in RUN_LIMITS},
+    )
 
 
 def parse(argv: Sequence[str] | None = None) -> Settings:

@@ -14,8 +14,14 @@ _FOLDER = Path(__file__).parent / "settings_list"
 
 def settings_list(elem_id: str) -> gr.HTML:
     """Make an empty list. Set its value with `settings_value`, read it with `read_edits`; `input` tells of a change."""
-    return gr.HTML(value=settings_value({}, {}, {}), elem_id=elem_id, html_template=_read("html"),
-                   css_template=_read("css"), js_on_load=_read("js"), label="All settings")  # fmt: skip
+    return gr.HTML(
+        value=settings_value({}, {}, {}),
+        elem_id=elem_id,
+        html_template=_read("html"),
+        css_template=_read("css"),
+        js_on_load=_read("js"),
+        label="All settings",
+    )
 
 
 def settings_value(chosen: Mapping[str, str], told: Mapping[str, str], edits: Mapping[str, str]) -> dict:

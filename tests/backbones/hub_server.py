@@ -130,8 +130,19 @@ class _Handler(BaseHTTPRequestHandler):
             return self._error(self.hub.faults.info)
         if files is None:
             return self._missing(token)
-        self._json({"_id": "x", "id": hub_id, "modelId": hub_id, "sha": commit, "private": False, "tags": [],
-                    "downloads": 0, "likes": 0, "siblings": [{"rfilename": name} for name in files]})  # fmt: skip
+        self._json(
+            {
+                "_id": "x",
+                "id": hub_id,
+                "modelId": hub_id,
+                "sha": commit,
+                "private": False,
+                "tags": [],
+                "downloads": 0,
+                "likes": 0,
+                "siblings": [{"rfilename": name} for name in files],
+            }
+        )
 
     def _tree(self, token: str, hub_id: str, revision: str) -> None:
         files, _ = self._find(hub_id, revision)
@@ -160,9 +171,12 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(200, content, {**headers, "ETag": f'"{_git_sum(content)}"'})
         sha = hashlib.sha256(content).hexdigest()
         elsewhere = self.hub.url.replace("127.0.0.1", "localhost")  # the hub's storage is another host, too
-        headers |= {"X-Linked-Etag": f'"{sha}"', "ETag": f'"{sha[:32]}"',
-                    "Location": f"{elsewhere}/storage/{hub_id}/{commit}/{name}",
-                    "X-Linked-Size": str(len(content) + 100 * self.hub.faults.wrong_size)}  # fmt: skip
+        headers |= {
+            "X-Linked-Etag": f'"{sha}"',
+            "ETag": f'"{sha[:32]}"',
+            "Location": f"{elsewhere}/storage/{hub_id}/{commit}/{name}",
+            "X-Linked-Size": str(len(content) + 100 * self.hub.faults.wrong_size),
+        }
         if self.hub.faults.xet:
             route = f"{self.hub.url}/api/models/{hub_id}/xet-read-token/{commit}"
             headers |= {"X-Xet-Hash": sha, "Link": f'<{route}>; rel="xet-auth"'}
@@ -203,8 +217,10 @@ class _Handler(BaseHTTPRequestHandler):
             hub.created.append({**order, "name": name})
             return self._json({"url": f"{hub.url}/{name}", "name": name, "id": "1"})
         if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/preupload/.+", path):
-            files = [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
-                     for file in json.loads(body)["files"]]  # fmt: skip
+            files = [
+                {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                for file in json.loads(body)["files"]
+            ]
             return self._json({"files": files})
         if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/commit/.+", path):
             lines = [json.loads(line) for line in body.splitlines()]

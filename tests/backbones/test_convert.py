@@ -129,14 +129,17 @@ WRAPPERS = {
         "model": under("student.backbone.", spoilt(s)) | under("teacher.backbone.", s) | under("teacher.", HEADS)
     },
     "three networks of DINOv3's training": lambda s: {
-        "model": under("student.backbone.", spoilt(s)) | under("model_ema.backbone.", s)
+        "model": under("student.backbone.", spoilt(s))
+        | under("model_ema.backbone.", s)
         | under("gram_teacher.backbone.", spoilt(s))
     },
     "full checkpoint of DINO": lambda s: {
         "student": under("module.backbone.", spoilt(s)) | {"module.head.mlp.0.weight": torch.ones(2, 2)},
         "teacher": under("module.backbone.", s) | {"module.head.mlp.0.weight": torch.ones(2, 2)},
-        "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}, "epoch": 3,
-        "args": argparse.Namespace(arch="vit_small", lr=0.1), "dino_loss": {"center": torch.ones(1, 4)},
+        "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]},
+        "epoch": 3,
+        "args": argparse.Namespace(arch="vit_small", lr=0.1),
+        "dino_loss": {"center": torch.ones(1, 4)},
     },
     "only a student": lambda s: {"student": under("module.backbone.", s), "epoch": 1},
     "sharded and compiled": lambda s: {
@@ -147,13 +150,15 @@ WRAPPERS = {
     "a part that lightly-train exports": lambda s: under("wrapped_model._model.", s),
     "a state of Lightning's": lambda s: {
         "state_dict": under("teacher_embedding_model.wrapped_model._model.", s)
-        | under("student_embedding_model.wrapped_model._model.", spoilt(s)) | {"student_head.w": torch.ones(2)},
-        "epoch": 1, "pytorch-lightning_version": "2.5",
+        | under("student_embedding_model.wrapped_model._model.", spoilt(s))
+        | {"student_head.w": torch.ones(2)},
+        "epoch": 1,
+        "pytorch-lightning_version": "2.5",
     },
     "a model with a classifier": lambda s: {
         "state_dict": {**s, "head.weight": torch.ones(3, 128), "fc_norm.bias": s["norm.bias"]}
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("family", ["dinov2-registers", "dinov3", "dino/16"])

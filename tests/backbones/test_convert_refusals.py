@@ -210,8 +210,11 @@ def numpy_archive() -> bytes:
 
 FILES = {
     "an empty file": ("a.pth", b"", "is empty"),
-    "an LFS pointer": ("a.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n",
-                       "is a Git LFS pointer, not the file itself: run git lfs pull"),
+    "an LFS pointer": (
+        "a.safetensors",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n",
+        "is a Git LFS pointer, not the file itself: run git lfs pull",
+    ),
     "an error page": ("a.pth", b"\n<!DOCTYPE html><html><body>404</body></html>", "a web page, not a checkpoint"),
     "an XML answer": ("a.pth", b"<?xml version='1.0'?><Error>AccessDenied</Error>", "a web page, not a checkpoint"),
     "text": ("a.pth", b"Repository not found, sorry", "a text file that begins with 'Repository"),
@@ -228,10 +231,10 @@ FILES = {
     "arrays of JAX": ("a.npz", numpy_archive(), "NumPy arrays"),
     "a cut-off zip": ("a.pth", saved({"w": torch.ones(999)})[:2000], "is cut off or damaged"),
     "a cut-off old file": ("a.pth", b"\x80\x02\x8a\nl\xfc\x9c", "damaged"),
-    "cut-off safetensors": ("a.safetensors", b"\x40\0\0\0\0\0\0\0{\"w\":", "cut off or damaged safetensors"),
+    "cut-off safetensors": ("a.safetensors", b'\x40\0\0\0\0\0\0\0{"w":', "cut off or damaged safetensors"),
     "noise": ("a.pth", bytes(range(129, 256)) * 9, "is damaged, or no checkpoint"),
     "another ending": ("a.jpg", b"\xff\xd8\xff\xe0" * 9, "is no checkpoint; expected"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", FILES)

@@ -41,8 +41,13 @@ from .test_registry import VIT_CONFIG, write_model, write_sharded
 
 CONFIG = json.dumps(VIT_CONFIG).encode()
 WEIGHTS = save({"weight": np.random.default_rng(0).integers(0, 256, 2_000_000, dtype=np.uint8)})
-FILES = {"config.json": CONFIG, "preprocessor_config.json": b"{}", "model.safetensors": WEIGHTS,
-         "pytorch_model.bin": b"pickle", "README.md": b"card"}  # fmt: skip
+FILES = {
+    "config.json": CONFIG,
+    "preprocessor_config.json": b"{}",
+    "model.safetensors": WEIGHTS,
+    "pytorch_model.bin": b"pickle",
+    "README.md": b"card",
+}
 SMALL, V1, GATED = (BACKBONES[name].hub_id for name in (DEFAULT, "dino-vits16", "dinov3-vits16"))
 
 
@@ -92,8 +97,13 @@ def test_official_weights_are_the_default_of_the_next_start(small, offline_defau
 
 def test_the_command_line_finds_them_in_another_process_and_offline(small, tmp_path):
     fetch(DEFAULT)
-    environment = {"PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": constants.HF_HUB_CACHE,
-                   "HF_HOME": str(tmp_path / "home"), "DINODEMO_WEIGHTS": str(tmp_path / "weights")}  # fmt: skip
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_CACHE": constants.HF_HUB_CACHE,
+        "HF_HOME": str(tmp_path / "home"),
+        "DINODEMO_WEIGHTS": str(tmp_path / "weights"),
+    }
     command = [sys.executable, "-m", "dinodemo.cli", "weights"]
     listed = subprocess.run([*command, "list"], env=environment, capture_output=True, text=True, check=True).stdout
     line = next(line for line in listed.splitlines() if line.startswith(f"{DEFAULT} "))
@@ -104,8 +114,10 @@ def test_the_command_line_finds_them_in_another_process_and_offline(small, tmp_p
 
 def test_only_configuration_and_safetensors_are_downloaded(small):
     assert {path.name for path in fetch(DEFAULT).iterdir()} == {
-        "config.json", "preprocessor_config.json", "model.safetensors",
-    }  # fmt: skip
+        "config.json",
+        "preprocessor_config.json",
+        "model.safetensors",
+    }
 
 
 def test_a_cache_that_transformers_filled_is_used(hub, tmp_path):
@@ -181,8 +193,9 @@ def test_pieces_that_a_killed_download_left_are_swept(small):
 # what the hub refuses, and what is out of reach
 
 
-@pytest.mark.parametrize(("status", "words"), [(429, "too many requests"), (500, "problem of its own"), (503, "503"),
-                                               (403, "firewall")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("status", "words"), [(429, "too many requests"), (500, "problem of its own"), (503, "503"), (403, "firewall")]
+)
 @pytest.mark.parametrize("where", ["info", "storage"])
 def test_a_status_becomes_one_sentence_and_the_default_falls_back(where, status, words, small, built, caplog):
     if (where, status) == ("storage", 429):
@@ -259,9 +272,14 @@ def test_the_terminal_says_that_a_token_is_not_valid(small, monkeypatch, capsys)
     assert "token is not valid" in told and "2 MB" in told and "hf_stale" not in told
 
 
-@pytest.mark.parametrize(("token", "words"), [(None, "set it as the environment variable HF_TOKEN"),
-                                              ("hf_without_access", "no access to .* yet"),
-                                              ("hf_stale", "token is not valid")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("token", "words"),
+    [
+        (None, "set it as the environment variable HF_TOKEN"),
+        ("hf_without_access", "no access to .* yet"),
+        ("hf_stale", "token is not valid"),
+    ],
+)
 def test_a_gated_backbone_says_what_is_missing(token, words, hub, monkeypatch):
     hub.put(GATED, FILES)
     hub.gated.add(GATED)
@@ -405,9 +423,11 @@ def test_who_asks_again_after_a_failure_gets_its_reason(small):
 def test_a_download_ends_with_the_process_that_asked_for_it(small, tmp_path):
     small.faults.rate = 50_000
     code = f"from dinodemo.backbones import fetch; fetch({DEFAULT!r})"
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL,
-                               env={"PATH": "/usr/bin:/bin", "HF_ENDPOINT": small.url,
-                                    "HF_HUB_CACHE": constants.HF_HUB_CACHE})  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stderr=subprocess.DEVNULL,
+        env={"PATH": "/usr/bin:/bin", "HF_ENDPOINT": small.url, "HF_HUB_CACHE": constants.HF_HUB_CACHE},
+    )
     asked = threading.Event()
     deadline = time.monotonic() + SECONDS
     while small.downloads("model.safetensors") == 0 and time.monotonic() < deadline:

@@ -17,10 +17,13 @@ from dinodemo.backbones.network import load_module
 
 CONFIG = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 3, "image_size": 518}
 LINEAR = {  # as the exporter names the nodes
-    "attention/attention/query": "attention.attention.query", "attention/attention/key": "attention.attention.key",
-    "attention/attention/value": "attention.attention.value", "attention/output/dense": "attention.output.dense",
-    "mlp/fc1": "mlp.fc1", "mlp/fc2": "mlp.fc2",
-}  # fmt: skip
+    "attention/attention/query": "attention.attention.query",
+    "attention/attention/key": "attention.attention.key",
+    "attention/attention/value": "attention.attention.value",
+    "attention/output/dense": "attention.output.dense",
+    "mlp/fc1": "mlp.fc1",
+    "mlp/fc2": "mlp.fc2",
+}
 
 
 @pytest.fixture(scope="module")
@@ -198,8 +201,9 @@ def test_verify_passes_what_was_built(sources):
     assert set(report.values()) == {"ok"}
 
 
-@pytest.mark.parametrize("name", [f"{OFFLINE_DEFAULT}/model.safetensors", f"{OFFLINE_DEFAULT}/config.json",
-                                  "patch.safetensors"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", [f"{OFFLINE_DEFAULT}/model.safetensors", f"{OFFLINE_DEFAULT}/config.json", "patch.safetensors"]
+)
 def test_verify_detects_a_changed_byte(name, sources):
     offline.build(OFFLINE_DEFAULT)
     content = bytearray((sources.root / name).read_bytes())

@@ -10,8 +10,12 @@ from dinodemo import Engine, backbones
 from dinodemo.backbones import BACKBONES, DEFAULT, OFFLINE_DEFAULT, canonical_name, find_local, is_complete, resolve
 
 VIT_CONFIG = {
-    "model_type": "dinov2", "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "patch_size": 14,
-}  # fmt: skip
+    "model_type": "dinov2",
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "patch_size": 14,
+}
 
 
 def write_model(folder, **config):
@@ -110,11 +114,29 @@ def test_a_truncated_file_is_never_accepted(keep, tiny_folder, weights_folder):
 
 @pytest.mark.parametrize(
     "name",
-    ["../x", "../../etc/x", "org/../x", "org/x/y", "nonsense", "org/", "/x", "org/..", "a b/c",
-     "org/x..y", "org/x?y", "http://host/x", "org/x\n",
-     "-x/y", ".hidden/x", "org\\x", "\0", "x" * 400, "org/" + "x" * 400],
+    [
+        "../x",
+        "../../etc/x",
+        "org/../x",
+        "org/x/y",
+        "nonsense",
+        "org/",
+        "/x",
+        "org/..",
+        "a b/c",
+        "org/x..y",
+        "org/x?y",
+        "http://host/x",
+        "org/x\n",
+        "-x/y",
+        ".hidden/x",
+        "org\\x",
+        "\0",
+        "x" * 400,
+        "org/" + "x" * 400,
+    ],
     ids=repr,
-)  # fmt: skip
+)
 def test_names_that_are_no_hub_id_are_unknown(name):
     with pytest.raises(ValueError, match="no backbone, folder or hub id called"):
         resolve(name)
@@ -206,8 +228,18 @@ def test_weights_that_are_not_finite_are_refused_by_name(model):
         Engine(str(model), device="cpu", dtype="float32")
 
 
-@pytest.mark.parametrize("content", ["", '{"image_mean": [0.5', '{"image_mean": 0.5}', '{"image_std": [1, 1]}',
-                                     '{"image_std": [0, 0, 0]}', '{"image_mean": ["a", 1, 1]}', "[]"])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        '{"image_mean": [0.5',
+        '{"image_mean": 0.5}',
+        '{"image_std": [1, 1]}',
+        '{"image_std": [0, 0, 0]}',
+        '{"image_mean": ["a", 1, 1]}',
+        "[]",
+    ],
+)
 def test_a_broken_preprocessor_is_refused_by_name(content, model):
     (model / "preprocessor_config.json").write_text(content)
     with pytest.raises(ValueError, match=r"preprocessor_config\.json"):

@@ -26,9 +26,19 @@ from dinodemo.train.config import FinetuneConfig
 from dinodemo.train.runfolder import read_metrics
 
 DEPTH = 4  # what four-layer heads need
-SHAPES = ["dino-vits16", "dino-vits8", "dinov2-small", "dinov2-base", "dinov2-large", "dinov2-giant",
-          "dinov2-small-with-registers", "dinov3-vits16", "dinov3-vits16plus", "dinov3-vitb16",
-          "lingbot-vitg16"]  # fmt: skip
+SHAPES = [
+    "dino-vits16",
+    "dino-vits8",
+    "dinov2-small",
+    "dinov2-base",
+    "dinov2-large",
+    "dinov2-giant",
+    "dinov2-small-with-registers",
+    "dinov3-vits16",
+    "dinov3-vits16plus",
+    "dinov3-vitb16",
+    "lingbot-vitg16",
+]
 WIDE = 700  # from here on two layers are enough for a test's time
 GATED_MLP = {"dinov3-vits16plus": 1536, "lingbot-vitg16": 4096}  # their hidden width
 
@@ -36,8 +46,12 @@ GATED_MLP = {"dinov3-vits16plus": 1536, "lingbot-vitg16": 4096}  # their hidden 
 def build(name: str, depth: int):
     """Make a random transformers model of a row's shape."""
     row = BACKBONES[name]
-    shape = {"hidden_size": row.width, "num_hidden_layers": depth, "num_attention_heads": row.heads,
-             "patch_size": row.patch_size}  # fmt: skip
+    shape = {
+        "hidden_size": row.width,
+        "num_hidden_layers": depth,
+        "num_attention_heads": row.heads,
+        "patch_size": row.patch_size,
+    }
     if name.startswith("dino-"):
         config = tf.ViTConfig(**shape, intermediate_size=4 * row.width, image_size=224, layer_norm_eps=1e-12)
         return tf.ViTModel(config, add_pooling_layer=False)
@@ -49,10 +63,16 @@ def build(name: str, depth: int):
     gated, biased = name in GATED_MLP, name != "lingbot-vitg16"
     return tf.DINOv3ViTModel(
         tf.DINOv3ViTConfig(
-            **shape, intermediate_size=GATED_MLP.get(name, 4 * row.width), num_register_tokens=4, use_gated_mlp=gated,
-            hidden_act="silu" if gated else "gelu", query_bias=biased, key_bias=False, value_bias=biased,
+            **shape,
+            intermediate_size=GATED_MLP.get(name, 4 * row.width),
+            num_register_tokens=4,
+            use_gated_mlp=gated,
+            hidden_act="silu" if gated else "gelu",
+            query_bias=biased,
+            key_bias=False,
+            value_bias=biased,
         )
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in SHAPES])
@@ -105,8 +125,11 @@ def test_every_kind_and_every_width_of_the_table_is_tried():
 def test_the_shape_is_read_as_the_table_has_it(folder):
     row, table = describe(folder.name, folder), BACKBONES[folder.name]
     assert (row.width, row.heads, row.patch_size, row.registers) == (
-        table.width, table.heads, table.patch_size, table.registers,
-    )  # fmt: skip
+        table.width,
+        table.heads,
+        table.patch_size,
+        table.registers,
+    )
 
 
 def test_attention_agrees_with_the_plain_network(folder, engine, make_picture, side):
@@ -169,10 +192,20 @@ def test_three_steps_of_training_an_export_and_its_tokens(folder, pictures, side
         Image.fromarray(picture).save(tmp_path / "photos" / f"{i}.png")
     patch = BACKBONES[folder.name].patch_size
     config = FinetuneConfig(
-        backbone=str(folder), steps=3, batch_size=2, global_size=4 * patch, local_size=2 * patch, n_local=1,
-        eval_size=4 * patch, prototypes=16, max_blocks=1, drop_path=0.0, eval_every=3, head_hidden=32,
+        backbone=str(folder),
+        steps=3,
+        batch_size=2,
+        global_size=4 * patch,
+        local_size=2 * patch,
+        n_local=1,
+        eval_size=4 * patch,
+        prototypes=16,
+        max_blocks=1,
+        drop_path=0.0,
+        eval_every=3,
+        head_hidden=32,
         on_fall="continue",
-    )  # fmt: skip
+    )
     train(tmp_path / "photos", tmp_path / "run", config, device="cpu")
     losses = [line["loss"] for line in read_metrics(tmp_path / "run") if line["kind"] == "train"]
     assert len(losses) == 3 and np.isfinite(losses).all()

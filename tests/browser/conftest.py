@@ -19,9 +19,15 @@ ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CHROMIUM_ARGUMENTS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 LEAVING = "addEventListener('beforeunload', () => { console.error = () => {} })"  # answers cut off by it are no errors
 HARMLESS = re.compile("Method not implemented|AbortError|Failed to load resource: .*manifest|BJS - .*WebGPU")
 
@@ -46,8 +52,13 @@ def app_url(tmp_path_factory):
 def start_app(folder: Path, **environment: str):
     """Run `python app.py` on a free port with a folder for what it writes; gives its address once it answers."""
     log = folder / "log.txt"
-    environment = {**os.environ, "GRADIO_TEMP_DIR": str(folder / "uploads"), "PYTHONUNBUFFERED": "1",
-                   "RUNS": str(folder / "runs"), **environment}  # fmt: skip
+    environment = {
+        **os.environ,
+        "GRADIO_TEMP_DIR": str(folder / "uploads"),
+        "PYTHONUNBUFFERED": "1",
+        "RUNS": str(folder / "runs"),
+        **environment,
+    }
     environment.pop("PORT", None)
     with log.open("w") as stream:
         server = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=stream, stderr=stream)

@@ -81,8 +81,12 @@ def test_resolution_runs_the_network_again_also_by_keyboard(page):
 
 @pytest.mark.parametrize("bad", ["truncated.jpg", "text.jpg", "empty.png", "drawing.svg"])
 def test_bad_file_is_refused_with_a_sentence_and_the_app_goes_on(page, tmp_path, screenshot, bad):
-    content = {"truncated.jpg": CAT.read_bytes()[:9000], "text.jpg": b"no picture at all", "empty.png": b"",
-               "drawing.svg": b"<svg xmlns='http://www.w3.org/2000/svg'></svg>"}[bad]  # fmt: skip
+    content = {
+        "truncated.jpg": CAT.read_bytes()[:9000],
+        "text.jpg": b"no picture at all",
+        "empty.png": b"",
+        "drawing.svg": b"<svg xmlns='http://www.w3.org/2000/svg'></svg>",
+    }[bad]
     (tmp_path / bad).write_bytes(content)
     page.set_input_files("#attention-photo input[type=file]", str(tmp_path / bad))
     message = page.wait_for_selector(".toast-body")

@@ -37,8 +37,13 @@ def site(official, tmp_path_factory):
         filler = {"config.json": json.dumps({"model_type": "dinov2"}).encode(), "model.safetensors": bytes(60_000_000)}
         hub.put(BACKBONES["dinov2-base"].hub_id, filler)
         hub.faults.rate = 30_000_000
-        own = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HOME": str(folder / "hf"),
-               "DINODEMO_WEIGHTS": str(folder / "weights"), "HF_HUB_CACHE": str(folder / "hf" / "hub")}  # fmt: skip
+        own = {
+            "HF_ENDPOINT": hub.url,
+            "HF_HUB_OFFLINE": "0",
+            "HF_HOME": str(folder / "hf"),
+            "DINODEMO_WEIGHTS": str(folder / "weights"),
+            "HF_HUB_CACHE": str(folder / "hf" / "hub"),
+        }
         with start_app(folder, **own) as url:
             yield hub, url, folder
 
@@ -86,8 +91,10 @@ def test_a_download_stalls_nobody_and_can_be_cancelled(browser, site, screenshot
         one.context.close()
 
 
-@pytest.mark.parametrize(("status", "words"), [(503, "has a problem of its own (503)"), (429, "too many requests"),
-                                               (403, "(403): a firewall")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(503, "has a problem of its own (503)"), (429, "too many requests"), (403, "(403): a firewall")],
+)
 def test_what_the_hub_refuses_is_one_sentence(status, words, browser, site):
     hub, url, _ = site
     hub.faults.info, hub.faults.rate = status, 0

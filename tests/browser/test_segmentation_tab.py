@@ -65,8 +65,11 @@ def iou(a, b) -> float:
 
 def masks_of(content: bytes) -> dict[str, np.ndarray]:
     archive = zipfile.ZipFile(io.BytesIO(content))
-    return {name: np.asarray(Image.open(archive.open(name))) > 127
-            for name in archive.namelist() if name.endswith("-mask.png")}  # fmt: skip
+    return {
+        name: np.asarray(Image.open(archive.open(name))) > 127
+        for name in archive.namelist()
+        if name.endswith("-mask.png")
+    }
 
 
 def test_strokes_on_a_reference_find_the_cup_in_two_targets(seg_page, screenshot):

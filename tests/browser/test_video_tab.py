@@ -49,8 +49,10 @@ def test_a_painted_thing_is_followed_through_a_video(page, tmp_path, screenshot)
     page.set_input_files("#video-file input[type=file]", str(tmp_path / "cup.mp4"))
     page.click("#video-start")
     page.wait_for_selector(f"#video-status >> text=Found in {FRAMES} of {FRAMES} frames")
-    page.wait_for_function("() => { const v = document.querySelector('#video-result video');"
-                           " return v && v.readyState >= 2 && v.videoWidth == 700 && !v.error }")  # fmt: skip
+    page.wait_for_function(
+        "() => { const v = document.querySelector('#video-result video');"
+        " return v && v.readyState >= 2 && v.videoWidth == 700 && !v.error }"
+    )
     screenshot(page, "video")
     _, content = download(page, "#video-zip")
     archive = zipfile.ZipFile(io.BytesIO(content))

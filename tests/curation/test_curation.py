@@ -44,10 +44,14 @@ def made_up(vectors: np.ndarray, **changes) -> Examination:
     n = len(vectors)
     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     whole = Examination(
-        tuple(Path(f"{i}.jpg") for i in range(n)), tuple(str(i) for i in range(n)), np.full((n, 2), 400),
-        vectors.astype(np.float32), np.stack([small(scene(i)) for i in range(n)]),
-        np.tile(np.float32([0.5, 200, 150, 4]), (n, 1)), (),
-    )  # fmt: skip
+        tuple(Path(f"{i}.jpg") for i in range(n)),
+        tuple(str(i) for i in range(n)),
+        np.full((n, 2), 400),
+        vectors.astype(np.float32),
+        np.stack([small(scene(i)) for i in range(n)]),
+        np.tile(np.float32([0.5, 200, 150, 4]), (n, 1)),
+        (),
+    )
     return replace(whole, **changes)
 
 
@@ -56,8 +60,12 @@ def test_examine_lists_unreadable_files_and_keeps_the_order(engine, tmp_path):
         Image.fromarray(scene(ord(name))).save(tmp_path / f"{name}.png")
     (tmp_path / "bad.jpg").write_bytes(b"no photo")
     told = []
-    found = examine(engine, [tmp_path / "b.png", tmp_path / "bad.jpg", tmp_path / "gone.jpg", tmp_path / "a.png"],
-                    resolution=56, progress=lambda *done: told.append(done))  # fmt: skip
+    found = examine(
+        engine,
+        [tmp_path / "b.png", tmp_path / "bad.jpg", tmp_path / "gone.jpg", tmp_path / "a.png"],
+        resolution=56,
+        progress=lambda *done: told.append(done),
+    )
     assert [p.name for p in found.paths] == ["b.png", "a.png"] and len(found) == 2
     assert [p.name for p, _ in found.problems] == ["bad.jpg", "gone.jpg"] and all(r for _, r in found.problems)
     assert told[-1] == (4, 4)
@@ -108,8 +116,9 @@ def test_near_copies_are_linked_and_the_largest_stays():
     assert {pair[:2] for pair in near_copies(found, 0.5, 0.9)} == {(2, 5), (2, 9), (5, 9)}
     told = suggest(found)
     assert {(s.path.name, s.kind, s.instead.name) for s in told} == {
-        ("2.jpg", "near copy", "9.jpg"), ("5.jpg", "near copy", "9.jpg")
-    }  # fmt: skip
+        ("2.jpg", "near copy", "9.jpg"),
+        ("5.jpg", "near copy", "9.jpg"),
+    }
     assert suggest(found, Thresholds(cosine=None)) == []
 
 

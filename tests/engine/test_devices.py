@@ -35,9 +35,14 @@ def test_devices_that_are_not_there_are_refused(name):
 
 @pytest.mark.parametrize(
     ("device", "hardware", "expected"),
-    [(CUDA, True, torch.bfloat16), (CUDA, False, torch.float16), (CPU, True, torch.bfloat16),
-     (CPU, False, torch.float32), (torch.device("mps"), True, torch.float32)],
-)  # fmt: skip
+    [
+        (CUDA, True, torch.bfloat16),
+        (CUDA, False, torch.float16),
+        (CPU, True, torch.bfloat16),
+        (CPU, False, torch.float32),
+        (torch.device("mps"), True, torch.float32),
+    ],
+)
 def test_auto_takes_bfloat16_only_where_hardware_has_it(device, hardware, expected, files, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: hardware)
     files["cpuinfo"] = "flags : fpu avx2 amx_bf16" if hardware else "flags : fpu avx2 avx512f"

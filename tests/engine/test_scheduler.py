@@ -86,8 +86,13 @@ def test_without_merging_each_runs_alone():
 
 def test_other_shapes_and_options_are_not_merged():
     network = Network()
-    requests = [Request(picture(1), ()), Request(picture(2, (2, 4)), ()), Request(picture(3), ("rows",)),
-                Request(picture(4), ()), Request(picture(5, (2, 4)), ())]  # fmt: skip
+    requests = [
+        Request(picture(1), ()),
+        Request(picture(2, (2, 4)), ()),
+        Request(picture(3), ("rows",)),
+        Request(picture(4), ()),
+        Request(picture(5, (2, 4)), ()),
+    ]
     answers = ask_while_busy(network, requests)
     assert sorted(sorted(batch) for batch in network.batches) == [[1, 4], [2, 5], [3]]
     assert answers == [(1, ()), (2, ()), (3, ("rows",)), (4, ()), (5, ())]

@@ -46,8 +46,9 @@ def build(members: list[dict], tail: bytes = b"") -> bytes:
         size, length = one.get("size", len(data)), one.get("packed", len(packed))
         crc, flags, extra = one.get("crc", zlib.crc32(data)), one.get("flags", 0), one.get("extra", b"")
         at = one.get("at", len(body))
-        fields = struct.pack("<HHHHLLLHH", flags, method, 0, 0, crc, min(length, 2**32 - 1), min(size, 2**32 - 1),
-                             len(name), len(extra))  # fmt: skip
+        fields = struct.pack(
+            "<HHHHLLLHH", flags, method, 0, 0, crc, min(length, 2**32 - 1), min(size, 2**32 - 1), len(name), len(extra)
+        )
         if "at" not in one:
             body += b"PK\3\4" + struct.pack("<H", 45) + fields[:-2] + b"\0\0" + name + packed
         directory += b"PK\1\2" + struct.pack("<HH", 0x032D, 45) + fields

@@ -226,10 +226,15 @@ def test_a_live_run_cannot_be_deleted_and_a_dead_one_leaves_nothing(make, folder
     assert not path.exists()
 
 
-@pytest.mark.parametrize(("limits", "error", "told"), [
-    ({"photos": 0}, ValueError, "more than the 0 files"), ({"photo_bytes": 10}, ValueError, "GB"),
-    ({"runs": 0}, ValueError, "0 runs"), ({"free_disk": 1 << 60}, RuntimeError, "disk"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("limits", "error", "told"),
+    [
+        ({"photos": 0}, ValueError, "more than the 0 files"),
+        ({"photo_bytes": 10}, ValueError, "GB"),
+        ({"runs": 0}, ValueError, "0 runs"),
+        ({"free_disk": 1 << 60}, RuntimeError, "disk"),
+    ],
+)
 def test_limits_are_told(make, folder, limits, error, told):
     with pytest.raises(error, match=told):
         make(**limits).submit(OWNER, "r", folder, "b", {})

@@ -19,11 +19,16 @@ def f() -> Features:
     rows = rng.random((3, 4, 1 + 2 + 30)).astype(np.float32)  # 3 layers, 4 heads, CLS, 2 registers, 5 x 6 patches
     rows /= rows.sum(-1, keepdims=True)
     return Features(
-        cls=rng.random(8).astype(np.float32), patches=rng.standard_normal((5, 6, 8)).astype(np.float32),
-        registers=rng.random((2, 8)).astype(np.float32), image_size=(50, 60), input_size=(70, 84), backbone="tiny",
-        layer_attention=rows[..., 3:].reshape(3, 4, 5, 6), prefix_attention=rows[..., :3],
+        cls=rng.random(8).astype(np.float32),
+        patches=rng.standard_normal((5, 6, 8)).astype(np.float32),
+        registers=rng.random((2, 8)).astype(np.float32),
+        image_size=(50, 60),
+        input_size=(70, 84),
+        backbone="tiny",
+        layer_attention=rows[..., 3:].reshape(3, 4, 5, 6),
+        prefix_attention=rows[..., :3],
         patch_norms=np.full((5, 6), 10.0, np.float32),
-    )  # fmt: skip
+    )
 
 
 def test_mean_max_and_single_heads_of_any_layer(f):

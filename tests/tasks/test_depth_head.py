@@ -18,9 +18,16 @@ def draw():
 
 @pytest.mark.parametrize(
     ("depth", "count", "expected"),
-    [(12, 4, (2, 5, 8, 11)), (24, 4, (4, 11, 17, 23)), (40, 4, (9, 19, 29, 39)), (32, 4, (7, 15, 23, 31)),
-     (12, 1, (11,)), (3, 1, (2,)), (4, 4, (0, 1, 2, 3))],
-)  # fmt: skip
+    [
+        (12, 4, (2, 5, 8, 11)),
+        (24, 4, (4, 11, 17, 23)),
+        (40, 4, (9, 19, 29, 39)),
+        (32, 4, (7, 15, 23, 31)),
+        (12, 1, (11,)),
+        (3, 1, (2,)),
+        (4, 4, (0, 1, 2, 3)),
+    ],
+)
 def test_layers_are_the_published_ones(depth, count, expected):
     assert layer_indices(depth, count) == expected
 
@@ -156,8 +163,12 @@ def test_relative_loss_sees_neither_scale_nor_shift_of_inverse_depth():
     assert math.isclose(one, two, rel_tol=1e-5)
 
 
-ALL_LOSSES = [losses.scale_invariant_log, losses.log_gradient, losses.scale_and_shift_free,
-              losses.scale_and_shift_free_gradient]  # fmt: skip
+ALL_LOSSES = [
+    losses.scale_invariant_log,
+    losses.log_gradient,
+    losses.scale_and_shift_free,
+    losses.scale_and_shift_free_gradient,
+]
 
 
 @pytest.mark.parametrize("loss", ALL_LOSSES)

@@ -66,8 +66,14 @@ def test_alignment_finds_scale_and_shift_of_inverse_depth(maps):
 
 def test_alignment_agrees_with_the_normal_equations(maps):
     depth, truth = maps
-    x, y = zip(*((1 / float(d), 1 / float(t)) for d, t in zip(depth.flat, truth.flat, strict=True)
-                 if math.isfinite(t) and t > 0), strict=True)  # fmt: skip
+    x, y = zip(
+        *(
+            (1 / float(d), 1 / float(t))
+            for d, t in zip(depth.flat, truth.flat, strict=True)
+            if math.isfinite(t) and t > 0
+        ),
+        strict=True,
+    )
     n, sx, sy, sxx, sxy = len(x), sum(x), sum(y), sum(v * v for v in x), sum(a * b for a, b in zip(x, y, strict=True))
     scale = (n * sxy - sx * sy) / (n * sxx - sx * sx)
     shift = (sy - scale * sx) / n

@@ -270,13 +270,25 @@ def dpt_folder(tmp_path_factory):
     import transformers as tf
 
     backbone = tf.Dinov2Config(
-        hidden_size=32, num_hidden_layers=4, num_attention_heads=4, mlp_ratio=2, image_size=70, patch_size=14,
-        out_indices=[1, 2, 3, 4], reshape_hidden_states=False, apply_layernorm=False,
-    )  # fmt: skip
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        mlp_ratio=2,
+        image_size=70,
+        patch_size=14,
+        out_indices=[1, 2, 3, 4],
+        reshape_hidden_states=False,
+        apply_layernorm=False,
+    )
     config = tf.DPTConfig(
-        backbone_config=backbone, neck_hidden_sizes=[8, 8, 16, 16], fusion_hidden_size=256, readout_type="project",
-        reassemble_factors=[4, 2, 1, 0.5], is_hybrid=False, add_projection=True,
-    )  # fmt: skip
+        backbone_config=backbone,
+        neck_hidden_sizes=[8, 8, 16, 16],
+        fusion_hidden_size=256,
+        readout_type="project",
+        reassemble_factors=[4, 2, 1, 0.5],
+        is_hybrid=False,
+        add_projection=True,
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = tf.DPTForDepthEstimation(config)

@@ -67,9 +67,15 @@ def test_a_folder_of_photos_and_16_bit_depth_gives_metres(tmp_path):
 
 @pytest.mark.parametrize(
     ("photo", "depth"),
-    [("x.jpg", "x_depth.png"), ("x_rgb.jpg", "x_depth.png"), ("x.jpg", "x.npy"), ("one/rgb/x.jpg", "one/depth/x.png"),
-     ("color/x.jpg", "depth/x.png"), ("images/x_color.jpg", "depths/x-depth.png")],
-)  # fmt: skip
+    [
+        ("x.jpg", "x_depth.png"),
+        ("x_rgb.jpg", "x_depth.png"),
+        ("x.jpg", "x.npy"),
+        ("one/rgb/x.jpg", "one/depth/x.png"),
+        ("color/x.jpg", "depth/x.png"),
+        ("images/x_color.jpg", "depths/x-depth.png"),
+    ],
+)
 def test_names_that_belong_together(tmp_path, photo, depth):
     data = DEPTH if depth.endswith("png") else as_npy(MILLIMETRES / 1000)
     pairs, problems = read_pairs(write(tmp_path, {photo: PHOTO, depth: data}))
@@ -78,8 +84,11 @@ def test_names_that_belong_together(tmp_path, photo, depth):
 
 
 def test_folders_are_groups(tmp_path):
-    content = {f"{room}/{part}/1.png": data for room in ("hall", "attic") for part, data in
-               (("rgb", encoded(np.zeros((*SIZE, 3), np.uint8))), ("depth", DEPTH))}  # fmt: skip
+    content = {
+        f"{room}/{part}/1.png": data
+        for room in ("hall", "attic")
+        for part, data in (("rgb", encoded(np.zeros((*SIZE, 3), np.uint8))), ("depth", DEPTH))
+    }
     pairs, _ = read_pairs(write(tmp_path, content))
     assert [pair.group for pair in pairs] == ["attic", "hall"]
 
@@ -127,7 +136,7 @@ BAD = {
     "another unit": (PHOTO, "npy", as_npy(MILLIMETRES * 4.0), "the unit is another"),
     "damaged photo": (PHOTO[:60], "png", DEPTH, "truncated|not a picture"),
     "no exr": (PHOTO, "exr", b"nothing", "no EXR file"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -162,8 +171,15 @@ def test_two_files_of_one_name_are_ambiguous(tmp_path):
 
 
 def test_unrelated_files_are_named_and_those_of_systems_are_not(tmp_path):
-    content = {"rgb/1.jpg": PHOTO, "depth/1.png": DEPTH, "notes.txt": b"", ".DS_Store": b"", "README.md": b"",
-               "__MACOSX/rgb/1.jpg": b"", "more.zip": b""}  # fmt: skip
+    content = {
+        "rgb/1.jpg": PHOTO,
+        "depth/1.png": DEPTH,
+        "notes.txt": b"",
+        ".DS_Store": b"",
+        "README.md": b"",
+        "__MACOSX/rgb/1.jpg": b"",
+        "more.zip": b"",
+    }
     _, problems = read_pairs(write(tmp_path, content))
     assert [name for name, _ in problems] == ["more.zip", "notes.txt"]
 

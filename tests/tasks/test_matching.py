@@ -11,8 +11,9 @@ from dinodemo.tasks.tokens import positional_basis
 def features(patches: np.ndarray, backbone: str = "made-up") -> Features:
     h, w, width = patches.shape
     tokens = patches.astype(np.float32)
-    return Features(tokens.mean(axis=(0, 1)), tokens, np.zeros((0, width), np.float32), (h * 14, w * 14),
-                    (h * 14, w * 14), backbone)  # fmt: skip
+    return Features(
+        tokens.mean(axis=(0, 1)), tokens, np.zeros((0, width), np.float32), (h * 14, w * 14), (h * 14, w * 14), backbone
+    )
 
 
 @pytest.fixture
@@ -74,8 +75,12 @@ def test_points_are_patch_centres():
     found = match(features(np.eye(4).reshape(2, 2, 4)), features(np.eye(4).reshape(1, 4, 4)))
     a, b = found.points()
     pairs = {tuple(np.concatenate(p).tolist()) for p in zip(a, b, strict=True)}
-    assert pairs == {(0.25, 0.25, 0.125, 0.5), (0.75, 0.25, 0.375, 0.5),
-                     (0.25, 0.75, 0.625, 0.5), (0.75, 0.75, 0.875, 0.5)}  # fmt: skip
+    assert pairs == {
+        (0.25, 0.25, 0.125, 0.5),
+        (0.75, 0.25, 0.375, 0.5),
+        (0.25, 0.75, 0.625, 0.5),
+        (0.75, 0.75, 0.875, 0.5),
+    }
 
 
 @pytest.mark.parametrize("model", ["homography", "affine"])

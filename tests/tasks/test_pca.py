@@ -10,8 +10,14 @@ from dinodemo.tasks.pca.basis import PatchPCA, otsu_threshold
 
 def make(patches, backbone="tiny") -> Features:
     patches = np.asarray(patches, np.float32).copy()
-    return Features(cls=patches[0, 0].copy(), patches=patches, registers=np.empty((0, patches.shape[-1]), np.float32),
-                    image_size=(10, 10), input_size=(10, 10), backbone=backbone)  # fmt: skip
+    return Features(
+        cls=patches[0, 0].copy(),
+        patches=patches,
+        registers=np.empty((0, patches.shape[-1]), np.float32),
+        image_size=(10, 10),
+        input_size=(10, 10),
+        backbone=backbone,
+    )
 
 
 def scene(seed=0, top=2, flip=1.0):

@@ -85,11 +85,14 @@ def test_confusion_counts_rows_of_truth():
     assert found.mistakes.tolist() == [1, 3]
 
 
-@pytest.mark.parametrize(("x", "y", "told"), [
-    (np.zeros((3, 2)), [0, 1], "3, 2"),
-    (np.zeros(3), [0, 1, 2], "features"),
-    (np.zeros((0, 2)), [], "0, 2"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("x", "y", "told"),
+    [
+        (np.zeros((3, 2)), [0, 1], "3, 2"),
+        (np.zeros(3), [0, 1, 2], "features"),
+        (np.zeros((0, 2)), [], "0, 2"),
+    ],
+)
 def test_shapes_that_do_not_fit_are_refused(x, y, told):
     with pytest.raises(ValueError, match=told):
         knn_classify(x, y, np.zeros((1, 2)))

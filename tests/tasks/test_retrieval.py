@@ -107,8 +107,13 @@ def test_every_descriptor_makes_an_index(tmp_path, engine, folder, descriptor):
     assert vectors.shape == (9, 32 * (1 + descriptor.count("+")))
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert index.search(folder / "cat" / "2.png", k=1)[0].path.endswith("cat/2.png")
-    (before, _), (cls, patches) = engine.layers(np.asarray(Image.open(folder / "cat" / "2.png").resize(
-        (SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=3.0)), (-2, -1), resolution=SIDE)  # fmt: skip
+    (before, _), (cls, patches) = engine.layers(
+        np.asarray(
+            Image.open(folder / "cat" / "2.png").resize((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=3.0)
+        ),
+        (-2, -1),
+        resolution=SIDE,
+    )
     gem = (np.clip(patches, 1e-6, None) ** 3).mean(axis=(0, 1)) ** (1 / 3)
     parts = {"cls": cls, "cls11": before, "gem": gem}
     joined = np.concatenate([parts[p] / np.linalg.norm(parts[p]) for p in descriptor.split("+")])
@@ -232,8 +237,12 @@ def test_removing_by_path_folder_and_sha256(filled, folder):
     assert filled.remove(sha256) == 1
     assert filled.remove([str(folder / "it's a bird"), str(folder / "cat" / "1.png"), "nothing"]) == 3
     assert sorted(e.path.removeprefix(f"{folder}/") for e in filled.gallery()[0]) == [
-        "cat/0.png", "cat/2.png", "dog/0.png", "dog/1.png", "dog/2.png",
-    ]  # fmt: skip
+        "cat/0.png",
+        "cat/2.png",
+        "dog/0.png",
+        "dog/1.png",
+        "dog/2.png",
+    ]
     assert (folder / "loose.png").exists()
     assert filled.add(folder).added == 4  # what was removed may come back
 

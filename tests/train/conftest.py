@@ -8,9 +8,19 @@ from PIL import Image
 from dinodemo.train import FinetuneConfig
 
 SETTINGS = {
-    "global_size": 28, "local_size": 14, "eval_size": 28, "n_local": 1, "batch_size": 4, "prototypes": 16,
-    "head_hidden": 16, "head_bottleneck": 8, "steps": 4, "eval_every": 2, "head_warmup": 0.25, "thaw": 0.25,
-}  # fmt: skip
+    "global_size": 28,
+    "local_size": 14,
+    "eval_size": 28,
+    "n_local": 1,
+    "batch_size": 4,
+    "prototypes": 16,
+    "head_hidden": 16,
+    "head_bottleneck": 8,
+    "steps": 4,
+    "eval_every": 2,
+    "head_warmup": 0.25,
+    "thaw": 0.25,
+}
 
 
 @pytest.fixture(scope="session")

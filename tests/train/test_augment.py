@@ -46,9 +46,14 @@ def test_resampling_is_pillows(box, size):
     assert difference.max() <= 2 and difference.mean() < 0.2
 
 
-@pytest.mark.parametrize(("name", "enhance"), [
-    ("brightness", ImageEnhance.Brightness), ("contrast", ImageEnhance.Contrast), ("saturation", ImageEnhance.Color),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "enhance"),
+    [
+        ("brightness", ImageEnhance.Brightness),
+        ("contrast", ImageEnhance.Contrast),
+        ("saturation", ImageEnhance.Color),
+    ],
+)
 @pytest.mark.parametrize("factor", [0.6, 1.0, 1.4])
 def test_jitter_is_pillows(name, enhance, factor):
     ours = apply_colours(tensor(photo())[None].float() / 255, plain(**{name: factor}))[0] * 255
@@ -102,8 +107,9 @@ def test_hue_turns_colours_and_leaves_grey_and_brightness():
     for turn, moved in ((0.1, True), (1.0, False)):
         matrix, offset = affine(plain(hue=turn), crops.mean(dim=(2, 3)))
         ours = torch.einsum("ij,jhw->ihw", matrix[0], crops[0]) + offset[0][:, None, None]
-        torch.testing.assert_close(torch.einsum("c,chw->hw", weights, ours),
-                                   torch.einsum("c,chw->hw", weights, crops[0]), atol=1e-3, rtol=0)  # fmt: skip
+        torch.testing.assert_close(
+            torch.einsum("c,chw->hw", weights, ours), torch.einsum("c,chw->hw", weights, crops[0]), atol=1e-3, rtol=0
+        )
         assert ((ours - crops[0]).abs().max() > 0.02) == moved
         torch.testing.assert_close(matrix[0] @ torch.ones(3), torch.ones(3), atol=1e-3, rtol=0)
 

@@ -55,9 +55,15 @@ def test_a_handful_is_too_few(tmp_path):
         scan(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize(("size", "expected"), [
-    ((400, 300), (256, 341)), ((100, 80), (80, 100)), ((3000, 300), (256, 256 * LONGEST)), ((300, 400), (341, 256)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((400, 300), (256, 341)),
+        ((100, 80), (80, 100)),
+        ((3000, 300), (256, 256 * LONGEST)),
+        ((300, 400), (341, 256)),
+    ],
+)
 def test_the_short_side_is_scaled_down_never_up(size, expected):
     assert shrink(np.zeros((size[1], size[0], 3), np.uint8), 256).shape == (*expected, 3)
 

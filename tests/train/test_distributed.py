@@ -19,10 +19,22 @@ from dinodemo.train.ssl import SelfDistillation
 
 PHOTOS, STEPS = 6, 3
 SETTINGS = {
-    "global_size": 56, "local_size": 28, "eval_size": 56, "n_local": 1, "batch_size": PHOTOS, "prototypes": 24,
-    "head_hidden": 16, "head_bottleneck": 8, "head_warmup": 0.3, "thaw": 0.3, "steps": STEPS, "lr": 1e-3,
-    "gram_weight": 0.5, "momentum_start": 0.9, "freeze_last_layer": 0.0,
-}  # fmt: skip
+    "global_size": 56,
+    "local_size": 28,
+    "eval_size": 56,
+    "n_local": 1,
+    "batch_size": PHOTOS,
+    "prototypes": 24,
+    "head_hidden": 16,
+    "head_bottleneck": 8,
+    "head_warmup": 0.3,
+    "thaw": 0.3,
+    "steps": STEPS,
+    "lr": 1e-3,
+    "gram_weight": 0.5,
+    "momentum_start": 0.9,
+    "freeze_last_layer": 0.0,
+}
 PATHS = {"PYTHONPATH": str(Path(__file__).parents[2])}  # of the processes that are started here
 
 
@@ -66,11 +78,15 @@ def learn(folder: str, centering: str, sharded: bool = False) -> dict:
         losses.append(distributed.mean(torch.stack([loss.detach(), *parts.values(), norm])))
     rows = torch.arange(7.0)[distributed.share(7)][:, None]
     weights = {name: whole(value) for name, value in ssl.state_dict().items()}
-    return {"losses": losses, "weights": weights, "centre": ssl.dino_centre,
-            "again": restored(folder, centering, ssl, optimizer) if sharded else None,
-            "joined": distributed.join_shares(rows, 7),
-            "any": distributed.any_rank(distributed.rank() == 1, rows.device),
-            "first": distributed.from_first(distributed.rank())}  # fmt: skip
+    return {
+        "losses": losses,
+        "weights": weights,
+        "centre": ssl.dino_centre,
+        "again": restored(folder, centering, ssl, optimizer) if sharded else None,
+        "joined": distributed.join_shares(rows, 7),
+        "any": distributed.any_rank(distributed.rank() == 1, rows.device),
+        "first": distributed.from_first(distributed.rank()),
+    }
 
 
 def restored(folder: str, centering: str, ssl, optimizer) -> dict:
@@ -82,10 +98,13 @@ def restored(folder: str, centering: str, ssl, optimizer) -> dict:
     load_optimizer(second, box[1])
     parameters = zip(ssl.parameters(), other.parameters(), strict=True)
     moments = zip(flat_moments(optimizer), flat_moments(second), strict=True)
-    return {"weights": all(torch.equal(own_part(one), own_part(two)) for one, two in parameters),
-            "moments": all(torch.equal(own_part(one), own_part(two)) for one, two in moments),
-            "whole": box, "held": sum(own_part(p).numel() for p in ssl.parameters()),
-            "all": sum(p.numel() for p in ssl.parameters())}  # fmt: skip
+    return {
+        "weights": all(torch.equal(own_part(one), own_part(two)) for one, two in parameters),
+        "moments": all(torch.equal(own_part(one), own_part(two)) for one, two in moments),
+        "whole": box,
+        "held": sum(own_part(p).numel() for p in ssl.parameters()),
+        "all": sum(p.numel() for p in ssl.parameters()),
+    }
 
 
 def flat_moments(optimizer) -> list[torch.Tensor]:
@@ -119,10 +138,14 @@ def two_ranks(tiny_folder, run, photos, short):
     command = [str(photos), "--out", str(run), "--device", "cpu", *sets]
     group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     ranks = [
-        subprocess.Popen([sys.executable, __file__, str(tiny_folder), str(out), *command],
-                         env={**os.environ, **PATHS, **group, "RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, __file__, str(tiny_folder), str(out), *command],
+            env={**os.environ, **PATHS, **group, "RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for rank in range(2)
-    ]  # fmt: skip
+    ]
     errors = [rank.communicate(timeout=300)[1] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], errors
     return torch.load(out)
@@ -190,10 +213,27 @@ def test_torchrun_goes_on_with_a_run_and_shares_the_network(two_ranks, run):
     forget(run, 2, 4)
     config["settings"]["shard"] = True
     (run / "config.json").write_text(json.dumps(config))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-               "-m", "dinodemo.train", "--out", str(run), "--resume"]  # fmt: skip
-    done = subprocess.run(command, env={**os.environ, **PATHS, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
-                          check=False, timeout=300)  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "dinodemo.train",
+        "--out",
+        str(run),
+        "--resume",
+    ]
+    done = subprocess.run(
+        command,
+        env={**os.environ, **PATHS, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(str(run)) == 1  # the first rank alone speaks
     assert losses(run) == pytest.approx(before, rel=1e-5)

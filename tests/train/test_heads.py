@@ -12,10 +12,12 @@ def test_logits_are_cosines_to_the_prototypes():
     hidden = tokens
     for layer in head.mlp:
         hidden = layer(hidden)
-    slow = torch.stack([
-        torch.stack([torch.cosine_similarity(row, v, dim=0) for v in head.last_layer.weight_v])
-        for row in hidden.reshape(-1, 4)
-    ])  # fmt: skip
+    slow = torch.stack(
+        [
+            torch.stack([torch.cosine_similarity(row, v, dim=0) for v in head.last_layer.weight_v])
+            for row in hidden.reshape(-1, 4)
+        ]
+    )
     torch.testing.assert_close(head(tokens).reshape(-1, 10), slow, rtol=1e-4, atol=1e-6)
 
 

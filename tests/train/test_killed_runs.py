@@ -58,8 +58,17 @@ def seen(runs: Runs, run_id: str, *states: RunState):
     return info
 
 
-@pytest.fixture(params=["script", pytest.param("training core", marks=pytest.mark.skipif(
-    "DINODEMO_TEST_KILLS" not in os.environ, reason="takes minutes: set DINODEMO_TEST_KILLS=10"))])  # fmt: skip
+@pytest.fixture(
+    params=[
+        "script",
+        pytest.param(
+            "training core",
+            marks=pytest.mark.skipif(
+                "DINODEMO_TEST_KILLS" not in os.environ, reason="takes minutes: set DINODEMO_TEST_KILLS=10"
+            ),
+        ),
+    ]
+)
 def core(request, tmp_path, short) -> tuple[tuple[str, ...], str, dict]:
     """Give a command, a backbone and settings of a run that outlasts the kills."""
     if request.param == "training core":

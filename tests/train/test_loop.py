@@ -127,8 +127,12 @@ def test_numbers_that_are_not_finite_roll_back_twice_then_fail(tmp_path, photos,
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_saves_and_ends_the_run_in_order(tmp_path, photos, settings, name):
     handler = signal.getsignal(getattr(signal, name))
-    report = finetune(photos, tmp_path, settings(),
-                   progress=lambda step, *_: step == 3 and os.kill(os.getpid(), getattr(signal, name)))  # fmt: skip
+    report = finetune(
+        photos,
+        tmp_path,
+        settings(),
+        progress=lambda step, *_: step == 3 and os.kill(os.getpid(), getattr(signal, name)),
+    )
     status = read_json(tmp_path / "status.json")
     assert report["state"] == status["state"] == "stopped" and status["step"] == 3
     assert checkpoint_steps(tmp_path / "checkpoints")[-1] == 3
@@ -225,9 +229,15 @@ def test_few_photos_are_an_error_that_says_so(tmp_path, settings):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"accumulate": 2}, {"centering": "softmax", "shared_head": True}, {"n_local": 0}, {"ibot_weight": 0.0},
-     {"gram_weight": 1.0}, {"precision": "bfloat16"}],
-)  # fmt: skip
+    [
+        {"accumulate": 2},
+        {"centering": "softmax", "shared_head": True},
+        {"n_local": 0},
+        {"ibot_weight": 0.0},
+        {"gram_weight": 1.0},
+        {"precision": "bfloat16"},
+    ],
+)
 def test_every_switch_trains(tmp_path, photos, settings, changes):
     report = finetune(photos, tmp_path, settings(steps=2, **changes))
     assert report["state"] == "finished"

@@ -49,9 +49,13 @@ class TestGolden:
         ours = sinkhorn_knopp(golden["teacher_logits"].flatten(0, -2), 0.06)
         close(ours, golden["teacher_probs_sinkhorn_t0.06"].flatten(0, -2))
 
-    @pytest.mark.parametrize(("probs", "loss"), [
-        ("teacher_probs_centered_t0.05", "dino_loss_centered"), ("teacher_probs_sinkhorn_t0.06", "dino_loss_sinkhorn"),
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        ("probs", "loss"),
+        [
+            ("teacher_probs_centered_t0.05", "dino_loss_centered"),
+            ("teacher_probs_sinkhorn_t0.06", "dino_loss_sinkhorn"),
+        ],
+    )
     def test_dino(self, golden, probs, loss):
         student = golden["student_logits"]
         teacher = golden[probs].reshape(-1, *student.shape[1:])
@@ -83,8 +87,9 @@ def slow_cross_entropy(logits, probs, temp):
 def test_dino_loss_is_the_mean_over_pairs_of_different_crops(students, teachers):
     logits, probs = rows(students, 3, 7), rows(teachers, 3, 7, seed=1).softmax(-1)
     pairs = [(s, t) for s in range(students) for t in range(teachers) if s != t]
-    slow = np.mean([slow_cross_entropy(logits[s, b].tolist(), probs[t, b].tolist(), 0.1)
-                    for s, t in pairs for b in range(3)])  # fmt: skip
+    slow = np.mean(
+        [slow_cross_entropy(logits[s, b].tolist(), probs[t, b].tolist(), 0.1) for s, t in pairs for b in range(3)]
+    )
     assert float(dino_loss(logits, probs)) == pytest.approx(slow, rel=1e-5)
 
 
@@ -169,12 +174,15 @@ def test_gram_compares_clipped_cosines():
     assert float(gram_loss(a, 3 * a)) < 1e-12
 
 
-@pytest.mark.parametrize("loss", [
-    lambda x: dino_loss(x.reshape(3, 2, 4), rows(2, 2, 4, seed=1).softmax(-1)),
-    lambda x: ibot_loss(x.reshape(6, 4), rows(6, 4, seed=1).softmax(-1), torch.ones(2, 3).bool()),
-    lambda x: koleo_loss(x.reshape(6, 4)),
-    lambda x: gram_loss(x.reshape(2, 3, 4), rows(2, 3, 4, seed=1)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda x: dino_loss(x.reshape(3, 2, 4), rows(2, 2, 4, seed=1).softmax(-1)),
+        lambda x: ibot_loss(x.reshape(6, 4), rows(6, 4, seed=1).softmax(-1), torch.ones(2, 3).bool()),
+        lambda x: koleo_loss(x.reshape(6, 4)),
+        lambda x: gram_loss(x.reshape(2, 3, 4), rows(2, 3, 4, seed=1)),
+    ],
+)
 def test_gradients_agree_with_finite_differences(loss):
     point, direction, step = rows(24), rows(24, seed=2), 1e-2
     leaf = point.clone().requires_grad_()

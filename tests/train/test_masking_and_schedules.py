@@ -11,8 +11,12 @@ from dinodemo.train.optim import cosine, warmup
 
 
 def masks(seed=0, **options):
-    return block_masks(options.pop("batch", 40), options.pop("grid", (16, 16)), **options,
-                       generator=torch.Generator().manual_seed(seed))  # fmt: skip
+    return block_masks(
+        options.pop("batch", 40),
+        options.pop("grid", (16, 16)),
+        **options,
+        generator=torch.Generator().manual_seed(seed),
+    )
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.3, 0.5, 1.0])

@@ -89,8 +89,12 @@ def test_a_stopped_run_goes_on_without_its_backbone_or_settings(tmp_path, photos
 
     copy = copytree(tiny_folder, tmp_path / "start")
     run = tmp_path / "run"
-    finetune(photos, run, settings(**LONG, backbone=str(copy)),
-          progress=lambda step, *_: step == 2 and os.kill(os.getpid(), signal.SIGTERM))  # fmt: skip
+    finetune(
+        photos,
+        run,
+        settings(**LONG, backbone=str(copy)),
+        progress=lambda step, *_: step == 2 and os.kill(os.getpid(), signal.SIGTERM),
+    )
     (copy / "model.safetensors").unlink()
     assert finetune(None, run, resume=True)["state"] == "finished"
     assert metrics(run) == metrics(whole)

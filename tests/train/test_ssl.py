@@ -15,10 +15,24 @@ from dinodemo.train.ssl import SelfDistillation
 
 BATCH, LOCAL = 3, 2
 SETTINGS = {
-    "global_size": 56, "local_size": 28, "eval_size": 56, "n_local": LOCAL, "batch_size": BATCH, "prototypes": 24,
-    "head_hidden": 16, "head_bottleneck": 8, "head_warmup": 0.0, "thaw": 0.0, "freeze_last_layer": 0.0, "steps": 10,
-    "warmup": 0.2, "clip": 0.5, "gram_weight": 0.7, "momentum_start": 0.9, "lr": 1e-3,
-}  # fmt: skip
+    "global_size": 56,
+    "local_size": 28,
+    "eval_size": 56,
+    "n_local": LOCAL,
+    "batch_size": BATCH,
+    "prototypes": 24,
+    "head_hidden": 16,
+    "head_bottleneck": 8,
+    "head_warmup": 0.0,
+    "thaw": 0.0,
+    "freeze_last_layer": 0.0,
+    "steps": 10,
+    "warmup": 0.2,
+    "clip": 0.5,
+    "gram_weight": 0.7,
+    "momentum_start": 0.9,
+    "lr": 1e-3,
+}
 
 
 def make(folder, family="dinov2", **settings):
@@ -94,8 +108,15 @@ def slow_losses(ssl, crops, local, masks, temp, config):
         anchor = [ssl.anchor(flat[i : i + 1]).last_hidden_state[0, 1:] for i in range(6)]
     views = [[seen[v * BATCH + b][0] for b in range(BATCH)] for v in range(2)] + small
     pairs = [(s, t) for s in range(2 + LOCAL) for t in range(2) if s != t]
-    dino = sum(cross_entropy(targets[t * BATCH + b], slow_head(student["dino_head"], views[s][b]))
-               for s, t in pairs for b in range(BATCH)) / len(pairs) / BATCH  # fmt: skip
+    dino = (
+        sum(
+            cross_entropy(targets[t * BATCH + b], slow_head(student["dino_head"], views[s][b]))
+            for s, t in pairs
+            for b in range(BATCH)
+        )
+        / len(pairs)
+        / BATCH
+    )
     patches, row = torch.zeros((), dtype=torch.float64), 0
     for i in range(6):
         for j in range(16):
@@ -313,8 +334,17 @@ def test_the_last_layer_of_a_head_is_frozen_at_first(tiny_folder):
 
 
 def test_a_start_from_scratch_follows_the_seed():
-    shape = {"backbone": "scratch", "scratch_width": 32, "scratch_depth": 2, "scratch_heads": 2, "head_warmup": 0.0,
-             "thaw": 0.0, "global_size": 56, "local_size": 28, "eval_size": 56}  # fmt: skip
+    shape = {
+        "backbone": "scratch",
+        "scratch_width": 32,
+        "scratch_depth": 2,
+        "scratch_heads": 2,
+        "head_warmup": 0.0,
+        "thaw": 0.0,
+        "global_size": 56,
+        "local_size": 28,
+        "eval_size": 56,
+    }
     one, same, other = (load_backbone(FinetuneConfig(**shape, seed=seed)).module.state_dict() for seed in (0, 0, 1))
     name = "encoder.layer.0.mlp.fc1.weight"
     assert torch.equal(one[name], same[name]) and not torch.equal(one[name], other[name])

@@ -25,4 +25,4 @@ def test_no_file_imports_itself_through_others():
 
 
 def test_no_file_is_long():
-    assert not [path.name for path in FOLDER.glob("*.py") if len(path.read_text(encoding="utf-8").splitlines()) > 300]
+    assert not [path.name for path in FOLDER.glob("*.py") if len(path.read_text(encoding="utf-8").splitlines()) > 350]

@@ -26,9 +26,12 @@ class Server:
         settings = {"BACKBONE": str(backbone), "DEVICE": "cpu", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
         with self.log.open("w") as stream:
             self.process = subprocess.Popen(
-                [sys.executable, "app.py", *arguments], cwd=ROOT, stdout=stream, stderr=stream,
+                [sys.executable, "app.py", *arguments],
+                cwd=ROOT,
+                stdout=stream,
+                stderr=stream,
                 env=kept | folders | settings | environment,
-            )  # fmt: skip
+            )
         self.url = self._wait()
         self.http = httpx.Client(base_url=self.url, timeout=SECONDS)
 

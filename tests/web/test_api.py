@@ -173,13 +173,21 @@ def test_retrieve_in_a_shared_index_and_in_nobodys_own(client, send, folder, sec
 
 
 BAD = [
-    ("/attention", {"resolution": 0}), ("/attention", {"resolution": 1e9}), ("/attention", {"resolution": "nan"}),
-    ("/attention", {"resolution": -1}), ("/attention", {"head": "9"}), ("/attention", {"layer": 4}),
-    ("/attention", {"photo": None}), ("/attention", {"photo": {"path": "/etc/passwd"}}),
-    ("/attention", {"backbone": "/etc"}), ("/pca", {"photos": []}), ("/pca", {"photos": [{"path": "/etc/passwd"}]}),
-    ("/compare", {"first": "/etc/passwd", "second": 2}), ("/segment", {"photos": [], "references": [], "masks": []}),
+    ("/attention", {"resolution": 0}),
+    ("/attention", {"resolution": 1e9}),
+    ("/attention", {"resolution": "nan"}),
+    ("/attention", {"resolution": -1}),
+    ("/attention", {"head": "9"}),
+    ("/attention", {"layer": 4}),
+    ("/attention", {"photo": None}),
+    ("/attention", {"photo": {"path": "/etc/passwd"}}),
+    ("/attention", {"backbone": "/etc"}),
+    ("/pca", {"photos": []}),
+    ("/pca", {"photos": [{"path": "/etc/passwd"}]}),
+    ("/compare", {"first": "/etc/passwd", "second": 2}),
+    ("/segment", {"photos": [], "references": [], "masks": []}),
     ("/depth", {"probe": 3}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "values"), BAD, ids=repr)

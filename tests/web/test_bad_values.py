@@ -49,10 +49,15 @@ def attempts(visitor: Visitor, kinds: tuple[str, ...], values: tuple, each: int)
                 yield event, data
 
 
-@pytest.mark.parametrize(("kinds", "values"), [(("slider", "number"), NUMBERS),
-                                               (("html", "dataframe", "image", "file", "gallery"), OTHERS),
-                                               (("dropdown", "radio", "textbox", "checkboxgroup", "checkbox"), OTHERS)],
-                         ids=["numbers", "structures", "choices"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kinds", "values"),
+    [
+        (("slider", "number"), NUMBERS),
+        (("html", "dataframe", "image", "file", "gallery"), OTHERS),
+        (("dropdown", "radio", "textbox", "checkboxgroup", "checkbox"), OTHERS),
+    ],
+    ids=["numbers", "structures", "choices"],
+)
 def test_odd_values_get_a_sentence_and_the_server_goes_on(server, visitor, kinds, values):
     before = dict(visitor.values)
     tried = 0
@@ -80,6 +85,7 @@ def test_requests_that_are_none_are_refused(server, body):
 
 
 def test_an_upload_that_is_too_large_is_refused(server):
-    answer = httpx.post(f"{server.url}/gradio_api/upload", timeout=SECONDS,
-                        files={"files": ("a.png", bytes(101 * 1024 * 1024))})  # fmt: skip
+    answer = httpx.post(
+        f"{server.url}/gradio_api/upload", timeout=SECONDS, files={"files": ("a.png", bytes(101 * 1024 * 1024))}
+    )
     assert answer.status_code == 413 and "maximum" in answer.text

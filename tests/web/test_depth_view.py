@@ -79,9 +79,16 @@ def test_two_probes_are_compared_in_metres_or_by_order():
 
 def test_a_card_tells_what_the_probe_was_trained_on():
     card = {
-        "backbone": "b", "kind": "lin4", "bins": 256, "range": [0.1, 8.0], "relative": False, "data": "an office",
-        "source": "", "licence": "MIT", "figures": {"rmse": 0.5},
-    }  # fmt: skip
+        "backbone": "b",
+        "kind": "lin4",
+        "bins": 256,
+        "range": [0.1, 8.0],
+        "relative": False,
+        "data": "an office",
+        "source": "",
+        "licence": "MIT",
+        "figures": {"rmse": 0.5},
+    }
     text = view.card_text(card, "A note.")
     assert text.startswith("A note.") and "an office · MIT" in text and "rmse 0.500" in text and "0.1 to 8 m" in text
     assert view.card_text(None, "Only this.") == "Only this."

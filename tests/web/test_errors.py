@@ -72,8 +72,13 @@ def test_every_call_is_one_line_with_its_outcome(outcomes):
     assert list(count(3)) == [0, 1, 2]
     with pytest.raises(gr.Error):
         call_another(ValueError("no"))
-    assert outcomes() == [("fail", "refused"), ("fail", "refused"), ("fail", "error"), ("count", "ok"),
-                          ("call_another", "refused")]  # fmt: skip
+    assert outcomes() == [
+        ("fail", "refused"),
+        ("fail", "refused"),
+        ("fail", "error"),
+        ("count", "ok"),
+        ("call_another", "refused"),
+    ]
 
 
 def test_a_generator_that_is_closed_was_cancelled(outcomes):

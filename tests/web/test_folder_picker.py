@@ -38,9 +38,16 @@ def test_names_never_lead_out(uploads, tmp_path, name):
     assert file.name == "evil.jpg" and file.is_relative_to(tmp_path / "kept")
 
 
-@pytest.mark.parametrize("entry", [
-    {"path": "/etc/passwd", "name": "a.jpg"}, {"path": None, "name": "a.jpg"}, "a.jpg", {}, {"path": "x", "name": 3},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"path": "/etc/passwd", "name": "a.jpg"},
+        {"path": None, "name": "a.jpg"},
+        "a.jpg",
+        {},
+        {"path": "x", "name": 3},
+    ],
+)
 def test_files_that_were_not_uploaded_are_refused(uploads, entry):
     with pytest.raises(ValueError, match="did not upload"):
         read_upload({"files": [entry]})

@@ -54,21 +54,44 @@ def guesses(server) -> list[str]:
         folder.mkdir(exist_ok=True, parents=True)
         (folder / "secret.txt").write_text("secret")
     inside, indexes = own[0] / "secret.txt", own[2] / "secret.txt"
-    files = ["/etc/passwd", ROOT / "app.py", ROOT / "weights" / "manifest.json", server.log, inside, indexes, "app.py",
-             "../../../../etc/passwd", f"{server.folder}/uploads/../log.txt", "/proc/self/environ",
-             "file:///etc/passwd", "//etc/passwd", own[1], server.folder]  # fmt: skip
+    files = [
+        "/etc/passwd",
+        ROOT / "app.py",
+        ROOT / "weights" / "manifest.json",
+        server.log,
+        inside,
+        indexes,
+        "app.py",
+        "../../../../etc/passwd",
+        f"{server.folder}/uploads/../log.txt",
+        "/proc/self/environ",
+        "file:///etc/passwd",
+        "//etc/passwd",
+        own[1],
+        server.folder,
+    ]
     return [str(file) for file in files]  # folders too: nobody may list them
 
 
 def spellings(path: str) -> list[str]:
-    return [FILE + quote(path), FILE + quote(path, safe=""), FILE + quote(path).replace("..", "%2e%2e"),
-            f"/gradio_api/file/{quote(path)}", f"/static/{quote(path)}", f"/assets/..%2f..%2f{quote(path)}",
-            f"/gradio_api/proxy={quote(path)}"]  # fmt: skip
+    return [
+        FILE + quote(path),
+        FILE + quote(path, safe=""),
+        FILE + quote(path).replace("..", "%2e%2e"),
+        f"/gradio_api/file/{quote(path)}",
+        f"/static/{quote(path)}",
+        f"/assets/..%2f..%2f{quote(path)}",
+        f"/gradio_api/proxy={quote(path)}",
+    ]
 
 
 def test_no_file_of_the_server_can_be_had_by_guessing(server):
-    given = [(url, answer.status_code) for path in guesses(server) for url in spellings(path)
-             if (answer := server.http.get(url)).status_code < 400]  # fmt: skip
+    given = [
+        (url, answer.status_code)
+        for path in guesses(server)
+        for url in spellings(path)
+        if (answer := server.http.get(url)).status_code < 400
+    ]
     assert given == []
 
 
@@ -79,8 +102,16 @@ def test_uploads_lie_under_names_that_cannot_be_guessed(server, anna, ben):
         assert ben.http.get(f"{FILE}{guess}").status_code == 403
 
 
-@pytest.mark.parametrize(("name", "content"), [("a.svg", SVG), ("a.html", b"<script>alert(1)</script>"),
-                                               ("a.xml", SVG), ("a.js", b"alert(1)"), ("a.pdf", b"%PDF-")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.svg", SVG),
+        ("a.html", b"<script>alert(1)</script>"),
+        ("a.xml", SVG),
+        ("a.js", b"alert(1)"),
+        ("a.pdf", b"%PDF-"),
+    ],
+)
 def test_what_could_run_in_a_browser_is_served_as_a_download_only(anna, name, content):
     path = anna.upload(name, content)["path"]
     for headers in ({}, {"Range": "bytes=0-10"}):
@@ -245,9 +276,14 @@ def test_names_that_may_be_loaded(tmp_path, tiny_folder):
 # settings
 
 
-@pytest.mark.parametrize(("arguments", "message"), [(["--auth", "anna"], "USER:PASSWORD"),
-                                                    (["--auth", "anna:"], "USER:PASSWORD"),
-                                                    (["--public", "--photos", "/srv"], "no folder")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--auth", "anna"], "USER:PASSWORD"),
+        (["--auth", "anna:"], "USER:PASSWORD"),
+        (["--public", "--photos", "/srv"], "no folder"),
+    ],
+)
 def test_settings_that_cannot_be_are_refused(arguments, message, capsys):
     with pytest.raises(SystemExit):
         server_settings.parse(["--backbone", "b", *arguments])

@@ -41,12 +41,22 @@ def test_every_value_is_a_new_version():
     assert painter_value(PHOTO)["version"] != painter_value(PHOTO)["version"]
 
 
-@pytest.mark.parametrize("value", [
-    None, {}, {"mask": None}, {"mask": 7}, {"mask": "data:text/html;base64,AAAA"}, painted(),
-    {"mask": "data:image/png;base64,%%%"}, {"mask": "data:image/png;base64,AAAA"},
-    {"mask": "data:image/png;base64," + "A" * 9_000_000}, painted((0, 9, 0, 9), size=(2000, 100)),
-    painted(not_this=(0, 9, 0, 9)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        {},
+        {"mask": None},
+        {"mask": 7},
+        {"mask": "data:text/html;base64,AAAA"},
+        painted(),
+        {"mask": "data:image/png;base64,%%%"},
+        {"mask": "data:image/png;base64,AAAA"},
+        {"mask": "data:image/png;base64," + "A" * 9_000_000},
+        painted((0, 9, 0, 9), size=(2000, 100)),
+        painted(not_this=(0, 9, 0, 9)),
+    ],
+)
 def test_anything_else_is_refused_with_a_sentence(value):
     with pytest.raises(ValueError, match=r"paint|mask"):
         read_drawing(value, PHOTO)

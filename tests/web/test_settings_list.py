@@ -16,8 +16,10 @@ def test_nothing_typed_is_no_edit(value):
     assert read_edits(value) == {}
 
 
-@pytest.mark.parametrize("edits", [["lr"], {"lr": 1}, {"lr": "x" * (MAX_TEXT + 1)}, {"lr": ["0"]},
-                                   {str(i): "0" for i in range(MAX_EDITS + 1)}])  # fmt: skip
+@pytest.mark.parametrize(
+    "edits",
+    [["lr"], {"lr": 1}, {"lr": "x" * (MAX_TEXT + 1)}, {"lr": ["0"]}, {str(i): "0" for i in range(MAX_EDITS + 1)}],
+)
 def test_what_the_list_cannot_have_sent_is_refused(edits):
     with pytest.raises(ValueError, match=r"settings by name|at most"):
         read_edits({"edits": edits})

@@ -123,8 +123,10 @@ def write_run(folder: Path, lines, **files) -> Path:
 
 
 def test_curves_are_read_up_to_a_half_written_line_and_thinned(tmp_path):
-    lines = [{"kind": "train", "step": i, "loss": 1.0 / (i + 1), "dino": 1.0, "lr": 1e-4, "head_lr": 1e-3}
-             for i in range(5000)]  # fmt: skip
+    lines = [
+        {"kind": "train", "step": i, "loss": 1.0 / (i + 1), "dino": 1.0, "lr": 1e-4, "head_lr": 1e-3}
+        for i in range(5000)
+    ]
     lines.append({"kind": "eval", "step": 0, "rank": 80.0, "knn": 0.5, "drift": 0.1})
     lines.append({"kind": "eval", "step": 9, "rank": 40.0, "knn": 0.6, "drift": 0.2})
     read = tune_view.read_metrics(write_run(tmp_path / "run", lines))
@@ -185,8 +187,19 @@ def test_the_zip_holds_the_export_and_nothing_else(tmp_path):
 
 def test_expected_time_grows_with_what_is_trained():
     row = BACKBONES["dinov2-small"]
-    values = {"global_size": 112, "local_size": 56, "eval_size": 224, "n_local": 2, "max_blocks": 2, "steps": 100,
-              "batch_size": 16, "accumulate": 1, "eval_every": 0, "eval_images": 512, "epochs": 10}  # fmt: skip
+    values = {
+        "global_size": 112,
+        "local_size": 56,
+        "eval_size": 224,
+        "n_local": 2,
+        "max_blocks": 2,
+        "steps": 100,
+        "batch_size": 16,
+        "accumulate": 1,
+        "eval_every": 0,
+        "eval_images": 512,
+        "epochs": 10,
+    }
     forward = {64: 1.0, 16: 0.25, 256: 4.0}.get
     few = tune_view.expected_seconds(forward, values, row, 100)
     assert few == pytest.approx(1600 * (2 + 2.5 * (1 + 2 * 2 / 12)) + 11 * 200 * 4)

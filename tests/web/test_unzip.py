@@ -22,14 +22,24 @@ def files(folder):
 
 
 def test_photos_keep_their_folders(tmp_path):
-    path = pack(tmp_path / "a.zip", [("cats/1.jpg", b"1"), ("cats/deep/2.PNG", b"2"), ("é 犬/3.webp", b"3"),
-                                     ("__MACOSX/._1.jpg", b"x"), (".hidden.jpg", b"x"), ("empty/", b"")])  # fmt: skip
+    path = pack(
+        tmp_path / "a.zip",
+        [
+            ("cats/1.jpg", b"1"),
+            ("cats/deep/2.PNG", b"2"),
+            ("é 犬/3.webp", b"3"),
+            ("__MACOSX/._1.jpg", b"x"),
+            (".hidden.jpg", b"x"),
+            ("empty/", b""),
+        ],
+    )
     assert unpack(path, tmp_path / "out") == []
     assert files(tmp_path / "out") == ["cats/1.jpg", "cats/deep/2.PNG", "é 犬/3.webp"]
 
 
-@pytest.mark.parametrize("name", ["../evil.jpg", "a/../../evil.jpg", "/etc/evil.jpg", "..\\evil.jpg", "C:\\evil.jpg",
-                                  "../x/evil.jpg"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", ["../evil.jpg", "a/../../evil.jpg", "/etc/evil.jpg", "..\\evil.jpg", "C:\\evil.jpg", "../x/evil.jpg"]
+)
 def test_nothing_is_written_outside(tmp_path, name):
     problems = unpack(pack(tmp_path / "a.zip", [(name, b"x"), ("ok.jpg", b"y")]), tmp_path / "out" / "deep")
     assert len(problems) == 1 and "leads out" in problems[0][1]
@@ -40,8 +50,11 @@ def test_links_archives_and_other_files_are_told(tmp_path):
     link = zipfile.ZipInfo("link.jpg")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     inner = pack(tmp_path / "inner.zip", [("deep.jpg", b"x")]).read_bytes()
-    told = dict(unpack(pack(tmp_path / "a.zip", [(link, b"/etc/passwd"), ("inner.zip", inner), ("run.sh", b"")]),
-                           tmp_path / "out"))  # fmt: skip
+    told = dict(
+        unpack(
+            pack(tmp_path / "a.zip", [(link, b"/etc/passwd"), ("inner.zip", inner), ("run.sh", b"")]), tmp_path / "out"
+        )
+    )
     assert list(told) == ["link.jpg", "inner.zip", "run.sh"]
     for reason, words in zip(told.values(), ("symbolic link", "an archive inside", "is no photo"), strict=True):
         assert words in reason

@@ -66,8 +66,13 @@ class Visitor:
     def join(self, event: dict, data: list | None = None, event_data: Any = None) -> httpx.Response:
         """Put an event into the queue, with the present values unless others are given."""
         data = [self.values[i] for i in event["inputs"]] if data is None else data
-        body = {"data": data, "fn_index": event["id"], "event_data": event_data, "session_hash": self.session,
-                "trigger_id": None}  # fmt: skip
+        body = {
+            "data": data,
+            "fn_index": event["id"],
+            "event_data": event_data,
+            "session_hash": self.session,
+            "trigger_id": None,
+        }
         content = json.dumps(body)  # not by httpx: it refuses NaN, which a stranger's script does not
         return self.http.post("/gradio_api/queue/join", content=content, headers={"content-type": "application/json"})
 

@@ -28,10 +28,17 @@ class AttentionApi:
     services: "Services"
 
     def attention(
-        self, photo: File, head: str = "mean", layer: int = 0, mass: float = draw.MASS.default,
-        opacity: float = OPACITY.default, colour_map: ColourMap = COLOUR_MAP.default, smooth: bool = SMOOTH.default,
-        backbone: str = "", resolution: int = RESOLUTION.default,
-    ) -> tuple[File, File, dict]:  # fmt: skip
+        self,
+        photo: File,
+        head: str = "mean",
+        layer: int = 0,
+        mass: float = draw.MASS.default,
+        opacity: float = OPACITY.default,
+        colour_map: ColourMap = COLOUR_MAP.default,
+        smooth: bool = SMOOTH.default,
+        backbone: str = "",
+        resolution: int = RESOLUTION.default,
+    ) -> tuple[File, File, dict]:
         """Draw where the network looks. Returns the overlay (.png), the numbers (.npz) and a summary.
 
         Parameters:

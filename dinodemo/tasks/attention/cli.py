@@ -16,14 +16,21 @@ def add_commands(commands) -> None:
     """Add the command to the parser's."""
     from .draw import MASS
 
-    parser = add_command(commands, "attention", _attention, "draw where the network looks", [
-        "photos --out maps",
-        "cat.jpg --out maps --head 1 2 3 --mass 0.6 --raw",
-        "photos --out maps --head all --layer 2 --json",
-    ])  # fmt: skip
+    parser = add_command(
+        commands,
+        "attention",
+        _attention,
+        "draw where the network looks",
+        [
+            "photos --out maps",
+            "cat.jpg --out maps --head 1 2 3 --mass 0.6 --raw",
+            "photos --out maps --head all --layer 2 --json",
+        ],
+    )
     add_photos(parser, "folder of the overlays")
-    parser.add_argument("--head", nargs="+", default=["mean"], metavar="HEAD",
-                        help="mean, max, numbers from 1, or all (default: mean)")  # fmt: skip
+    parser.add_argument(
+        "--head", nargs="+", default=["mean"], metavar="HEAD", help="mean, max, numbers from 1, or all (default: mean)"
+    )
     parser.add_argument("--layer", type=int, help="counted from 1 (default: the last)")
     MASS.add_to(parser)
     OPACITY.add_to(parser)
@@ -42,8 +49,10 @@ def _attention(args: argparse.Namespace) -> int:
     with open_batch(args) as batch:
         engine = open_engine(args)
         layer, heads = _layer(args, engine), _heads(args, engine)
-        looks = {f"attention-{h}.png": draw.Look(layer, h, 100 * args.mass, args.opacity, args.colour_map,
-                                                 not args.squares) for h in heads}  # fmt: skip
+        looks = {
+            f"attention-{h}.png": draw.Look(layer, h, 100 * args.mass, args.opacity, args.colour_map, not args.squares)
+            for h in heads
+        }
 
         def make(photo: "Photo") -> Made:
             f = engine.features(photo, args.resolution, attention=True)
@@ -70,8 +79,9 @@ def _heads(args: argparse.Namespace, engine: "Engine") -> list[str]:
     numbers = [str(i) for i in range(1, engine.backbone.heads + 1)]
     wrong = [head for head in args.head if head not in ("mean", "max", "all", *numbers)]
     if wrong:
-        raise ValueError(f"--head must be mean, max, all or from 1 to {len(numbers)} with {engine.backbone.name}, "
-                         f"got {wrong[0]}")  # fmt: skip
+        raise ValueError(
+            f"--head must be mean, max, all or from 1 to {len(numbers)} with {engine.backbone.name}, got {wrong[0]}"
+        )
     return list(dict.fromkeys(h for head in args.head for h in (numbers if head == "all" else [head])))
 
 

@@ -110,10 +110,17 @@ def raw_file(view: View) -> tuple[str, bytes]:
     """Return attention, norms and tokens as a named .npz, with the backbone's name inside."""
     f, buffer = view.features, io.BytesIO()
     arrays: dict = {
-        "attention": f.layer_attention, "prefix_attention": f.prefix_attention, "cls": f.cls, "patches": f.patches,
-        "registers": f.registers, "patch_norms": f.patch_norms, "backbone": f.backbone, "made_with": made_with(f),
-        "image_size": f.image_size, "input_size": f.input_size,
-    }  # fmt: skip
+        "attention": f.layer_attention,
+        "prefix_attention": f.prefix_attention,
+        "cls": f.cls,
+        "patches": f.patches,
+        "registers": f.registers,
+        "patch_norms": f.patch_norms,
+        "backbone": f.backbone,
+        "made_with": made_with(f),
+        "image_size": f.image_size,
+        "input_size": f.input_size,
+    }
     if view.patch is not None:
         arrays |= {"patch": view.patch, "patch_attention": view.patch_rows}
     np.savez_compressed(buffer, **arrays)

@@ -87,15 +87,23 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
 
 def _controls() -> Controls:
     return Controls(
-        layer=gr.Slider(1, 12, value=12, step=1, label="Layer", info="1 is the first, the last is deepest",
-                        elem_id="layer"),
+        layer=gr.Slider(
+            1, 12, value=12, step=1, label="Layer", info="1 is the first, the last is deepest", elem_id="layer"
+        ),
         head=gr.Radio(_head_choices(6), value="mean", label="Head", elem_id="head"),
-        mass=gr.Slider(5, 100, value=100, step=5, label="Show strongest patches (% of attention)", elem_id="mass",
-                       info="Show only the strongest patches that together hold this share."),
+        mass=gr.Slider(
+            5,
+            100,
+            value=100,
+            step=5,
+            label="Show strongest patches (% of attention)",
+            elem_id="mass",
+            info="Show only the strongest patches that together hold this share.",
+        ),
         opacity=option_control(OPACITY, elem_id="opacity"),
         colour_map=colour_map_picker(),
         smooth=option_control(SMOOTH, elem_id="smooth"),
-    )  # fmt: skip
+    )
 
 
 def _point_controls() -> tuple[gr.Slider, gr.Slider, gr.Button]:
@@ -107,8 +115,12 @@ def _point_controls() -> tuple[gr.Slider, gr.Slider, gr.Button]:
 
 def _outputs(view: gr.State, controls: Controls) -> Outputs:
     with gr.Row():
-        overlay = gr.Image(label="Attention. Click anywhere to see what that patch attends to", height=480,
-                           elem_id="attention-overlay", **PICTURE)  # fmt: skip
+        overlay = gr.Image(
+            label="Attention. Click anywhere to see what that patch attends to",
+            height=480,
+            elem_id="attention-overlay",
+            **PICTURE,
+        )
         second = second_image("attention-second", 480)
     status = gr.Markdown(EMPTY, elem_id="attention-status")
     note = gr.Markdown(elem_id="attention-note")
@@ -119,11 +131,23 @@ def _outputs(view: gr.State, controls: Controls) -> Outputs:
         point: Options = {**PICTURE, "height": 240, "visible": False}
         point_attention = gr.Image(label="Where the clicked patch looks", elem_id="point-attention", **point)
         point_cosine = gr.Image(label="What resembles the clicked patch", elem_id="point-cosine", **point)
-    heads = gr.Gallery(label="All heads of this layer: click one to select it", columns=3, height="auto", buttons=[],
-                       allow_preview=False, elem_id="attention-heads", format="jpeg", object_fit="contain")  # fmt: skip
+    heads = gr.Gallery(
+        label="All heads of this layer: click one to select it",
+        columns=3,
+        height="auto",
+        buttons=[],
+        allow_preview=False,
+        elem_id="attention-heads",
+        format="jpeg",
+        object_fit="contain",
+    )
     with gr.Accordion("Token norms", open=False):
-        norms = gr.Image(label="Last-layer token norms (outliers are attention sinks)", elem_id="attention-norms",
-                         height=240, **PICTURE)  # fmt: skip
+        norms = gr.Image(
+            label="Last-layer token norms (outliers are attention sinks)",
+            elem_id="attention-norms",
+            height=240,
+            **PICTURE,
+        )
     return Outputs(overlay, second, point_attention, point_cosine, heads, norms, note, status)
 
 
@@ -156,8 +180,9 @@ def _wire_photo(services, header, tab, view, photo, examples, controls, outputs)
         tab.select(refresh, [view, *chosen], after, **run),
     ]
     for event in events:
-        event.success(show_all, [view, *controls.all()], outputs.all(), show_progress="hidden",
-                      api_visibility="private")  # fmt: skip
+        event.success(
+            show_all, [view, *controls.all()], outputs.all(), show_progress="hidden", api_visibility="private"
+        )
     photo.clear(lambda: (None, *NOTHING), None, [view, *outputs.all()], api_visibility="private")
 
 
@@ -192,7 +217,8 @@ def _wire_point(services, view, photo, point, controls, outputs) -> None:
     shown = {"show_progress": "hidden", "api_visibility": "private"}
     inputs = [view, *controls.all()]
     outputs.overlay.select(on_click, view, [view, x, y], **run).success(
-        show_pictures, inputs, outputs.pictures(), **shown)  # fmt: skip
+        show_pictures, inputs, outputs.pictures(), **shown
+    )
     ask.click(on_ask, [view, x, y], view, **run).success(show_pictures, inputs, outputs.pictures(), **shown)
 
 
@@ -227,8 +253,13 @@ def show_all(view: View | None, *values) -> tuple:
     if view is None:
         return NOTHING
     look = Look(*values)
-    return (*_pictures(view, look), draw.draw_heads(view, look), draw.draw_norms(view, look), draw.note(view, look),
-            view.status)  # fmt: skip
+    return (
+        *_pictures(view, look),
+        draw.draw_heads(view, look),
+        draw.draw_norms(view, look),
+        draw.note(view, look),
+        view.status,
+    )
 
 
 @friendly

@@ -28,10 +28,16 @@ class CompareApi:
     services: "Services"
 
     def compare(
-        self, first: File, second: File, count: int = draw.COUNT.default, least: float = draw.LEAST.default,
-        model: Literal["any", "homography", "affine"] = "any", placeless: bool = draw.PLACELESS.default,
-        backbone: str = "", resolution: int = RESOLUTION.default,
-    ) -> tuple[File, File, dict]:  # fmt: skip
+        self,
+        first: File,
+        second: File,
+        count: int = draw.COUNT.default,
+        least: float = draw.LEAST.default,
+        model: Literal["any", "homography", "affine"] = "any",
+        placeless: bool = draw.PLACELESS.default,
+        backbone: str = "",
+        resolution: int = RESOLUTION.default,
+    ) -> tuple[File, File, dict]:
         """Find the parts of two photos that agree. Returns a drawing (.png), the pairs (.csv) and a summary.
 
         Parameters:
@@ -48,7 +54,11 @@ class CompareApi:
         look = draw.Look(draw.COUNT.check(count), draw.LEAST.check(least), MODELS[one_of(model, "model", list(MODELS))])
         photos = (read_photo(first, "first"), read_photo(second, "second"))
         pair = compute_pair(self.services, photos, None, draw.PLACELESS.check(placeless), *key)
-        told = {"backbone": pair.features[0].backbone, "made_with": made_with(pair.features[0]),
-                "cls_cosine": round(draw.similarity(*pair.features), 5), "mutual": len(pair.matches),
-                "chosen": len(draw.chosen(pair, look))}  # fmt: skip
+        told = {
+            "backbone": pair.features[0].backbone,
+            "made_with": made_with(pair.features[0]),
+            "cls_cosine": round(draw.similarity(*pair.features), 5),
+            "mutual": len(pair.matches),
+            "chosen": len(draw.chosen(pair, look)),
+        }
         return made(draw.lines_file(pair, look)), made(draw.table_file(pair, look)), told

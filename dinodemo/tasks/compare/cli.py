@@ -10,18 +10,29 @@ def add_commands(commands) -> None:
     """Add the command to the parser's."""
     from .draw import COUNT, LEAST
 
-    parser = add_command(commands, "compare", _compare, "find the parts of two photos that agree", [
-        "cup.jpg table.jpg --out matches",
-        "cup.jpg table.jpg --out matches --least 0.6 --model affine --json",
-    ], former=["match"])  # fmt: skip
+    parser = add_command(
+        commands,
+        "compare",
+        _compare,
+        "find the parts of two photos that agree",
+        [
+            "cup.jpg table.jpg --out matches",
+            "cup.jpg table.jpg --out matches --least 0.6 --model affine --json",
+        ],
+        former=["match"],
+    )
     parser.add_argument("first")
     parser.add_argument("second")
     parser.add_argument("--out", required=True, type=Path, help="folder of the drawing and the table")
     add_resolution(parser, 518)
     COUNT.changed(high=10_000).add_to(parser)
     LEAST.add_to(parser)
-    parser.add_argument("--model", choices=("any", "homography", "affine"), default="any",
-                        help="only pairs that one such movement explains (default: any)")  # fmt: skip
+    parser.add_argument(
+        "--model",
+        choices=("any", "homography", "affine"),
+        default="any",
+        help="only pairs that one such movement explains (default: any)",
+    )
     parser.add_argument("--keep-place", action="store_true", help="let where a patch lies count too")
 
 

@@ -65,8 +65,10 @@ def chosen(pair: Pair, look: Look) -> Matches:
 def draw_lines(pair: Pair, look: Look, side: int = DISPLAY_SIDE) -> np.ndarray:
     """Draw both photos next to each other at one height, with lines between some of the chosen pairs."""
     height = min(side * 2 // 3, *(photo.size[0] for photo in pair.photos))
-    shown = [cv2.resize(p.rgb, (max(1, round(p.size[1] * height / p.size[0])), height), interpolation=cv2.INTER_AREA)
-             for p in pair.photos]  # fmt: skip
+    shown = [
+        cv2.resize(p.rgb, (max(1, round(p.size[1] * height / p.size[0])), height), interpolation=cv2.INTER_AREA)
+        for p in pair.photos
+    ]
     gap = np.full((height, GAP, 3), 128, np.uint8)
     canvas = np.ascontiguousarray(np.concatenate([shown[0], gap, shown[1]], axis=1))
     drawn = spread(chosen(pair, look), int(look.count))
@@ -135,9 +137,11 @@ def json_file(pair: Pair, look: Look) -> tuple[str, bytes]:
     content = {
         "a": {"name": pair.photos[0].name, "size": list(pair.photos[0].size)},
         "b": {"name": pair.photos[1].name, "size": list(pair.photos[1].size)},
-        "backbone": pair.features[0].backbone, "cls_cosine": round(similarity(*pair.features), 5),
-        "columns": ["x_a", "y_a", "x_b", "y_b", "cosine"], "pairs": _rows(pair, look),
-    }  # fmt: skip
+        "backbone": pair.features[0].backbone,
+        "cls_cosine": round(similarity(*pair.features), 5),
+        "columns": ["x_a", "y_a", "x_b", "y_b", "cosine"],
+        "pairs": _rows(pair, look),
+    }
     return f"{_name(pair)}.json", json.dumps(content, indent=1).encode()
 
 

@@ -65,9 +65,11 @@ def match(fa: Features, fb: Features, basis: np.ndarray | None = None, min_score
     order = np.argsort(-scores, kind="stable")
     order = order[scores[order] >= min_score]
     return Matches(
-        _row_column(rows[order], fa.grid), _row_column(columns[order], fb.grid), scores[order].astype(np.float32),
+        _row_column(rows[order], fa.grid),
+        _row_column(columns[order], fb.grid),
+        scores[order].astype(np.float32),
         (fa.grid, fb.grid),
-    )  # fmt: skip
+    )
 
 
 def heat_map(fa: Features, patch: tuple[int, int], fb: Features, basis: np.ndarray | None = None) -> np.ndarray:
@@ -114,8 +116,9 @@ def consistent(matches: Matches, model: str = "homography", tolerance: float = 1
     if model == "homography":
         found, kept = cv2.findHomography(source, target, cv2.RANSAC, tolerance, maxIters=5000, confidence=0.999)
     else:
-        found, kept = cv2.estimateAffine2D(source, target, method=cv2.RANSAC, ransacReprojThreshold=tolerance,
-                                           maxIters=5000, confidence=0.999)  # fmt: skip
+        found, kept = cv2.estimateAffine2D(
+            source, target, method=cv2.RANSAC, ransacReprojThreshold=tolerance, maxIters=5000, confidence=0.999
+        )
         found = None if found is None else np.vstack([found, [0, 0, 1]])
     if found is None:
         return np.zeros(len(matches), bool), np.eye(3)

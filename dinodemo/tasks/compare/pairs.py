@@ -10,8 +10,14 @@ if TYPE_CHECKING:
     from ...web.services import Services
 
 
-def compare(services: "Services", photos: tuple[Photo, Photo], before: Pair | None, placeless: bool, backbone: str,
-            resolution: float) -> Pair:  # fmt: skip
+def compare(
+    services: "Services",
+    photos: tuple[Photo, Photo],
+    before: Pair | None,
+    placeless: bool,
+    backbone: str,
+    resolution: float,
+) -> Pair:
     """Compute both photos' features; what is already there is kept."""
     resolution = int(resolution)
     key = (photos[0].digest, photos[1].digest, bool(placeless), backbone, resolution)

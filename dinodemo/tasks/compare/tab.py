@@ -45,23 +45,35 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
     with gr.Row():
         count = option_control(draw.COUNT, elem_id="compare-count", min_width=160)
         least = option_control(draw.LEAST.changed(low=0), elem_id="compare-least", min_width=160)
-        model = gr.Radio(list(MODELS), value=EVERY, label="Geometric check",
-                         elem_id="compare-model", min_width=320)  # fmt: skip
-        placeless = option_control(draw.PLACELESS, elem_id="compare-placeless",
-                            info="Otherwise patches in the same corner match.", min_width=220)  # fmt: skip
+        model = gr.Radio(list(MODELS), value=EVERY, label="Geometric check", elem_id="compare-model", min_width=320)
+        placeless = option_control(
+            draw.PLACELESS,
+            elem_id="compare-placeless",
+            info="Otherwise patches in the same corner match.",
+            min_width=220,
+        )
     status = gr.Markdown(EMPTY, elem_id="compare-status")
     lines = gr.Image(label="Parts that agree", elem_id="compare-lines", **PICTURE)
     second = second_image("compare-second")
     compare_beside(services, header, (lines, second), pair, placeless, [count, least, model])
     told = gr.Markdown(draw.told_of_point(None), elem_id="compare-told")
     with gr.Row():
-        left, right = (gr.Image(label=f"{n} photo: click a point", elem_id=f"compare-side-{n.lower()}", height=420,
-                               **PICTURE) for n in ("First", "Second"))  # fmt: skip
+        left, right = (
+            gr.Image(label=f"{n} photo: click a point", elem_id=f"compare-side-{n.lower()}", height=420, **PICTURE)
+            for n in ("First", "Second")
+        )
     with gr.Row():
-        for label, make, name in (("Drawing (.png)", draw.lines_file, "png"), ("Pairs (.csv)", draw.table_file, "csv"),
-                                  ("Pairs (.json)", draw.json_file, "json")):  # fmt: skip
-            download_button(label, lambda p, *look, make=make: make(_need(p), Look(*look)), [pair, count, least, model],
-                            f"compare-{name}")  # fmt: skip
+        for label, make, name in (
+            ("Drawing (.png)", draw.lines_file, "png"),
+            ("Pairs (.csv)", draw.table_file, "csv"),
+            ("Pairs (.json)", draw.json_file, "json"),
+        ):
+            download_button(
+                label,
+                lambda p, *look, make=make: make(_need(p), Look(*look)),
+                [pair, count, least, model],
+                f"compare-{name}",
+            )
     remember(page, "compare", [count, least, model, placeless])
     parts = Parts((a, b), example, placeless, (count, least, model), status, lines, told, (left, right), pair)
     _wire_photos(services, header, tab, parts)
@@ -98,8 +110,9 @@ def _wire_photos(services: Services, header: Header, tab: gr.Tab, parts: Parts) 
         events.append(photo.upload(on_photo, asked, [parts.pair, *parts.photos], **run))
         events.append(photo.clear(lambda: None, None, parts.pair, **QUIET))
     for event in events:
-        event.success(show_all, [parts.pair, *parts.look], [parts.status, parts.lines, parts.told, *parts.sides],
-                      **QUIET)  # fmt: skip
+        event.success(
+            show_all, [parts.pair, *parts.look], [parts.status, parts.lines, parts.told, *parts.sides], **QUIET
+        )
 
 
 def _wire_look(parts: Parts) -> None:
@@ -145,8 +158,14 @@ def _need(pair: Pair | None) -> Pair:
     return pair
 
 
-def compare_beside(services: Services, header: Header, pictures: tuple[gr.Image, gr.Image], pair: gr.State,
-                   placeless: gr.Checkbox, look: list) -> None:  # fmt: skip
+def compare_beside(
+    services: Services,
+    header: Header,
+    pictures: tuple[gr.Image, gr.Image],
+    pair: gr.State,
+    placeless: gr.Checkbox,
+    look: list,
+) -> None:
     """Match the two photos a second time."""
 
     def make(backbone: str, current, without_place: bool, resolution: float, *values):

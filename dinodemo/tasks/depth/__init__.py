@@ -3,12 +3,15 @@
 from ..base import Task, lazy
 
 TASK = Task("depth", "Depth")
-__getattr__ = lazy(__name__, {
-    "LinearDepthHead": "head",
-    "OFFICIAL_HEADS": "official",
-    "fetch_official": "official",
-    "official_heads": "official",
-    "RGBDPair": "pairs",
-    "read_pairs": "pairs",
-    "DepthProbe": "probe",
-})  # fmt: skip
+__getattr__ = lazy(
+    __name__,
+    {
+        "LinearDepthHead": "head",
+        "OFFICIAL_HEADS": "official",
+        "fetch_official": "official",
+        "official_heads": "official",
+        "RGBDPair": "pairs",
+        "read_pairs": "pairs",
+        "DepthProbe": "probe",
+    },
+)

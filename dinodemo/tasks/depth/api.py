@@ -31,9 +31,15 @@ class DepthApi:
     probes: ProbeStore
 
     def depth(
-        self, photo: File, probe: str = "", flip: bool = draw.FLIP.default, guided: bool = draw.GUIDED.default,
-        colour_map: ColourMap = COLOUR_MAP.default, backbone: str = "", resolution: int = RESOLUTION.default,
-    ) -> tuple[File, File, dict]:  # fmt: skip
+        self,
+        photo: File,
+        probe: str = "",
+        flip: bool = draw.FLIP.default,
+        guided: bool = draw.GUIDED.default,
+        colour_map: ColourMap = COLOUR_MAP.default,
+        backbone: str = "",
+        resolution: int = RESOLUTION.default,
+    ) -> tuple[File, File, dict]:
         """Estimate depth from one photo. Returns colours (.png), the numbers (.npy, (H, W) float32), a summary.
 
         The summary tells the unit (metres, or relative), the range, and on what the probe was trained.
@@ -58,8 +64,16 @@ class DepthApi:
         view = draw.View(given, found.depth, found.unit, found.name, found.note, words, ())
         near, far = draw.natural_range(view.depth)
         look = draw.Look(near, far, colours, False)
-        told = {"backbone": made_by, "made_with": words, "probe": key, "unit": found.unit, "near": near, "far": far,
-                "size": list(found.depth.shape), "note": found.note}  # fmt: skip
+        told = {
+            "backbone": made_by,
+            "made_with": words,
+            "probe": key,
+            "unit": found.unit,
+            "near": near,
+            "far": far,
+            "size": list(found.depth.shape),
+            "note": found.note,
+        }
         return made(draw.picture_file(view, look)), made(draw.array_file(view)), told
 
     def _probe(self, asked: str, backbone: str) -> str:

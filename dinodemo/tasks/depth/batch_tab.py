@@ -29,19 +29,38 @@ def build_batch(shelf: ProbeStore, header: Header, own: gr.State, probe: gr.Drop
         start = gr.Button("Estimate all", variant="primary", elem_id="depth-all")
         stop = gr.Button("Stop", variant="stop", visible=False, elem_id="depth-all-stop")
     status = gr.Markdown("The probe and the colours picked in the first tab are used.", elem_id="depth-all-status")
-    gallery = gr.Gallery(label="Depth, each over its own range", columns=4, height="auto", buttons=[], format="jpeg",
-                         allow_preview=True, object_fit="contain", elem_id="depth-gallery")  # fmt: skip
+    gallery = gr.Gallery(
+        label="Depth, each over its own range",
+        columns=4,
+        height="auto",
+        buttons=[],
+        format="jpeg",
+        allow_preview=True,
+        object_fit="contain",
+        elem_id="depth-gallery",
+    )
     archive = gr.DownloadButton("Download all (.zip)", visible=False, elem_id="depth-zip")
 
     @friendly
     def on_start(paths, key, mine, backbone, resolution, colours):
         yield from estimate_all(shelf, paths or [], (key, mine, backbone, int(resolution)), colours)
 
-    event = start.click(on_start, [files, probe, own, header.backbone, header.resolution, colour_map],
-                        [gallery, status, archive, stop], **ENGINE_QUEUE, api_visibility="private",
-                        show_progress_on=[status])  # fmt: skip
-    stop.click(lambda: ("Stopped; what was estimated is shown and can be downloaded.", gr.update(visible=False)), None,
-               [status, stop], cancels=[event], show_progress="hidden", api_visibility="private")  # fmt: skip
+    event = start.click(
+        on_start,
+        [files, probe, own, header.backbone, header.resolution, colour_map],
+        [gallery, status, archive, stop],
+        **ENGINE_QUEUE,
+        api_visibility="private",
+        show_progress_on=[status],
+    )
+    stop.click(
+        lambda: ("Stopped; what was estimated is shown and can be downloaded.", gr.update(visible=False)),
+        None,
+        [status, stop],
+        cancels=[event],
+        show_progress="hidden",
+        api_visibility="private",
+    )
 
 
 def estimate_all(shelf: ProbeStore, paths: list[str], chosen: tuple, colours: str):

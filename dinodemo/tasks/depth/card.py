@@ -59,14 +59,30 @@ def check_engine(probe: "DepthProbe", engine: "Engine") -> None:
 def describe(probe: "DepthProbe", engine: "Engine", layers, limits, counts, trained: "Trained", words: dict) -> dict:
     """Build the card of a probe that was just trained. counts: pairs trained on and held out."""
     return {
-        "format": FORMAT, "backbone": engine.backbone.name, "width": engine.backbone.width,
-        "depth": engine.backbone.depth, "layers": list(layers), "normed": True, "resolution": probe.resolution,
-        "kind": probe.kind, "bins": probe.bins, "range": list(limits), "relative": probe.relative,
-        "flips": probe.flips, "mean": probe.mean, "seed": probe.seed, "epochs": probe.epochs,
+        "format": FORMAT,
+        "backbone": engine.backbone.name,
+        "width": engine.backbone.width,
+        "depth": engine.backbone.depth,
+        "layers": list(layers),
+        "normed": True,
+        "resolution": probe.resolution,
+        "kind": probe.kind,
+        "bins": probe.bins,
+        "range": list(limits),
+        "relative": probe.relative,
+        "flips": probe.flips,
+        "mean": probe.mean,
+        "seed": probe.seed,
+        "epochs": probe.epochs,
         "epochs_run": trained.epochs,
-        "epoch_kept": trained.kept, "pairs": counts[0], "held_out_pairs": counts[1],
-        "chosen_on_held_out": trained.chosen, "figures": trained.figures, "source": "trained with dinodemo", **words,
-    }  # fmt: skip
+        "epoch_kept": trained.kept,
+        "pairs": counts[0],
+        "held_out_pairs": counts[1],
+        "chosen_on_held_out": trained.chosen,
+        "figures": trained.figures,
+        "source": "trained with dinodemo",
+        **words,
+    }
 
 
 def make_note(card: dict) -> str:

@@ -20,13 +20,22 @@ def add_commands(commands) -> None:
     """Add the command to the parser's."""
     from .draw import FLIP
 
-    parser = add_command(commands, "depth", _depth, "estimate depth from single photos", [
-        "photos --out depth",
-        "room.jpg --out depth --near 0.5 --far 8 --npy --json",
-    ])  # fmt: skip
+    parser = add_command(
+        commands,
+        "depth",
+        _depth,
+        "estimate depth from single photos",
+        [
+            "photos --out depth",
+            "room.jpg --out depth --near 0.5 --far 8 --npy --json",
+        ],
+    )
     add_photos(parser, "folder of the depth: 16-bit .png in millimetres (.npy if it has no unit), and colours")
-    parser.add_argument("--probe", help="a probe's .safetensors, a published head's .pth, or meta: and such a head's "
-                        "name (default: the one that came with the backbone)")  # fmt: skip
+    parser.add_argument(
+        "--probe",
+        help="a probe's .safetensors, a published head's .pth, or meta: and such a head's "
+        "name (default: the one that came with the backbone)",
+    )
     FLIP.add_to(parser)
     parser.add_argument("--plain", action="store_true", help="do not follow the photo's edges")
     parser.add_argument("--npy", action="store_true", help="also the numbers, (H, W) float32")
@@ -53,8 +62,11 @@ def _depth(args: argparse.Namespace) -> int:
             words = made_with_name(engine.backbone.name)
             view = draw.View(photo, depth, probe.unit_, name, probe.note_, words, ())
             look = _depth_look(args, view)
-            makers = {COLOURS: lambda: draw.picture_file(view, look), MILLIMETRES: lambda: draw.millimetre_file(view),
-                      NUMBERS: lambda: draw.array_file(view)}  # fmt: skip
+            makers = {
+                COLOURS: lambda: draw.picture_file(view, look),
+                MILLIMETRES: lambda: draw.millimetre_file(view),
+                NUMBERS: lambda: draw.array_file(view),
+            }
             facts = {"nearest": round(float(depth.min()), 3), "farthest": round(float(depth.max()), 3)}
             return {ending: makers[ending]()[1] for ending in wanted}, facts
 

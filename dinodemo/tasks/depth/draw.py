@@ -116,8 +116,9 @@ def difference(a: View, b: View) -> str:
 
 def picture_file(view: View, look: Look) -> tuple[str, bytes]:
     """Return the coloured depth at the photo's size as PNG."""
-    return f"{stem(view.photo.name)}-depth.png", png_bytes(colourise(shade(view.depth, look), look.colour_map),
-                                                          view.made_with)  # fmt: skip
+    return f"{stem(view.photo.name)}-depth.png", png_bytes(
+        colourise(shade(view.depth, look), look.colour_map), view.made_with
+    )
 
 
 def millimetre_file(view: View) -> tuple[str, bytes]:
@@ -151,10 +152,11 @@ def card_text(card: dict | None, note: str) -> str:
         return note
     figures = card.get("figures") or {}
     rows = {
-        "Backbone": card["backbone"], "Kind": f"{card['kind']}, {card['bins']} bins",
+        "Backbone": card["backbone"],
+        "Kind": f"{card['kind']}, {card['bins']} bins",
         "Range": f"{card['range'][0]:g} to {card['range'][1]:g} {'(relative)' if card['relative'] else 'm'}",
         "Trained on": " · ".join(str(card[k]) for k in ("data", "source", "licence") if card.get(k)),
         "Held out": " · ".join(f"{name} {value:.3f}" for name, value in figures.items()),
-    }  # fmt: skip
+    }
     lines = "\n".join(f"- {name}: {value}" for name, value in rows.items() if value)
     return f"{note}\n\n{lines}"

@@ -29,9 +29,11 @@ def figures(depth: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     ratio, log = np.maximum(d / t, t / d), np.log(d) - np.log(t)
     near = {f"delta{k}": float(np.mean(ratio < 1.25**k)) for k in (1, 2, 3)}
     return near | {
-        "abs_rel": float(np.mean(np.abs(d - t) / t)), "rmse": float(np.sqrt(np.mean((d - t) ** 2))),
-        "log10": float(np.mean(np.abs(log)) / np.log(10)), "silog": float(100 * np.std(log)),
-    }  # fmt: skip
+        "abs_rel": float(np.mean(np.abs(d - t) / t)),
+        "rmse": float(np.sqrt(np.mean((d - t) ** 2))),
+        "log10": float(np.mean(np.abs(log)) / np.log(10)),
+        "silog": float(100 * np.std(log)),
+    }
 
 
 def mean_figures(each: Iterable[dict[str, float]]) -> dict[str, float]:

@@ -111,14 +111,32 @@ def read_official(path: Path, dataset: str | None = None, backbone: str | None =
     name, width, depth, count = _find_backbone(path, channels, backbone, named[1] if named else None)
     low, high = RANGES[dataset]
     card = {
-        "format": FORMAT, "backbone": name, "width": width, "depth": depth, "layers": list(layer_indices(depth, count)),
-        "normed": False, "resolution": RESOLUTION, "kind": f"lin{count}", "bins": bins, "range": [low, high],
-        "relative": False, "flips": False, "mean": False, "seed": 0, "epochs": 0, "epochs_run": 0,
-        "epoch_kept": 0, "pairs": 0,
-        "held_out_pairs": 0, "chosen_on_held_out": False, "figures": None,
-        "source": f"published by Meta with DINOv2 ({path.name})", "data": DATA[dataset],
-        "licence": "Apache-2.0", "warning": WARNINGS[dataset],
-    }  # fmt: skip
+        "format": FORMAT,
+        "backbone": name,
+        "width": width,
+        "depth": depth,
+        "layers": list(layer_indices(depth, count)),
+        "normed": False,
+        "resolution": RESOLUTION,
+        "kind": f"lin{count}",
+        "bins": bins,
+        "range": [low, high],
+        "relative": False,
+        "flips": False,
+        "mean": False,
+        "seed": 0,
+        "epochs": 0,
+        "epochs_run": 0,
+        "epoch_kept": 0,
+        "pairs": 0,
+        "held_out_pairs": 0,
+        "chosen_on_held_out": False,
+        "figures": None,
+        "source": f"published by Meta with DINOv2 ({path.name})",
+        "data": DATA[dataset],
+        "licence": "Apache-2.0",
+        "warning": WARNINGS[dataset],
+    }
     return card, build(card, {"weight": weight.flatten(1).float(), "bias": bias.float()})
 
 

@@ -50,9 +50,11 @@ class _Table:
 
 
 def read_pairs(
-    source: str | Path | Iterable[str | Path], depths: Iterable[str | Path] | None = None,
-    out: str | Path | None = None, scale: float | None = None,
-) -> tuple[list[RGBDPair], list[Problem]]:  # fmt: skip
+    source: str | Path | Iterable[str | Path],
+    depths: Iterable[str | Path] | None = None,
+    out: str | Path | None = None,
+    scale: float | None = None,
+) -> tuple[list[RGBDPair], list[Problem]]:
     """Read photos and depth maps: `rgb/x.jpg` + `depth/x.png` (or .npy, .exr), or `x.jpg` + `x_depth.png`.
 
     source: a folder (with those inside it), a zip, or a list of photos, with the list of their `depths`, matched by
@@ -117,8 +119,12 @@ def _find_table(entries: list[Entry], problems: list[Problem]) -> _Table | None:
         scale, invalid = content.get("metres_per_unit"), content.get("invalid_value")
         if scale is not None and not 0 < float(scale) < np.inf:
             raise ValueError(f"metres_per_unit is {scale!r}")
-        return _Table(tables[0].name.parent, None if scale is None else float(scale),
-                      None if invalid is None else float(invalid), rows)  # fmt: skip
+        return _Table(
+            tables[0].name.parent,
+            None if scale is None else float(scale),
+            None if invalid is None else float(invalid),
+            rows,
+        )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{tables[0].name} is damaged ({error!r}); correct it or leave it out") from error
 
@@ -185,9 +191,12 @@ def _stem(entry: Entry, suffix: re.Pattern) -> str:
 
 
 def _load(
-    matched: list[tuple[Entry, Entry]], problems: list[Problem], table: _Table | None, scale: float | None,
+    matched: list[tuple[Entry, Entry]],
+    problems: list[Problem],
+    table: _Table | None,
+    scale: float | None,
     out: Path | None,
-) -> tuple[list[RGBDPair], list[Problem]]:  # fmt: skip
+) -> tuple[list[RGBDPair], list[Problem]]:
     pairs: list[RGBDPair] = []
     held = 0
     for photo, depth in matched:
@@ -218,10 +227,13 @@ def _read_pair(photo: Entry, depth: Entry, table: _Table | None, scale: float | 
     factor = scale if scale is not None else (table.scale if table else None)
     metres = read_depth(depth, factor, table.invalid if table else None)
     if not same_shape(metres.shape, size):
-        raise BadFile(depth, (
-            f"the depth map is {metres.shape[1]} x {metres.shape[0]} but {photo.name} is {size[1]} x {size[0]} "
-            "(upright); both must show the same view: rotate or crop one"
-        ))  # fmt: skip
+        raise BadFile(
+            depth,
+            (
+                f"the depth map is {metres.shape[1]} x {metres.shape[0]} but {photo.name} is {size[1]} x {size[0]} "
+                "(upright); both must show the same view: rotate or crop one"
+            ),
+        )
     group = str(row.get("scene", _folder_group(photo.name)))
     return RGBDPair(photo.path or data, metres, str(photo.name), group, str(row.get("split", "")))
 

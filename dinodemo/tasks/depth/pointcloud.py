@@ -24,9 +24,13 @@ class PointCloud:
 
 
 def back_project(
-    depth: np.ndarray, rgb: np.ndarray, fov: float = 60.0, max_points: int = MAX_POINTS, edge: float | None = EDGE,
+    depth: np.ndarray,
+    rgb: np.ndarray,
+    fov: float = 60.0,
+    max_points: int = MAX_POINTS,
+    edge: float | None = EDGE,
     mesh: bool = False,
-) -> PointCloud:  # fmt: skip
+) -> PointCloud:
     """Place every pixel of a depth map (H, W) in space, coloured by the photo (H, W, 3) uint8.
 
     fov: horizontal field of view in degrees, 5 to 170, of a pinhole camera whose axis passes through the middle.
@@ -130,20 +134,32 @@ def to_glb(cloud: PointCloud) -> bytes:
         views.append({"buffer": 0, "byteOffset": offset, "byteLength": array.nbytes, "target": target})
         offset += array.nbytes  # all are multiples of four bytes: nothing to pad
     accessors = [
-        {"bufferView": 0, "componentType": FLOAT, "count": len(cloud.points), "type": "VEC3",
-         "min": cloud.points.min(0).tolist(), "max": cloud.points.max(0).tolist()},
+        {
+            "bufferView": 0,
+            "componentType": FLOAT,
+            "count": len(cloud.points),
+            "type": "VEC3",
+            "min": cloud.points.min(0).tolist(),
+            "max": cloud.points.max(0).tolist(),
+        },
         {"bufferView": 1, "componentType": FLOAT, "count": len(cloud.points), "type": "VEC3"},
-    ]  # fmt: skip
+    ]
     primitive = {"attributes": {"POSITION": 0, "COLOR_0": 1}, "mode": POINTS, "material": 0}
     if triangles is not None:
         accessors.append({"bufferView": 2, "componentType": UINT, "count": parts[2][0].size, "type": "SCALAR"})
         primitive |= {"indices": 2, "mode": TRIANGLES}
     scene = {
-        "asset": {"version": "2.0", "generator": "dinodemo"}, "scene": 0, "scenes": [{"nodes": [0]}],
-        "nodes": [{"mesh": 0}], "meshes": [{"primitives": [primitive]}], "buffers": [{"byteLength": offset}],
+        "asset": {"version": "2.0", "generator": "dinodemo"},
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0}],
+        "meshes": [{"primitives": [primitive]}],
+        "buffers": [{"byteLength": offset}],
         "materials": [{"extensions": {"KHR_materials_unlit": {}}, "doubleSided": True}],
-        "extensionsUsed": ["KHR_materials_unlit"], "bufferViews": views, "accessors": accessors,
-    }  # fmt: skip
+        "extensionsUsed": ["KHR_materials_unlit"],
+        "bufferViews": views,
+        "accessors": accessors,
+    }
     text = json.dumps(scene, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
     binary = b"".join(array.tobytes() for array, _ in parts)

@@ -39,17 +39,33 @@ class DepthProbe:
     """
 
     def __init__(
-        self, kind: str = "lin4", epochs: int = 20, resolution: int = 518, bins: int = 256, relative: bool = False,
-        min_depth: float | None = None, max_depth: float | None = None, flips: bool = False, mean: bool = True,
+        self,
+        kind: str = "lin4",
+        epochs: int = 20,
+        resolution: int = 518,
+        bins: int = 256,
+        relative: bool = False,
+        min_depth: float | None = None,
+        max_depth: float | None = None,
+        flips: bool = False,
+        mean: bool = True,
         seed: int = 0,
-    ):  # fmt: skip
+    ):
         self.kind, self.epochs, self.resolution, self.bins, self.relative = kind, epochs, resolution, bins, relative
         self.min_depth, self.max_depth, self.flips, self.mean, self.seed = min_depth, max_depth, flips, mean, seed
 
     def fit(
-        self, engine: "Engine", pairs: Pairs, val: Pairs | None = None, groups: Sequence[str] | None = None,
-        progress: Progress | None = None, stop_early: bool = True, data: str = "", licence: str = "", warning: str = "",
-    ) -> "DepthProbe":  # fmt: skip
+        self,
+        engine: "Engine",
+        pairs: Pairs,
+        val: Pairs | None = None,
+        groups: Sequence[str] | None = None,
+        progress: Progress | None = None,
+        stop_early: bool = True,
+        data: str = "",
+        licence: str = "",
+        warning: str = "",
+    ) -> "DepthProbe":
         """Train on photos and depth maps (H, W) in metres, 0 or nan where there is no reading.
 
         A depth map may have another size than its photo, of the same aspect. val: pairs to measure on; None holds out
@@ -86,9 +102,13 @@ class DepthProbe:
         return self
 
     def predict(
-        self, engine: "Engine", image: ImageSource | Photo, flip: bool = False, guided: bool = True,
+        self,
+        engine: "Engine",
+        image: ImageSource | Photo,
+        flip: bool = False,
+        guided: bool = True,
         resolution: int | None = None,
-    ) -> np.ndarray:  # fmt: skip
+    ) -> np.ndarray:
         """Return the depth of every pixel of a photo of any size and aspect: (H, W) float32 metres (see `unit_`).
 
         flip: also predict the mirrored photo and take the mean. guided: let the photo's edges lead the way from the
@@ -145,9 +165,17 @@ class DepthProbe:
     def _from(cls, card: dict, head: LinearDepthHead) -> "DepthProbe":
         low, high = (None, None) if card["relative"] else card["range"]
         probe = cls(
-            card["kind"], card["epochs"], card["resolution"], card["bins"], card["relative"], low, high,
-            card["flips"], card["mean"], card["seed"],
-        )  # fmt: skip
+            card["kind"],
+            card["epochs"],
+            card["resolution"],
+            card["bins"],
+            card["relative"],
+            low,
+            high,
+            card["flips"],
+            card["mean"],
+            card["seed"],
+        )
         check_options(probe)
         probe._head = head.eval().requires_grad_(False)
         probe.held_out_, probe.curve_ = [], []

@@ -94,5 +94,6 @@ class ProbeStore:
             model = self._dpt.get(name) or self._dpt.setdefault(
                 name, DptDepth(name, device=self.services.settings.device)
             )
-        return Estimate(model.predict(photo, resolution=resolution), "metres", name, f"{name}, with its own backbone.",
-                        None)  # fmt: skip
+        return Estimate(
+            model.predict(photo, resolution=resolution), "metres", name, f"{name}, with its own backbone.", None
+        )

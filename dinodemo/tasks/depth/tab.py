@@ -118,8 +118,7 @@ def _inputs(ready: list[tuple[str, str]]) -> Inputs:
         far = gr.Slider(0, 10, value=10, step=0.01, label="Far", elem_id="depth-far", min_width=120)
     with gr.Row():
         colour_map = colour_map_picker()
-        inverse = gr.Checkbox(False, label="Inverse depth (more detail nearby)", min_width=140,
-                              elem_id="depth-inverse")  # fmt: skip
+        inverse = gr.Checkbox(False, label="Inverse depth (more detail nearby)", min_width=140, elem_id="depth-inverse")
     with gr.Accordion("Load a probe of your own, or a published head", open=False):
         loader = gr.File(label="Probe (.safetensors, or Meta's .pth)", height=110, elem_id="depth-load")
     with gr.Accordion("About this probe", open=True):
@@ -139,22 +138,49 @@ def _outputs(memory: Memory, inputs: Inputs) -> Outputs:
             compared = gr.Image(label="The other probe", height=360, elem_id="depth-compared", visible=False, **PICTURE)
             differ = gr.Markdown(elem_id="depth-differ")
         with gr.Tab("Photo and depth"):
-            slider = gr.ImageSlider(label="Drag the handle: photo left, depth right", max_height=520, format="jpeg",
-                                    interactive=False, elem_id="depth-slider")  # fmt: skip
+            slider = gr.ImageSlider(
+                label="Drag the handle: photo left, depth right",
+                max_height=520,
+                format="jpeg",
+                interactive=False,
+                elem_id="depth-slider",
+            )
         with gr.Tab("3D") as space:
-            fov = gr.Slider(20, 120, value=60, step=1, label="Horizontal field of view (degrees)", elem_id="depth-fov",
-                            info="A phone's main camera has about 65. A wrong value distorts the shape.")  # fmt: skip
-            model = gr.Model3D(label="Drag to rotate, scroll to zoom", display_mode="point_cloud", height=460,
-                               clear_color=(0.5, 0.5, 0.5, 1.0), elem_id="depth-model", interactive=False)  # fmt: skip
+            fov = gr.Slider(
+                20,
+                120,
+                value=60,
+                step=1,
+                label="Horizontal field of view (degrees)",
+                elem_id="depth-fov",
+                info="A phone's main camera has about 65. A wrong value distorts the shape.",
+            )
+            model = gr.Model3D(
+                label="Drag to rotate, scroll to zoom",
+                display_mode="point_cloud",
+                height=460,
+                clear_color=(0.5, 0.5, 0.5, 1.0),
+                elem_id="depth-model",
+                interactive=False,
+            )
             with gr.Row():
                 for kind, name in (("ply", "Download points (.ply)"), ("glb", "Download surface (.glb)")):
-                    download_button(name, lambda view, angle, kind=kind: draw.cloud_file(_need(view), angle, kind),
-                                    [memory.view, fov], f"depth-{kind}")  # fmt: skip
+                    download_button(
+                        name,
+                        lambda view, angle, kind=kind: draw.cloud_file(_need(view), angle, kind),
+                        [memory.view, fov],
+                        f"depth-{kind}",
+                    )
     with gr.Row():
-        download_button("Colours (.png)", lambda view, *look: draw.picture_file(_need(view), Look(*look)),
-                        [memory.view, *inputs.look()], "depth-png")  # fmt: skip
-        download_button("Millimetres (16-bit .png)", lambda view: draw.millimetre_file(_need(view)), [memory.view],
-                        "depth-mm")  # fmt: skip
+        download_button(
+            "Colours (.png)",
+            lambda view, *look: draw.picture_file(_need(view), Look(*look)),
+            [memory.view, *inputs.look()],
+            "depth-png",
+        )
+        download_button(
+            "Millimetres (16-bit .png)", lambda view: draw.millimetre_file(_need(view)), [memory.view], "depth-mm"
+        )
         download_button("Numbers (.npy)", lambda view: draw.array_file(_need(view)), [memory.view], "depth-npy")
     return Outputs(picture, second, bar, reading, status, slider, model, fov, space, compared, differ)
 
@@ -168,8 +194,10 @@ def _wire_probes(shelf: ProbeStore, header: Header, page: gr.Blocks, memory: Mem
         keys = [key for _, key in rows]
         fits = [key for key in keys if not key.startswith("dpt:")]
         kept = chosen if chosen in keys and not newest else (fits[0] if fits else None)
-        return (gr.update(choices=rows, value=kept),
-                gr.update(choices=[("None", ""), *rows], value=other if other in keys else ""))  # fmt: skip
+        return (
+            gr.update(choices=rows, value=kept),
+            gr.update(choices=[("None", ""), *rows], value=other if other in keys else ""),
+        )
 
     @friendly
     def on_load(path: str | None, own: Own, backbone: str, other: str | None):
@@ -187,16 +215,22 @@ def _wire_probes(shelf: ProbeStore, header: Header, page: gr.Blocks, memory: Mem
     page.load(offer, asked, pickers, **QUIET)
     changed = [
         header.ready.change(offer, asked, pickers, **QUIET),
-        inputs.loader.upload(on_load, [inputs.loader, memory.own, header.backbone, inputs.other],
-                             [memory.own, *pickers], **QUIET),
-        trained(lambda backbone, own, chosen, other: offer(backbone, own, chosen, other, newest=True), asked, pickers,
-                **QUIET),
-    ]  # fmt: skip
+        inputs.loader.upload(
+            on_load, [inputs.loader, memory.own, header.backbone, inputs.other], [memory.own, *pickers], **QUIET
+        ),
+        trained(
+            lambda backbone, own, chosen, other: offer(backbone, own, chosen, other, newest=True),
+            asked,
+            pickers,
+            **QUIET,
+        ),
+    ]
     return [event.success for event in changed]
 
 
-def _wire_photo(shelf: ProbeStore, header: Header, tab: gr.Tab, memory: Memory, inputs: Inputs, outputs: Outputs,
-                choices: list) -> None:  # fmt: skip
+def _wire_photo(
+    shelf: ProbeStore, header: Header, tab: gr.Tab, memory: Memory, inputs: Inputs, outputs: Outputs, choices: list
+) -> None:
     settings = [inputs.probe, inputs.other, memory.own, header.backbone, header.resolution, inputs.flip, inputs.guided]
     after = [memory.view, memory.second, inputs.near, inputs.far, inputs.card, outputs.status]
     run = runs_network(outputs.picture)
@@ -240,8 +274,19 @@ def _wire_look(memory: Memory, inputs: Inputs, outputs: Outputs) -> None:
     outputs.fov.release(build_cloud, [memory.view, outputs.fov], outputs.model, **LIVE)
 
 
-def estimate(shelf: ProbeStore, photo: Photo, view: View | None, second: View | None, key, other, own, backbone,
-             resolution, flip, guided) -> tuple:  # fmt: skip
+def estimate(
+    shelf: ProbeStore,
+    photo: Photo,
+    view: View | None,
+    second: View | None,
+    key,
+    other,
+    own,
+    backbone,
+    resolution,
+    flip,
+    guided,
+) -> tuple:
     """Estimate depth with the picked probes; what is already there is kept. Returns the updates of `after`."""
     if not key:
         return None, None, gr.skip(), gr.skip(), NO_PROBE, NO_PROBE
@@ -276,8 +321,11 @@ def show(view: View | None, second: View | None, *values) -> tuple:
     look = Look(*values)
     picture = draw.draw_depth(view, look)
     apart = draw.difference(view, second) if second else ""
-    compared = gr.update(value=draw.draw_depth(replace(second, point=view.point), look) if second else None,
-                         label=f"{second.probe}" if second else "The other probe", visible=bool(second))  # fmt: skip
+    compared = gr.update(
+        value=draw.draw_depth(replace(second, point=view.point), look) if second else None,
+        label=f"{second.probe}" if second else "The other probe",
+        visible=bool(second),
+    )
     told = draw.reading(view)
     if second and view.point:
         told += f" · {second.probe}: {draw.reading(replace(second, point=view.point)).split(' at ')[0]}"
@@ -317,8 +365,9 @@ def depth_beside(shelf: ProbeStore, header: Header, outputs, memory, inputs) -> 
         if not keys:
             raise ValueError(f"no depth probe fits {Path(backbone).name}; choose it above and train one to compare")
         found = shelf.estimate(keys[0], probes, current.photo, backbone, int(resolution), bool(flip), bool(guided))
-        other = draw.View(current.photo, found.depth, found.unit, found.name, found.note,
-                                made_with_name(backbone), (), current.point)  # fmt: skip
+        other = draw.View(
+            current.photo, found.depth, found.unit, found.name, found.note, made_with_name(backbone), (), current.point
+        )
         return draw.draw_depth(other, draw.Look(*values))
 
     settings = [header.resolution, inputs.flip, inputs.guided, *inputs.look()]

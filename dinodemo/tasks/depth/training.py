@@ -92,9 +92,12 @@ def reduce_depth(depth: np.ndarray, size: tuple[int, int], low: float = 0.0, hig
 
 
 def train(
-    head: LinearDepthHead, samples: list[Sample], held_out: list[tuple[Sample, np.ndarray]], settings: Settings,
+    head: LinearDepthHead,
+    samples: list[Sample],
+    held_out: list[tuple[Sample, np.ndarray]],
+    settings: Settings,
     watch: Callable[[dict], None],
-) -> Trained:  # fmt: skip
+) -> Trained:
     """Train the head in place.
 
     held_out: samples with their whole depth maps. watch is called after each epoch with its row of the curve; what it
@@ -154,9 +157,14 @@ class _Best:
 
 
 def _run_epoch(
-    head: LinearDepthHead, weight: torch.Tensor, bias: torch.Tensor, standard: Standard, samples: list[Sample],
-    relative: bool, optimizer: torch.optim.Optimizer,
-) -> float:  # fmt: skip
+    head: LinearDepthHead,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    standard: Standard,
+    samples: list[Sample],
+    relative: bool,
+    optimizer: torch.optim.Optimizer,
+) -> float:
     total, batch = 0.0, min(BATCH, len(samples))
     for start in range(0, len(samples), batch):
         part = samples[start : start + batch]

@@ -62,18 +62,33 @@ def build_training(services: Services, header: Header, own: gr.State) -> Callabl
             pairs = gr.File(label="Photos and depth maps (.zip)", height=120, elem_id="depth-pairs")
             name = gr.Textbox(label="Name of the probe", value="my probe", max_length=40, elem_id="depth-name")
             kind = gr.Radio(KINDS, value="lin4", label="Tokens of", elem_id="depth-kind")
-            epochs = gr.Slider(1, 100, value=20, step=1, label="Epochs", elem_id="depth-epochs",
-                               info="Stops early when the held-out pictures no longer improve.")  # fmt: skip
-            relative = gr.Checkbox(False, label="The depth maps have no scale (learn near and far only)",
-                                   elem_id="depth-relative")  # fmt: skip
+            epochs = gr.Slider(
+                1,
+                100,
+                value=20,
+                step=1,
+                label="Epochs",
+                elem_id="depth-epochs",
+                info="Stops early when the held-out pictures no longer improve.",
+            )
+            relative = gr.Checkbox(
+                False, label="The depth maps have no scale (learn near and far only)", elem_id="depth-relative"
+            )
             with gr.Row():
                 train = gr.Button("Train", variant="primary", elem_id="depth-train")
                 stop = gr.Button("Stop", variant="stop", visible=False, elem_id="depth-train-stop")
         with gr.Column(scale=3, min_width=320):
             status = gr.Markdown("No probe of your own yet.", elem_id="depth-train-status")
             curve = gr.LinePlot(x="epoch", y="value", color="figure", height=260, elem_id="depth-curve")
-            pictures = gr.Gallery(label="Held out: photo, true depth, estimate", columns=3, height="auto", buttons=[],
-                                  format="jpeg", elem_id="depth-held-out", object_fit="contain")  # fmt: skip
+            pictures = gr.Gallery(
+                label="Held out: photo, true depth, estimate",
+                columns=3,
+                height="auto",
+                buttons=[],
+                format="jpeg",
+                elem_id="depth-held-out",
+                object_fit="contain",
+            )
             problems = gr.Markdown(elem_id="depth-problems")
             download_button("Save the newest probe", _probe_file, [own], "depth-save")
     parts = Parts(pairs, name, kind, epochs, relative, train, stop, status, problems, curve, pictures)
@@ -97,9 +112,15 @@ def _wire(services: Services, header: Header, own: gr.State, parts: Parts) -> Ca
             probe = DepthProbe(kind, epochs=int(epochs), resolution=int(resolution), relative=bool(relative))
             engine = services.pool.get(backbone)
             groups = [pair.group for pair in found]
-            job = Work(lambda progress: probe.fit(
-                engine, found, groups=groups if len(set(groups)) > 1 else None, progress=progress,
-                data=f"{len(found)} pairs of {Path(path).name}"))  # fmt: skip
+            job = Work(
+                lambda progress: probe.fit(
+                    engine,
+                    found,
+                    groups=groups if len(set(groups)) > 1 else None,
+                    progress=progress,
+                    data=f"{len(found)} pairs of {Path(path).name}",
+                )
+            )
             yield job, gr.skip(), f"{len(found)} pairs", problem_list(problems), None, [], gr.update(visible=True)
             for share, message in job.steps():
                 curve = curve_of(probe.curve_) if probe.curve_ else gr.skip()
@@ -107,8 +128,15 @@ def _wire(services: Services, header: Header, own: gr.State, parts: Parts) -> Ca
             pictures = held_out_pictures(probe, engine, found)
             label = " ".join(name.split()) or "my probe"
             kept = tuple(row for row in mine if row[0] != label)
-            yield (None, (*kept, (label, probe)), f"Trained **{label}**; it is picked in the first tab. {probe.note_}",
-                   gr.skip(), curve_of(probe.curve_), pictures, gr.update(visible=False))  # fmt: skip
+            yield (
+                None,
+                (*kept, (label, probe)),
+                f"Trained **{label}**; it is picked in the first tab. {probe.note_}",
+                gr.skip(),
+                curve_of(probe.curve_),
+                pictures,
+                gr.update(visible=False),
+            )
 
     def on_stop(job: Work | None):
         if job is not None:
@@ -125,8 +153,9 @@ def _wire(services: Services, header: Header, own: gr.State, parts: Parts) -> Ca
         header.backbone,
         header.resolution,
     ]
-    event = parts.train.click(on_train, inputs, [work, *outputs], **ENGINE_QUEUE, api_visibility="private",
-                              show_progress_on=[parts.status])  # fmt: skip
+    event = parts.train.click(
+        on_train, inputs, [work, *outputs], **ENGINE_QUEUE, api_visibility="private", show_progress_on=[parts.status]
+    )
     parts.stop.click(on_stop, work, parts.stop, **QUIET)
     event.failure(lambda: ("Not trained.", gr.update(visible=False)), None, [parts.status, parts.stop], **QUIET)
     return event.success
@@ -157,8 +186,11 @@ def held_out_pictures(probe: "DepthProbe", engine, pairs: list["RGBDPair"]) -> l
             rows, columns = (np.linspace(0, n - 1, m, dtype=int) for n, m in zip(depth.shape, truth.shape, strict=True))
             depth = align(depth[rows][:, columns], truth)
         drawn = np.where(known[..., None], colourise(draw.shade(truth, look)), 0).astype(np.uint8)
-        for picture, caption in ((photo.rgb, pairs[i].name), (drawn, f"truth, {look.near} to {look.far}"),
-                                 (colourise(draw.shade(depth, look)), "estimate")):  # fmt: skip
+        for picture, caption in (
+            (photo.rgb, pairs[i].name),
+            (drawn, f"truth, {look.near} to {look.far}"),
+            (colourise(draw.shade(depth, look)), "estimate"),
+        ):
             pictures.append((fit_within(picture, PICTURE_SIDE), caption))
     return pictures
 

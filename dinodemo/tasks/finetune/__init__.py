@@ -2,4 +2,4 @@
 
 from ..base import Task
 
-TASK = Task("finetune", "Fine-tune", rooms=('tab', 'cli'), comparable=False)
+TASK = Task("finetune", "Fine-tune", rooms=("tab", "cli"), comparable=False)

@@ -84,17 +84,23 @@ def build_check(services: Services, header: Header, store: PhotoStore, photos: g
 
     run = runs_network(parts.status)
     shows = [parts.kinds, parts.gallery, parts.plot]
-    checking = parts.check.click(on_check, [header.owner, photos, header.backbone],
-                                 [parts.work, parts.checked, parts.status, parts.stop, *shows], **run)  # fmt: skip
+    checking = parts.check.click(
+        on_check,
+        [header.owner, photos, header.backbone],
+        [parts.work, parts.checked, parts.status, parts.stop, *shows],
+        **run,
+    )
     checking.failure(lambda: (gr.update(visible=False), EMPTY), None, [parts.stop, parts.status], **QUIET)
     parts.stop.click(lambda job: job and job.stop(), parts.work, None, **QUIET)
-    parts.kinds.input(lambda c, kinds: c and c.choose(kinds), [parts.checked, parts.kinds], parts.checked, **QUIET
-                      ).success(redraw, parts.checked, [parts.gallery, parts.status], **QUIET)  # fmt: skip
+    parts.kinds.input(
+        lambda c, kinds: c and c.choose(kinds), [parts.checked, parts.kinds], parts.checked, **QUIET
+    ).success(redraw, parts.checked, [parts.gallery, parts.status], **QUIET)
     parts.gallery.select(on_click, parts.checked, parts.checked, **QUIET).success(
         redraw, parts.checked, [parts.gallery, parts.status], **QUIET
     )
-    used = parts.use.click(on_use, [header.owner, parts.checked, parts.like, parts.most],
-                           [photos, parts.checked, parts.status], **QUIET)  # fmt: skip
+    used = parts.use.click(
+        on_use, [header.owner, parts.checked, parts.like, parts.most], [photos, parts.checked, parts.status], **QUIET
+    )
     return used.success
 
 
@@ -104,20 +110,49 @@ def _parts() -> Parts:
         stop = gr.Button("Stop", variant="stop", visible=False, elem_id="check-stop")
     status = gr.Markdown(EMPTY, elem_id="check-status")
     kinds = gr.CheckboxGroup([], label="Leave out all of these", visible=False, elem_id="check-kinds")
-    gallery = gr.Gallery(label="Click one to keep it or to leave it out", columns=6, height="auto", buttons=[],
-                         allow_preview=False, format="jpeg", object_fit="contain", visible=False,
-                         elem_id="check-gallery")  # fmt: skip
+    gallery = gr.Gallery(
+        label="Click one to keep it or to leave it out",
+        columns=6,
+        height="auto",
+        buttons=[],
+        allow_preview=False,
+        format="jpeg",
+        object_fit="contain",
+        visible=False,
+        elem_id="check-gallery",
+    )
     with gr.Row():
-        like = gr.Textbox(label="Take the photos that resemble those whose path contains", max_lines=1,
-                          elem_id="check-like", info="Empty: evenly over what the folder shows.")  # fmt: skip
+        like = gr.Textbox(
+            label="Take the photos that resemble those whose path contains",
+            max_lines=1,
+            elem_id="check-like",
+            info="Empty: evenly over what the folder shows.",
+        )
         most = gr.Number(0, label="Take at most", precision=0, minimum=0, elem_id="check-most", info="0: all.")
         use = gr.Button("Use this selection", elem_id="check-use")
     with gr.Accordion("What the folder shows", open=False):
-        plot = gr.ScatterPlot(pd.DataFrame({"x": [], "y": [], "cluster": []}), x="x", y="y", color="cluster",
-                              height=360, title="Each point a photo, near ones alike; colours: clusters",
-                              elem_id="check-plot")  # fmt: skip
-    return Parts(check_button, stop, status, kinds, gallery, plot, like, most, use,
-                 gr.State(None, time_to_live=4 * 3600), gr.State(None))  # fmt: skip
+        plot = gr.ScatterPlot(
+            pd.DataFrame({"x": [], "y": [], "cluster": []}),
+            x="x",
+            y="y",
+            color="cluster",
+            height=360,
+            title="Each point a photo, near ones alike; colours: clusters",
+            elem_id="check-plot",
+        )
+    return Parts(
+        check_button,
+        stop,
+        status,
+        kinds,
+        gallery,
+        plot,
+        like,
+        most,
+        use,
+        gr.State(None, time_to_live=4 * 3600),
+        gr.State(None),
+    )
 
 
 def check(services: Services, photos: Photos, backbone: str, progress) -> Checked:
@@ -125,8 +160,9 @@ def check(services: Services, photos: Photos, backbone: str, progress) -> Checke
     from ...curation import clusters, examine, suggest  # not above: they bring scikit-learn
 
     engine = services.pool.get(backbone)
-    found = examine(engine, photos.paths, RESOLUTION,
-                    lambda done, total: progress(done, total, f"{done} of {total} photos"))  # fmt: skip
+    found = examine(
+        engine, photos.paths, RESOLUTION, lambda done, total: progress(done, total, f"{done} of {total} photos")
+    )
     return Checked(photos, found, tuple(suggest(found)), clusters(found), frozenset()).choose(list(SURE))
 
 
@@ -140,8 +176,12 @@ def left_out(checked: Checked, like: str, most: int) -> set[Path]:
         if not seeds:
             raise ValueError(f"no photo's path contains {like.strip()!r}")
         count = most or len(rest) // 2
-        rest = seeds[:count] + [p for p in more_like(checked.examination, seeds, len(checked.examination))
-                                if p in set(rest)][: max(count - len(seeds), 0)]  # fmt: skip
+        rest = (
+            seeds[:count]
+            + [p for p in more_like(checked.examination, seeds, len(checked.examination)) if p in set(rest)][
+                : max(count - len(seeds), 0)
+            ]
+        )
     elif 0 < most < len(rest):
         rows = np.flatnonzero(np.isin([str(p) for p in checked.examination.paths], [str(p) for p in rest]))
         rest = balanced(_part(checked.examination, rows), most, checked.label[rows])
@@ -162,8 +202,9 @@ def told(checked: Checked | None) -> str:
         return EMPTY
     kinds = Counter(s.kind for s in checked.suggestions)
     what = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "nothing to leave out"
-    return (f"**{len(checked.photos.paths)} photos** · {what} · {len(checked.left_out)} to be left out"
-            + (f" · the first {SHOWN} are shown" if len(checked.suggestions) > SHOWN else ""))  # fmt: skip
+    return f"**{len(checked.photos.paths)} photos** · {what} · {len(checked.left_out)} to be left out" + (
+        f" · the first {SHOWN} are shown" if len(checked.suggestions) > SHOWN else ""
+    )
 
 
 def shown(checked: Checked) -> tuple:
@@ -174,8 +215,11 @@ def shown(checked: Checked) -> tuple:
     choices = [(f"{kind} ({count})", kind) for kind, count in kinds.items()]
     places = map2d(checked.examination)
     points = pd.DataFrame({"x": places[:, 0], "y": places[:, 1], "cluster": [f"{i + 1}" for i in checked.label]})
-    return (gr.update(choices=choices, value=[k for k in kinds if k in SURE], visible=bool(kinds)),
-            gr.update(value=pictures(checked), visible=bool(kinds)), points)  # fmt: skip
+    return (
+        gr.update(choices=choices, value=[k for k in kinds if k in SURE], visible=bool(kinds)),
+        gr.update(value=pictures(checked), visible=bool(kinds)),
+        points,
+    )
 
 
 def pictures(checked: Checked) -> list[tuple[np.ndarray, str]]:

@@ -11,12 +11,16 @@ def add_commands(commands) -> None:
     """Add the commands to the parser's."""
     from ...train.__main__ import add_arguments
 
-    train = commands.add_parser("train", help="adapt a backbone to a folder of photos",
-                                epilog="dinodemo train ~/Pictures --out runs/mine")  # fmt: skip
+    train = commands.add_parser(
+        "train", help="adapt a backbone to a folder of photos", epilog="dinodemo train ~/Pictures --out runs/mine"
+    )
     add_arguments(train)
     train.set_defaults(run=_train)
-    measure = commands.add_parser("eval", help="measure a backbone by k-NN on class folders",
-                                  epilog="dinodemo eval runs/mine photos/test --gallery photos/train")  # fmt: skip
+    measure = commands.add_parser(
+        "eval",
+        help="measure a backbone by k-NN on class folders",
+        epilog="dinodemo eval runs/mine photos/test --gallery photos/train",
+    )
     measure.add_argument("backbone", help="name, model folder, finished run or hub id")
     measure.add_argument("folder", type=Path, help="a folder for each class")
     measure.add_argument("--gallery", type=Path, help="class folders to compare with (default: the others of FOLDER)")
@@ -25,8 +29,11 @@ def add_commands(commands) -> None:
     measure.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     measure.add_argument("--json", action="store_true", help="print the metrics as JSON")
     measure.set_defaults(run=_eval)
-    export = commands.add_parser("export", help="take a run's network out as a Hugging Face folder",
-                                 epilog="dinodemo export runs/mine my-backbone")  # fmt: skip
+    export = commands.add_parser(
+        "export",
+        help="take a run's network out as a Hugging Face folder",
+        epilog="dinodemo export runs/mine my-backbone",
+    )
     export.add_argument("run_folder", metavar="run", type=Path, help="folder of a run")
     export.add_argument("out", type=Path, help="folder to write")
     export.add_argument("--which", choices=("best", "last", "start"), default="best", help="default: %(default)s")
@@ -48,8 +55,10 @@ def _eval(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(found))
     else:
-        print(f"{found['backbone']}: k-NN {found['knn']:.1%} on {found['photos']} photos of {found['classes']} "
-              f"classes, effective rank {found['rank']:.1f}")  # fmt: skip
+        print(
+            f"{found['backbone']}: k-NN {found['knn']:.1%} on {found['photos']} photos of {found['classes']} "
+            f"classes, effective rank {found['rank']:.1f}"
+        )
 
 
 def _export(args: argparse.Namespace) -> None:

@@ -23,15 +23,25 @@ if TYPE_CHECKING:
 MOST_POINTS = 600  # of a curve: the browser draws no more in good time
 LOG_LINES = 14
 LOSSES = ("loss", "dino", "ibot", "koleo", "gram")
-HEALTH = {"rank": "effective rank", "entropy": "teacher entropy", "mean_cosine": "cosine between photos",
-          "drift": "patch drift"}  # fmt: skip
+HEALTH = {
+    "rank": "effective rank",
+    "entropy": "teacher entropy",
+    "mean_cosine": "cosine between photos",
+    "drift": "patch drift",
+}
 MEASURES = {"knn": "k-NN accuracy", "crop_recall": "a photo found by a small crop of it"}
 RATES = {"lr": "backbone", "head_lr": "heads"}
 STATES: dict[str, str] = {
-    RunState.QUEUED: "waits in the queue", RunState.STARTING: "is starting", RunState.RUNNING: "is running",
-    RunState.PAUSED: "is paused", RunState.STOPPED: "was stopped", RunState.INTERRUPTED: "was interrupted",
-    RunState.FAILED: "failed", RunState.COLLAPSED: "collapsed", RunState.FINISHED: "is finished",
-}  # fmt: skip
+    RunState.QUEUED: "waits in the queue",
+    RunState.STARTING: "is starting",
+    RunState.RUNNING: "is running",
+    RunState.PAUSED: "is paused",
+    RunState.STOPPED: "was stopped",
+    RunState.INTERRUPTED: "was interrupted",
+    RunState.FAILED: "failed",
+    RunState.COLLAPSED: "collapsed",
+    RunState.FINISHED: "is finished",
+}
 FILM_SIDE, MOST_FRAMES = 224, 11
 
 
@@ -63,8 +73,12 @@ def curves(lines: list[dict[str, Any]], kind: str, names: dict[str, str]) -> pd.
     """Return a long table of step, curve, value; thinned evenly."""
     rows = [line for line in lines if line.get("kind") == kind]
     rows = rows[:: max(1, len(rows) * len(names) // MOST_POINTS)]
-    points = [(row["step"], label, float(row[name])) for row in rows for name, label in names.items()
-              if row.get(name) is not None]  # fmt: skip
+    points = [
+        (row["step"], label, float(row[name]))
+        for row in rows
+        for name, label in names.items()
+        if row.get(name) is not None
+    ]
     return pd.DataFrame(points, columns=["step", "curve", "value"])
 
 
@@ -115,8 +129,9 @@ def expected_seconds(forward: Callable[[int], float], values: dict[str, Any], ro
     Each photo goes through the teacher (global crops) and the student (all crops); a trained block's way back costs
     twice its way there.
     """
-    seen, small, judged = (forward((values[name] // row.patch_size) ** 2)
-                           for name in ("global_size", "local_size", "eval_size"))  # fmt: skip
+    seen, small, judged = (
+        forward((values[name] // row.patch_size) ** 2) for name in ("global_size", "local_size", "eval_size")
+    )
     trained = min(values["max_blocks"] or row.depth, row.depth) / row.depth
     per_photo = 2 * seen + (2 * seen + values["n_local"] * small) * (1 + 2 * trained)
     batch = values["batch_size"] * values["accumulate"]
@@ -171,8 +186,12 @@ def film(folder: Path) -> list[list[tuple[np.ndarray, str]]]:
         colours = _jointly([_as_features(patches[photo]) for _, patches, _ in frames])
         captions = [f"photo {photo + 1}, step {step}" for step, _, _ in frames]
         strips.append([(pca_picture(c, (FILM_SIDE,) * 2), told) for c, told in zip(colours, captions, strict=True)])
-        strips.append([(_heat(attention[photo]), f"{told}: attention")
-                       for (_, _, attention), told in zip(frames, captions, strict=True)])  # fmt: skip
+        strips.append(
+            [
+                (_heat(attention[photo]), f"{told}: attention")
+                for (_, _, attention), told in zip(frames, captions, strict=True)
+            ]
+        )
     return strips
 
 
@@ -198,12 +217,20 @@ def verdict(folder: Path) -> str:
     report = read_json(folder / "report.json")
     if not report:
         return "There is no result yet."
-    lines = [f"### {'Better than the start' if report.get('better') else 'Not better than the start'}",
-             report.get("sentence", ""), "", "| | start | result |", "|---|---|---|"]  # fmt: skip
+    lines = [
+        f"### {'Better than the start' if report.get('better') else 'Not better than the start'}",
+        report.get("sentence", ""),
+        "",
+        "| | start | result |",
+        "|---|---|---|",
+    ]
     before, after = report.get("before") or {}, report.get("after") or {}
     names = {**MEASURES, **HEALTH, "centre_norm": "centre norm", "mean_entropy": "entropy of the mean answer"}
-    lines += [f"| {label} | {_number(name, before.get(name))} | {_number(name, after.get(name))} |"
-              for name, label in names.items() if name in before]  # fmt: skip
+    lines += [
+        f"| {label} | {_number(name, before.get(name))} | {_number(name, after.get(name))} |"
+        for name, label in names.items()
+        if name in before
+    ]
     return "\n".join(lines)
 
 

@@ -56,10 +56,13 @@ def build_run(services: Services, header: Header, runs: Runs, page: gr.Blocks) -
     with gr.Row():
         health = _plot("Health: rank and entropy as shares of the start's", "run-health")
         rates = _plot("Learning rates", "run-rates")
-    gr.Markdown("#### What is being learnt\nThree photos at each evaluation: patches, coloured by one PCA a photo, and "
-                "what CLS attends to.")  # fmt: skip
-    film = gr.Gallery(show_label=False, columns=1, height="auto", buttons=[], format="jpeg", object_fit="contain",
-                      elem_id="run-film")  # fmt: skip
+    gr.Markdown(
+        "#### What is being learnt\nThree photos at each evaluation: patches, coloured by one PCA a photo, and "
+        "what CLS attends to."
+    )
+    film = gr.Gallery(
+        show_label=False, columns=1, height="auto", buttons=[], format="jpeg", object_fit="contain", elem_id="run-film"
+    )
     with gr.Accordion("Log", open=False):
         log = gr.Textbox(lines=draw.LOG_LINES, show_label=False, interactive=False, elem_id="run-log")
     verdict = gr.Markdown(elem_id="run-verdict")
@@ -106,8 +109,14 @@ def watch(info: RunInfo, before: tuple | None) -> tuple:
         makers = draw.loss_curves, draw.measure_curves, draw.health_curves, draw.rate_curves
         curves = [_drawn(make(lines)) for make in makers]
     film = _strips(draw.film(folder)) if films != old[3] else gr.skip()
-    return (draw.status(info, lines), *curves, draw.log_tail(folder), film,
-            draw.verdict(folder) if info.over else "", now)  # fmt: skip
+    return (
+        draw.status(info, lines),
+        *curves,
+        draw.log_tail(folder),
+        film,
+        draw.verdict(folder) if info.over else "",
+        now,
+    )
 
 
 def _plot(title: str, elem_id: str) -> gr.LinePlot:
@@ -151,21 +160,30 @@ def _buttons(runs: Runs, owner: gr.Textbox, run: gr.Dropdown) -> list:
 
     asked = [owner, run]
     return [
-        pause.click(doing(runs.pause), asked, None, **QUIET), go_on.click(doing(runs.go_on), asked, None, **QUIET),
+        pause.click(doing(runs.pause), asked, None, **QUIET),
+        go_on.click(doing(runs.go_on), asked, None, **QUIET),
         cancel.click(doing(runs.cancel), asked, None, **QUIET),
         delete.click(remove, [*asked, sure], sure, **QUIET),
-    ]  # fmt: skip
+    ]
 
 
 def _result(services: Services, header: Header, runs: Runs, run: gr.Dropdown) -> None:
     with gr.Row():
         use = gr.Button("Use the result in all tabs", variant="primary", elem_id="run-use")
-        download_button("Download the model (.zip)", lambda *which: _zip(runs, *which), [header.owner, run],
-                        "run-zip", size="md")  # fmt: skip
+        download_button(
+            "Download the model (.zip)", lambda *which: _zip(runs, *which), [header.owner, run], "run-zip", size="md"
+        )
     with gr.Accordion("See the difference on a photo", open=False), gr.Row():
         photo = photo_input("Photo", "run-photo", height=240)
-        compared = gr.Gallery(label="Start, then result: attention and patch colours", columns=2, height="auto",
-                              buttons=[], format="jpeg", object_fit="contain", elem_id="run-compared")  # fmt: skip
+        compared = gr.Gallery(
+            label="Start, then result: attention and patch colours",
+            columns=2,
+            height="auto",
+            buttons=[],
+            format="jpeg",
+            object_fit="contain",
+            elem_id="run-compared",
+        )
     with gr.Accordion("Publish on the Hugging Face hub", open=False, visible=not services.settings.public), gr.Row():
         repository = gr.Textbox(label="Repository", placeholder="me/my-backbone", elem_id="run-repository")
         token = gr.Textbox(label="Token with write access (used once, not kept)", type="password", elem_id="run-token")
@@ -181,8 +199,11 @@ def _result(services: Services, header: Header, runs: Runs, run: gr.Dropdown) ->
         choices = [*tuned, *backbone_choices()]
         start = draw.read_json(info.path / "config.json").get("backbone", "")
         shown_beside = start if start in BACKBONES else ""
-        return (gr.update(choices=choices, value=path),
-                gr.update(choices=[("None", ""), *choices], value=shown_beside), tuned)  # fmt: skip
+        return (
+            gr.update(choices=choices, value=path),
+            gr.update(choices=[("None", ""), *choices], value=shown_beside),
+            tuned,
+        )
 
     @friendly
     def on_photo(owner: str, chosen: str | None, given: Photo | None, resolution: float):
@@ -200,8 +221,9 @@ def _result(services: Services, header: Header, runs: Runs, run: gr.Dropdown) ->
         return f"Published: [{name}]({address})", ""
 
     use.click(on_use, [header.owner, run, header.tuned], [header.backbone, header.second_picker, header.tuned], **QUIET)
-    photo.upload(on_photo, [header.owner, run, photo, header.resolution], compared, **ENGINE_QUEUE,
-                 api_visibility="private")  # fmt: skip
+    photo.upload(
+        on_photo, [header.owner, run, photo, header.resolution], compared, **ENGINE_QUEUE, api_visibility="private"
+    )
     publish.click(on_publish, [header.owner, run, repository, token, private], [published, token], **QUIET)
 
 
@@ -211,8 +233,10 @@ def before_and_after(services: Services, photo: Photo, names: tuple[str, str], r
     for name, title in zip(names, ("start", "result"), strict=True):
         found = services.run(photo, name, resolution, attention=True).features
         colours = PatchPCA(foreground=None).fit([found]).transform(found)
-        pictures += [(overlay(photo.rgb, attention_map(found)), f"{title}: attention"),
-                     (pca_picture(colours, photo.size), f"{title}: patch colours")]  # fmt: skip
+        pictures += [
+            (overlay(photo.rgb, attention_map(found)), f"{title}: attention"),
+            (pca_picture(colours, photo.size), f"{title}: patch colours"),
+        ]
     return [pictures[i] for i in (0, 2, 1, 3)]
 
 

@@ -31,7 +31,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     GENTLE: {"max_blocks": 2, "gram_weight": 2.0},
     STANDARD: {},
     SCRATCH: {"backbone": "scratch"},
-}  # fmt: skip
+}
 PRESET_HELP = (
     "**Gentle** trains the last two blocks and keeps patch features stable; good for about 100 photos. "
     "**Standard** adapts to the number of photos. **From scratch** forgets the backbone and learns from your photos "
@@ -92,16 +92,30 @@ def _parts(services: Services) -> Parts:
             picker = folder_picker("tune-picker")
             folder = server_folder_box(services.settings, "tune-folder")
             about = gr.Markdown("No photos yet.", elem_id="tune-about")
-            thumbs = gr.Gallery(show_label=False, columns=5, height="auto", buttons=[], allow_preview=False,
-                                format="jpeg", object_fit="cover", elem_id="tune-thumbs",
-                                elem_classes="examples")  # fmt: skip
+            thumbs = gr.Gallery(
+                show_label=False,
+                columns=5,
+                height="auto",
+                buttons=[],
+                allow_preview=False,
+                format="jpeg",
+                object_fit="cover",
+                elem_id="tune-thumbs",
+                elem_classes="examples",
+            )
             forget = gr.Button("Remove photos", size="sm", elem_id="tune-forget")
         with gr.Column(scale=1, min_width=320):
             name = gr.Textbox(label="Name of the run", value="my photos", max_length=60, elem_id="tune-name")
             preset = gr.Radio(list(PRESETS), value=STANDARD, label="How far to go", elem_id="tune-preset")
             gr.Markdown(PRESET_HELP)
-            steps = gr.Number(0, label="Steps", precision=0, minimum=0, elem_id="tune-steps",
-                              info="0: as many as suit the number of photos and this device.")  # fmt: skip
+            steps = gr.Number(
+                0,
+                label="Steps",
+                precision=0,
+                minimum=0,
+                elem_id="tune-steps",
+                info="0: as many as suit the number of photos and this device.",
+            )
             price = gr.Markdown(elem_id="tune-price")
             start = gr.Button("Start", variant="primary", elem_id="tune-start")
             with gr.Accordion("Demo: collapse", open=False):
@@ -109,15 +123,18 @@ def _parts(services: Services) -> Parts:
                 gr.Markdown(SWITCH_HELP)
     with gr.Accordion("All settings", open=False):
         fields = settings_list("tune-fields")
-    command = gr.Code(label="The same on the command line", language="shell", interactive=False, elem_id="tune-command",
-                      max_lines=6)  # fmt: skip
+    command = gr.Code(
+        label="The same on the command line", language="shell", interactive=False, elem_id="tune-command", max_lines=6
+    )
     photos = gr.State(None)
-    return Parts(picker, folder, photos, about, thumbs, forget, name, preset, steps, switches, fields, command, price,
-                 start)  # fmt: skip
+    return Parts(
+        picker, folder, photos, about, thumbs, forget, name, preset, steps, switches, fields, command, price, start
+    )
 
 
-def _wire_photos(services: Services, header: Header, page: gr.Blocks, store: PhotoStore, parts: Parts,
-                 selected) -> list:  # fmt: skip
+def _wire_photos(
+    services: Services, header: Header, page: gr.Blocks, store: PhotoStore, parts: Parts, selected
+) -> list:
     """Let photos be added and forgotten; returns the events after which they are others."""
 
     @friendly
@@ -165,15 +182,17 @@ def _wire_photos(services: Services, header: Header, page: gr.Blocks, store: Pho
     ]
 
 
-def _wire_settings(services: Services, header: Header, runs: Runs, store: PhotoStore, parts: Parts, tabs: gr.Tabs,
-                   events: list):  # fmt: skip
+def _wire_settings(
+    services: Services, header: Header, runs: Runs, store: PhotoStore, parts: Parts, tabs: gr.Tabs, events: list
+):
     """Choose the settings anew after each of the events and when any is changed; returns the event of a run's start."""
     chosen = [header.owner, parts.photos, parts.preset, parts.steps, parts.switches, header.backbone, parts.fields]
     settings = [parts.fields, parts.command, parts.price]
 
     @friendly
-    def on_settings(owner: str, token: str | None, preset: str, steps: float, switches: list[str], backbone: str,
-                    fields: dict):  # fmt: skip
+    def on_settings(
+        owner: str, token: str | None, preset: str, steps: float, switches: list[str], backbone: str, fields: dict
+    ):
         count = len(store.describe(owner, token).paths) if token else 100
         backbone, explicit = _explicit(preset, steps, switches, backbone)
         edits = read_edits(fields)
@@ -181,12 +200,23 @@ def _wire_settings(services: Services, header: Header, runs: Runs, store: PhotoS
         values = vars(FinetuneConfig.for_dataset(count, backbone, services.settings.device, **explicit))
         helps = explanations()
         texts = {name: _text(values[name]) for name in helps if name != "backbone"}
-        return (settings_value(texts, helps, edits), _command_line(backbone, explicit),
-                _price(services, runs, backbone, values, count))  # fmt: skip
+        return (
+            settings_value(texts, helps, edits),
+            _command_line(backbone, explicit),
+            _price(services, runs, backbone, values, count),
+        )
 
     @friendly
-    def on_start(owner: str, token: str | None, preset: str, steps: float, switches: list[str], backbone: str,
-                 fields: dict, name: str):  # fmt: skip
+    def on_start(
+        owner: str,
+        token: str | None,
+        preset: str,
+        steps: float,
+        switches: list[str],
+        backbone: str,
+        fields: dict,
+        name: str,
+    ):
         photos = store.describe(owner, token)
         backbone, explicit = _explicit(preset, steps, switches, backbone)
         if backbone != "scratch":
@@ -209,8 +239,11 @@ def _shown(store: PhotoStore, owner: str, token: str | None) -> tuple[str, list]
     if not token:
         return "No photos yet.", []
     photos = store.describe(owner, token)
-    classes = f", {len(photos.classes)} class folders: k-NN will judge the result" if photos.classes else (
-        ", no class folders: the result is judged by whether a crop of a photo finds its photo")  # fmt: skip
+    classes = (
+        f", {len(photos.classes)} class folders: k-NN will judge the result"
+        if photos.classes
+        else (", no class folders: the result is judged by whether a crop of a photo finds its photo")
+    )
     return f"**{len(photos.paths)} photos**, {photos.size / 1e6:.1f} MB{classes}.", draw.thumbnails(list(photos.paths))
 
 

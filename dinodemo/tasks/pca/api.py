@@ -27,11 +27,16 @@ class PcaApi:
     services: "Services"
 
     def pca(
-        self, photos: list[File], foreground: draw.Foreground = draw.FOREGROUND.default,
-        threshold: float = draw.THRESHOLD.default, smooth: bool = draw.SMOOTH.default,
-        backdrop: bool = draw.BACKDROP.default, basis: File | None = None, backbone: str = "",
+        self,
+        photos: list[File],
+        foreground: draw.Foreground = draw.FOREGROUND.default,
+        threshold: float = draw.THRESHOLD.default,
+        smooth: bool = draw.SMOOTH.default,
+        backdrop: bool = draw.BACKDROP.default,
+        basis: File | None = None,
+        backbone: str = "",
         resolution: int = RESOLUTION.default,
-    ) -> tuple[list[File], File, dict]:  # fmt: skip
+    ) -> tuple[list[File], File, dict]:
         """Colour patches by what they mean, jointly over the photos. Returns pictures (.png), the basis, a summary.
 
         Parameters:
@@ -46,9 +51,15 @@ class PcaApi:
         """
         key = network(self.services, backbone, resolution)
         look = draw.Look(
-            draw.FOREGROUND.check(foreground), draw.THRESHOLD.check(threshold), 1, 2, 3, draw.SMOOTH.check(smooth),
-            draw.BACKDROP.check(backdrop), False,
-        )  # fmt: skip
+            draw.FOREGROUND.check(foreground),
+            draw.THRESHOLD.check(threshold),
+            1,
+            2,
+            3,
+            draw.SMOOTH.check(smooth),
+            draw.BACKDROP.check(backdrop),
+            False,
+        )
         files = read_files(photos, "photos", MOST_PHOTOS, least=1)
         given = tuple(read_photo(file, f"photo {i}") for i, file in enumerate(files, start=1))
         loaded = None if basis is None else draw.PatchPCA.load(read_path(basis, "basis"))

@@ -82,10 +82,18 @@ class PatchPCA:
         threshold = np.nan if self.threshold_ is None else self.threshold_
         with Path(path).open("wb") as stream:
             np.savez(
-                stream, backbone=self.backbone_, mean=self.mean_, components=self.components_, low=self.low_,
-                high=self.high_, explained=self.explained_variance_ratio_, threshold=threshold,
-                first_mean=self._first_mean, first_axis=self._first_axis, first_range=self._first_range,
-            )  # fmt: skip
+                stream,
+                backbone=self.backbone_,
+                mean=self.mean_,
+                components=self.components_,
+                low=self.low_,
+                high=self.high_,
+                explained=self.explained_variance_ratio_,
+                threshold=threshold,
+                first_mean=self._first_mean,
+                first_axis=self._first_axis,
+                first_range=self._first_range,
+            )
 
     @classmethod
     def load(cls, path: str | Path) -> "PatchPCA":

@@ -21,19 +21,36 @@ def add_commands(commands) -> None:
     """Add the command to the parser's."""
     from .draw import BACKDROP, SMOOTH
 
-    parser = add_command(commands, "pca", _pca, "colour patches by what they mean, jointly over all photos", [
-        "photos --out colours",
-        "photos --out colours --save basis.npz --backdrop",
-        "cat.jpg --out colours --basis basis.npz --smooth",
-    ])  # fmt: skip
+    parser = add_command(
+        commands,
+        "pca",
+        _pca,
+        "colour patches by what they mean, jointly over all photos",
+        [
+            "photos --out colours",
+            "photos --out colours --save basis.npz --backdrop",
+            "cat.jpg --out colours --basis basis.npz --smooth",
+        ],
+    )
     add_photos(parser, "folder of the pictures")
     parser.add_argument("--foreground", default="auto", help="auto, off, or a threshold from 0 to 1 (default: auto)")
-    parser.add_argument("--components", type=number(1, 8, int), nargs=3, default=[1, 2, 3], metavar=("R", "G", "B"),
-                        help="which become red, green and blue (default: 1 2 3)")  # fmt: skip
+    parser.add_argument(
+        "--components",
+        type=number(1, 8, int),
+        nargs=3,
+        default=[1, 2, 3],
+        metavar=("R", "G", "B"),
+        help="which become red, green and blue (default: 1 2 3)",
+    )
     parser.add_argument("--save", type=Path, help="keep the fitted basis in this .npz; one that is there is used")
     parser.add_argument("--basis", type=Path, help="use this saved basis, fit none")
-    parser.add_argument("--fit-on", type=number(1, 10**6, int), default=FIT_ON, metavar="N",
-                        help="of more photos, fit on so many spread over them (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--fit-on",
+        type=number(1, 10**6, int),
+        default=FIT_ON,
+        metavar="N",
+        help="of more photos, fit on so many spread over them (default: %(default)s)",
+    )
     SMOOTH.add_to(parser, "no squares")
     BACKDROP.add_to(parser)
     parser.add_argument("--side-by-side", action="store_true", help="the photo next to its colours")
@@ -89,14 +106,17 @@ def _basis(args: argparse.Namespace, batch: Batch, engine: "Engine", look) -> tu
     if not todo and not args.save:
         return None, 0
     if 0 < len(todo) < len(batch.targets):
-        raise ValueError(f"{len(batch.targets) - len(todo)} of the photos are coloured already, by a basis of their "
-                         "own; add --overwrite to colour all anew, or --basis with that basis")  # fmt: skip
+        raise ValueError(
+            f"{len(batch.targets) - len(todo)} of the photos are coloured already, by a basis of their "
+            "own; add --overwrite to colour all anew, or --basis with that basis"
+        )
     count, every = min(args.fit_on, len(batch.targets)), len(batch.targets)
     some = [batch.targets[i * every // count] for i in range(count)]
     photos = (photo for _, photo in read_ahead(some, lambda target: target.read()))
     # who cannot be read is told of when the pictures are made
-    features = [engine.features(p, args.resolution) for p in show_progress(photos, count)
-                if not isinstance(p, Exception)]  # fmt: skip
+    features = [
+        engine.features(p, args.resolution) for p in show_progress(photos, count) if not isinstance(p, Exception)
+    ]
     if not features:
         return None, 0
     pca = draw.fit(draw.View((), tuple(features), (engine.backbone.name, args.resolution), ""), look)
@@ -111,8 +131,10 @@ def _load_basis(path: Path, args: argparse.Namespace, engine: "Engine") -> "Patc
 
     pca = PatchPCA.load(path)
     if pca.backbone_ != engine.backbone.name:
-        raise ValueError(f"{path} was fitted with {pca.backbone_}, this is {engine.backbone.name}; "
-                         f"add --backbone {pca.backbone_}, or fit a new basis")  # fmt: skip
+        raise ValueError(
+            f"{path} was fitted with {pca.backbone_}, this is {engine.backbone.name}; "
+            f"add --backbone {pca.backbone_}, or fit a new basis"
+        )
     if max(args.components) > len(pca.components_):
         raise ValueError(f"{path} has {len(pca.components_)} components, --components asks for {max(args.components)}")
     return pca

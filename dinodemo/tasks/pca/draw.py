@@ -21,8 +21,13 @@ KEPT_COMPONENTS = 8
 SHOWN_SIDE = 768  # pixels of a picture on the page
 MOST_PHOTOS = 8
 Foreground = Literal["auto", "manual", "off"]
-FOREGROUND = Option("foreground", "auto", "Background removal", "auto finds a threshold, manual takes yours, off "
-                    "colours everything", choices=get_args(Foreground))  # fmt: skip
+FOREGROUND = Option(
+    "foreground",
+    "auto",
+    "Background removal",
+    "auto finds a threshold, manual takes yours, off colours everything",
+    choices=get_args(Foreground),
+)
 THRESHOLD = Option("threshold", 0.5, "Foreground threshold", "of manual", step=0.01)
 SMOOTH = shared.SMOOTH.changed(default=False, label="Smooth")
 BACKDROP = Option("backdrop", False, "Show dimmed photo", "show the photo, dimmed, where there is no colour")
@@ -110,12 +115,18 @@ def pictures_file(view: View, look: Look, pca: PatchPCA) -> tuple[str, bytes]:
 def raw_file(view: View, look: Look, pca: PatchPCA) -> tuple[str, bytes]:
     """Return colours, first component and patch tokens of every photo as a named .npz."""
     first = view.features[0]
-    arrays: dict = {"backbone": first.backbone, "made_with": made_with(first),
-                    "names": [photo.name for photo in view.photos],
-                    "explained_variance_ratio": pca.explained_variance_ratio_}  # fmt: skip
+    arrays: dict = {
+        "backbone": first.backbone,
+        "made_with": made_with(first),
+        "names": [photo.name for photo in view.photos],
+        "explained_variance_ratio": pca.explained_variance_ratio_,
+    }
     for i, f in enumerate(view.features):
-        arrays |= {f"colours_{i}": pca.transform(f, look.components), f"first_{i}": pca.first_component(f),
-                   f"patches_{i}": f.patches}  # fmt: skip
+        arrays |= {
+            f"colours_{i}": pca.transform(f, look.components),
+            f"first_{i}": pca.first_component(f),
+            f"patches_{i}": f.patches,
+        }
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return f"pca-{stem(view.features[0].backbone)}.npz", buffer.getvalue()

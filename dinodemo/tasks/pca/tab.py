@@ -52,8 +52,9 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
             controls = _controls()
         with gr.Column(scale=3, min_width=320):
             gallery: Options = {"columns": 2, "height": "auto", "object_fit": "contain", "format": "jpeg"}
-            pictures = gr.Gallery(label="Same colour, same meaning", elem_id="pca-pictures", buttons=["fullscreen"],
-                                  **gallery)  # fmt: skip
+            pictures = gr.Gallery(
+                label="Same colour, same meaning", elem_id="pca-pictures", buttons=["fullscreen"], **gallery
+            )
             second = gr.Gallery(elem_id="pca-second", visible=False, buttons=["fullscreen"], **gallery)
             pca_beside(services, header, (pictures, second), view, controls)
             outputs = Outputs(pictures, gr.Markdown(elem_id="pca-explained"), gr.Markdown(EMPTY, elem_id="pca-status"))
@@ -71,12 +72,15 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
 def _controls() -> list:
     """Make the controls, in the order of `Look`."""
     foreground = gr.Radio(
-        [("Automatic", "auto"), ("Threshold", "manual"), ("Off", "off")], value=draw.FOREGROUND.default,
+        [("Automatic", "auto"), ("Threshold", "manual"), ("Off", "off")],
+        value=draw.FOREGROUND.default,
         label=draw.FOREGROUND.label,
-        info="Splits on the first component. Automatic uses Otsu's threshold.", elem_id="pca-foreground",
-    )  # fmt: skip
-    threshold = option_control(draw.THRESHOLD, elem_id="pca-threshold", interactive=True,
-                        info="Moving it switches to the manual threshold.")  # fmt: skip
+        info="Splits on the first component. Automatic uses Otsu's threshold.",
+        elem_id="pca-foreground",
+    )
+    threshold = option_control(
+        draw.THRESHOLD, elem_id="pca-threshold", interactive=True, info="Moving it switches to the manual threshold."
+    )
     with gr.Row():
         choices = list(range(1, KEPT_COMPONENTS + 1))
         colours = [
@@ -124,7 +128,8 @@ def _wire(services, header, tab, parts, controls, outputs) -> None:
     for control in (foreground, *others):
         control.change(show, show_inputs, [*outputs.all(), threshold], trigger_mode="always_last", **QUIET)
     threshold.input(lambda: "manual", None, foreground, **QUIET).then(
-        show, show_inputs, [*outputs.all(), threshold], trigger_mode="always_last", **QUIET)  # fmt: skip
+        show, show_inputs, [*outputs.all(), threshold], trigger_mode="always_last", **QUIET
+    )
     loader.change(load_basis, loader, basis, **QUIET).success(show, show_inputs, [*outputs.all(), threshold], **QUIET)
 
 

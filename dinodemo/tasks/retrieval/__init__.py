@@ -3,11 +3,14 @@
 from ..base import Task, lazy
 
 TASK = Task("retrieval", "Retrieval")
-__getattr__ = lazy(__name__, {
-    "Entry": "index",
-    "Hit": "index",
-    "ImageIndex": "index",
-    "Statistics": "index",
-    "Filter": "snapshot",
-    "AddReport": "writing",
-})  # fmt: skip
+__getattr__ = lazy(
+    __name__,
+    {
+        "Entry": "index",
+        "Hit": "index",
+        "ImageIndex": "index",
+        "Statistics": "index",
+        "Filter": "snapshot",
+        "AddReport": "writing",
+    },
+)

@@ -91,11 +91,19 @@ def to_row(prepared: Prepared, recipe: Recipe, vector: np.ndarray) -> Row:
     """Put a photo and its vector (D,) together."""
     item = prepared.item
     return Row(
-        sha256=prepared.digest.hex(), path=item.path, label=item.label, nbytes=prepared.nbytes,
-        mtime_ns=item.stamp[1] if item.stamp else None, height=prepared.size[0], width=prepared.size[1],
-        thumbnail=prepared.thumbnail, file=prepared.file, backbone=recipe.backbone, resolution=recipe.resolution,
+        sha256=prepared.digest.hex(),
+        path=item.path,
+        label=item.label,
+        nbytes=prepared.nbytes,
+        mtime_ns=item.stamp[1] if item.stamp else None,
+        height=prepared.size[0],
+        width=prepared.size[1],
+        thumbnail=prepared.thumbnail,
+        file=prepared.file,
+        backbone=recipe.backbone,
+        resolution=recipe.resolution,
         vector=vector,
-    )  # fmt: skip
+    )
 
 
 def _prepare_all(

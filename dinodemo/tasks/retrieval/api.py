@@ -43,9 +43,16 @@ class RetrievalApi:
     indexes: IndexStore
 
     def retrieve(
-        self, photo: File, index: str = "", photos: list[File] | None = None, count: int = 12, rerank: bool = False,
-        labels: list[str] | None = None, path: str = "", backbone: str = "",
-    ) -> tuple[list[File], File, dict]:  # fmt: skip
+        self,
+        photo: File,
+        index: str = "",
+        photos: list[File] | None = None,
+        count: int = 12,
+        rerank: bool = False,
+        labels: list[str] | None = None,
+        path: str = "",
+        backbone: str = "",
+    ) -> tuple[list[File], File, dict]:
         """Find the photos most like one, in an index that the server shares or among photos sent along.
 
         Returns thumbnails (.jpg), the hits (.json) and the hits, best first. Photos sent along are indexed for this
@@ -97,8 +104,10 @@ class RetrievalApi:
 
         name, _ = network(self.services, backbone, RESOLUTIONS[0])
         paths = [read_path(file, f"photo {i}") for i, file in enumerate(files, start=1)]
-        named = [(f"{i}/{name_of(file, path)}", path.read_bytes())
-                 for i, (file, path) in enumerate(zip(files, paths, strict=True), start=1)]  # fmt: skip
+        named = [
+            (f"{i}/{name_of(file, path)}", path.read_bytes())
+            for i, (file, path) in enumerate(zip(files, paths, strict=True), start=1)
+        ]
         index = ImageIndex(folder, self.services.pool.get(name))
         report = index.add(named)
         left_out = [{"photo": int(file.split("/")[0]), "reason": reason} for file, reason in report.problems]

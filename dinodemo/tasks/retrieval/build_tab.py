@@ -53,8 +53,14 @@ def build_building(shelf: IndexStore, header: Header, index: gr.Dropdown, servic
 def _parts(services: Services) -> Parts:
     with gr.Row():
         with gr.Column(scale=1, min_width=320):
-            name = gr.Textbox(label="Name of a new index", placeholder="holiday 2026", max_length=60, max_lines=1,
-                              info="Leave empty to add to the chosen index.", elem_id="build-name")  # fmt: skip
+            name = gr.Textbox(
+                label="Name of a new index",
+                placeholder="holiday 2026",
+                max_length=60,
+                max_lines=1,
+                info="Leave empty to add to the chosen index.",
+                elem_id="build-name",
+            )
             picker = folder_picker("build-picker")
             folder = server_folder_box(services.settings, "build-folder")
             gr.Markdown(HELP)
@@ -64,8 +70,12 @@ def _parts(services: Services) -> Parts:
             status = gr.Markdown(elem_id="build-status")
         with gr.Column(scale=1, min_width=320):
             with gr.Accordion("Remove photos", open=True):
-                text = gr.Textbox(label="Path, folder or sha256", max_lines=1, elem_id="build-remove-text",
-                                  info="As shown in the results. Files are not deleted.")  # fmt: skip
+                text = gr.Textbox(
+                    label="Path, folder or sha256",
+                    max_lines=1,
+                    elem_id="build-remove-text",
+                    info="As shown in the results. Files are not deleted.",
+                )
                 remove = gr.Button("Take out", size="sm", elem_id="build-remove")
             with gr.Accordion("Rebuild with the current model", open=True):
                 gr.Markdown("An index holds one backbone's vectors. The old one serves until the new one is ready.")
@@ -112,8 +122,12 @@ def _wire_adding(services: Services, shelf: IndexStore, header: Header, index, p
     ]
     for event in events:
         event.failure(lambda: gr.update(visible=False), None, parts.stop, **QUIET)
-    parts.picker.submit(lambda value: f"{len(read_upload(value))} files are here; press **Add to the index**.",
-                        parts.picker, parts.status, **QUIET)  # fmt: skip
+    parts.picker.submit(
+        lambda value: f"{len(read_upload(value))} files are here; press **Add to the index**.",
+        parts.picker,
+        parts.status,
+        **QUIET,
+    )
     parts.stop.click(_stop, parts.work, parts.stop, **QUIET)
 
 
@@ -134,10 +148,15 @@ def _wire_changing(shelf: IndexStore, owner, index, parts: Parts) -> None:
         rows = shelf.choices(owner)
         return gr.update(choices=rows, value=rows[0][1] if rows else None), False, "Deleted.", count + 1
 
-    parts.remove.click(on_remove, [owner, index, parts.remove_text, parts.changed],
-                       [parts.status, parts.remove_text, parts.changed], **QUIET)  # fmt: skip
-    parts.delete.click(on_delete, [owner, index, parts.sure, parts.changed],
-                       [index, parts.sure, parts.status, parts.changed], **QUIET)  # fmt: skip
+    parts.remove.click(
+        on_remove,
+        [owner, index, parts.remove_text, parts.changed],
+        [parts.status, parts.remove_text, parts.changed],
+        **QUIET,
+    )
+    parts.delete.click(
+        on_delete, [owner, index, parts.sure, parts.changed], [index, parts.sure, parts.status, parts.changed], **QUIET
+    )
 
 
 def _follow(shelf: IndexStore, owner: str, key: str | None, job: Work, count: int):

@@ -11,8 +11,9 @@ from .embed_cli import add_embed
 def add_commands(commands) -> None:
     """Add the commands to the parser's."""
     add_embed(commands)
-    index = commands.add_parser("index", help="put photos into an index",
-                                epilog="dinodemo index ~/Pictures --out my.index")  # fmt: skip
+    index = commands.add_parser(
+        "index", help="put photos into an index", epilog="dinodemo index ~/Pictures --out my.index"
+    )
     index.add_argument("source", nargs="+", help="folders, zips or photos; class folders become labels")
     index.add_argument("--out", required=True, help="folder of the index, or an object store's address (s3://...)")
     _add_engine(index)
@@ -66,8 +67,18 @@ def _index(args: argparse.Namespace) -> int:
     index.wait()
     found = index.statistics()
     if args.json:
-        print(json.dumps({"added": report.added, "skipped": report.skipped, "problems": report.problems,
-                          "photos": found.count, "labels": found.labels, "search": found.search}))  # fmt: skip
+        print(
+            json.dumps(
+                {
+                    "added": report.added,
+                    "skipped": report.skipped,
+                    "problems": report.problems,
+                    "photos": found.count,
+                    "labels": found.labels,
+                    "search": found.search,
+                }
+            )
+        )
     else:
         print(f"{report.added} added, {report.skipped} were there already; {found.count} photos in {args.out}")
         for file, reason in report.problems:

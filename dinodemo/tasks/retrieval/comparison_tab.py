@@ -21,8 +21,16 @@ def hits_beside(shelf: IndexStore, header: Header, search: gr.State, first: gr.G
     look: number of hits, labels, path, whether to compare parts.
     """
     status = gr.Markdown(visible=False, elem_id="retrieval-second-status")
-    gallery = gr.Gallery(visible=False, columns=4, height="auto", buttons=[], allow_preview=False, format="jpeg",
-                         object_fit="contain", elem_id="retrieval-second")  # fmt: skip
+    gallery = gr.Gallery(
+        visible=False,
+        columns=4,
+        height="auto",
+        buttons=[],
+        allow_preview=False,
+        format="jpeg",
+        object_fit="contain",
+        elem_id="retrieval-second",
+    )
 
     @friendly
     def ask(owner: str, backbone: str | None, found: Search | None, count, labels, path, rerank):
@@ -43,8 +51,18 @@ def hits_beside(shelf: IndexStore, header: Header, search: gr.State, first: gr.G
         for share, _ in job.steps():
             yield gr.update(value=f"Looking at the photos with {name}: {share:.0%}"), hidden[1]
         again = draw.find(twin, found.key, found.query, found.region, count, labels, path, rerank)
-        yield (gr.update(value=draw.status(again, len(twin)), visible=True),
-               gr.update(value=draw.hit_pictures(again.hits), visible=True, label=f"The same with {name}"))  # fmt: skip
+        yield (
+            gr.update(value=draw.status(again, len(twin)), visible=True),
+            gr.update(value=draw.hit_pictures(again.hits), visible=True, label=f"The same with {name}"),
+        )
 
-    gr.on([first.change, header.second.change], ask, [header.owner, header.second, search, *look], [status, gallery],
-          **ENGINE_QUEUE, show_progress="hidden", trigger_mode="always_last", api_visibility="private")  # fmt: skip
+    gr.on(
+        [first.change, header.second.change],
+        ask,
+        [header.owner, header.second, search, *look],
+        [status, gallery],
+        **ENGINE_QUEUE,
+        show_progress="hidden",
+        trigger_mode="always_last",
+        api_visibility="private",
+    )

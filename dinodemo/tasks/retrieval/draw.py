@@ -45,8 +45,13 @@ def find(index: "ImageIndex", key: str, query: Photo, region, count, labels, pat
     from . import Filter
 
     started = time.perf_counter()
-    hits = index.search(query, k=int(count), rerank=bool(rerank), region=region,
-                        where=Filter(labels=tuple(labels or ()), path=(path or "").strip()))  # fmt: skip
+    hits = index.search(
+        query,
+        k=int(count),
+        rerank=bool(rerank),
+        region=region,
+        where=Filter(labels=tuple(labels or ()), path=(path or "").strip()),
+    )
     return Search(query, key, index.recipe.backbone, tuple(hits), 1000 * (time.perf_counter() - started), region)
 
 
@@ -120,18 +125,25 @@ def hits_csv(search: Search) -> tuple[str, bytes]:
 def hits_json(search: Search) -> tuple[str, bytes]:
     """Return the hits as JSON, with what was asked."""
     content = {
-        "query": search.query.name, "region": search.region, "backbone": search.backbone,
+        "query": search.query.name,
+        "region": search.region,
+        "backbone": search.backbone,
         "hits": [_row(i, hit) for i, hit in enumerate(search.hits, start=1)],
-    }  # fmt: skip
+    }
     return "hits.json", json.dumps(content, indent=1, ensure_ascii=False).encode()
 
 
 def _row(rank: int, hit: "Hit") -> dict:
     return {
-        "rank": rank, "score": round(hit.score, 5), "path": hit.path, "label": hit.label, "sha256": hit.sha256,
-        "height": hit.size[0], "width": hit.size[1],
+        "rank": rank,
+        "score": round(hit.score, 5),
+        "path": hit.path,
+        "label": hit.label,
+        "sha256": hit.sha256,
+        "height": hit.size[0],
+        "width": hit.size[1],
         "region": None if hit.region is None else " ".join(str(v) for v in hit.region),
-    }  # fmt: skip
+    }
 
 
 def statistics(found: "Statistics") -> str:

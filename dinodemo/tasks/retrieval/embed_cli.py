@@ -40,21 +40,38 @@ def add_embed(commands) -> None:
     """Add the command to the parser's."""
     from .descriptor import DEFAULT_DESCRIPTOR, DESCRIPTORS
 
-    parser = add_command(commands, "embed", _embed, "write one vector a photo into a file", [
-        "photos --out vectors.npz",
-        "photos --out vectors.parquet --resolution 392 --json",
-        "s3://bucket/photos --ray --out s3://bucket/my.index",
-    ])  # fmt: skip
-    add_photos(parser, "file of paths and vectors of unit length: .npz or .parquet; with --ray an index", RESOLUTION,
-               lambda text: text if "://" in text else Path(text))  # fmt: skip
-    parser.add_argument("--descriptor", choices=DESCRIPTORS,
-                        help="cls: the last layer's class token; cls11: the one before; gem: the patches' generalised "
-                        f"mean (default: {DEFAULT_DESCRIPTOR}; with --ray what an index takes)")  # fmt: skip
-    parser.add_argument("--ray", action="store_true",
-                        help="on the Ray cluster of $RAY_ADDRESS, or one that is started here; photos and index may "
-                        "lie in an object store (s3://...). Stopped, the same command goes on")  # fmt: skip
-    parser.add_argument("--workers", type=number(1, 10_000, int),
-                        help="with --ray: processes that run the network (default: one a GPU)")  # fmt: skip
+    parser = add_command(
+        commands,
+        "embed",
+        _embed,
+        "write one vector a photo into a file",
+        [
+            "photos --out vectors.npz",
+            "photos --out vectors.parquet --resolution 392 --json",
+            "s3://bucket/photos --ray --out s3://bucket/my.index",
+        ],
+    )
+    add_photos(
+        parser,
+        "file of paths and vectors of unit length: .npz or .parquet; with --ray an index",
+        RESOLUTION,
+        lambda text: text if "://" in text else Path(text),
+    )
+    parser.add_argument(
+        "--descriptor",
+        choices=DESCRIPTORS,
+        help="cls: the last layer's class token; cls11: the one before; gem: the patches' generalised "
+        f"mean (default: {DEFAULT_DESCRIPTOR}; with --ray what an index takes)",
+    )
+    parser.add_argument(
+        "--ray",
+        action="store_true",
+        help="on the Ray cluster of $RAY_ADDRESS, or one that is started here; photos and index may "
+        "lie in an object store (s3://...). Stopped, the same command goes on",
+    )
+    parser.add_argument(
+        "--workers", type=number(1, 10_000, int), help="with --ray: processes that run the network (default: one a GPU)"
+    )
 
 
 def _embed(args: argparse.Namespace) -> int:
@@ -101,8 +118,12 @@ def _embed_on_cluster(args: argparse.Namespace) -> int:
         added = index.add(args.photos, progress=into(bar), make_rows=cluster.rows)
     index.wait()
     made = index.recipe
-    facts = {"photos": added.added, "kept": added.skipped, "file": index.path,
-             "descriptor": made.descriptor if made else None}  # fmt: skip
+    facts = {
+        "photos": added.added,
+        "kept": added.skipped,
+        "file": index.path,
+        "descriptor": made.descriptor if made else None,
+    }
     told = f"{added.added} added, {added.skipped} were there already; {len(index)} photos in {args.out}"
     return report(args, cluster, facts, told, added.problems)
 

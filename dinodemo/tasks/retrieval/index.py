@@ -236,8 +236,15 @@ class ImageIndex:
         snapshot = self._current()
         columns = snapshot.read(["label", "nbytes"])
         labels = Counter(label for label in columns["label"] if label is not None)
-        return Statistics(snapshot.count, dict(sorted(labels.items())), sum(columns["nbytes"]), recipe,
-                          self._how(snapshot), self._recall, self._builder.error)  # fmt: skip
+        return Statistics(
+            snapshot.count,
+            dict(sorted(labels.items())),
+            sum(columns["nbytes"]),
+            recipe,
+            self._how(snapshot),
+            self._recall,
+            self._builder.error,
+        )
 
     def recall(self) -> float | None:
         """Measure recall@10 of approximate search against exact (seconds to a minute); None while search is exact."""

@@ -27,18 +27,39 @@ def build_labels(shelf: IndexStore, owner: gr.Textbox, index: gr.Dropdown) -> No
             method = gr.Radio([KNN, LINEAR], value=KNN, label="Classifier", elem_id="labels-method")
             with gr.Row():
                 k = gr.Slider(1, 100, value=20, step=1, label="Neighbours", elem_id="labels-k", min_width=140)
-                temperature = gr.Slider(0.01, 1, value=0.07, step=0.01, label="Temperature of the votes",
-                                        elem_id="labels-temperature", min_width=140)  # fmt: skip
+                temperature = gr.Slider(
+                    0.01,
+                    1,
+                    value=0.07,
+                    step=0.01,
+                    label="Temperature of the votes",
+                    elem_id="labels-temperature",
+                    min_width=140,
+                )
             start = gr.Button("Classify", variant="primary", elem_id="labels-start")
             verdict = gr.Markdown(elem_id="labels-verdict")
-            download_button("Confusion matrix (.csv)", lambda found: draw.confusion_csv(_need(found)), [evaluated],
-                            "labels-csv")  # fmt: skip
+            download_button(
+                "Confusion matrix (.csv)", lambda found: draw.confusion_csv(_need(found)), [evaluated], "labels-csv"
+            )
         with gr.Column(scale=1, min_width=320):
-            matrix = gr.Image(label="Rows: the truth. Columns: the answer. Bright: often", format="png", height=420,
-                              interactive=False, buttons=["fullscreen"], elem_id="labels-matrix")  # fmt: skip
+            matrix = gr.Image(
+                label="Rows: the truth. Columns: the answer. Bright: often",
+                format="png",
+                height=420,
+                interactive=False,
+                buttons=["fullscreen"],
+                elem_id="labels-matrix",
+            )
             pairs = gr.Markdown(elem_id="labels-pairs")
-    mistakes = gr.Gallery(label="Mistakes", columns=6, height="auto", buttons=[], format="jpeg",
-                          object_fit="contain", elem_id="labels-mistakes")  # fmt: skip
+    mistakes = gr.Gallery(
+        label="Mistakes",
+        columns=6,
+        height="auto",
+        buttons=[],
+        format="jpeg",
+        object_fit="contain",
+        elem_id="labels-mistakes",
+    )
 
     @friendly
     def on_start(owner: str, key: str | None, method: str, k: float, temperature: float):
@@ -56,12 +77,19 @@ def build_labels(shelf: IndexStore, owner: gr.Textbox, index: gr.Dropdown) -> No
         wrong = found.mistakes[:: max(1, len(found.mistakes) // MOST_MISTAKES)][:MOST_MISTAKES]
         shas = [entries[labelled[i]].sha256 for i in wrong]
         thumbs = opened.thumbnails(shas)
-        pictures = [(draw.thumbnail(thumbs[sha]), f"{labels[i]}, taken for {found.predicted[i]}")
-                    for i, sha in zip(wrong, shas, strict=True)]  # fmt: skip
+        pictures = [
+            (draw.thumbnail(thumbs[sha]), f"{labels[i]}, taken for {found.predicted[i]}")
+            for i, sha in zip(wrong, shas, strict=True)
+        ]
         return found, _verdict(found, method), draw.confusion_picture(found), draw.confused_pairs(found), pictures
 
-    start.click(on_start, [owner, index, method, k, temperature], [evaluated, verdict, matrix, pairs, mistakes],
-                **ENGINE_QUEUE, api_visibility="private")  # fmt: skip
+    start.click(
+        on_start,
+        [owner, index, method, k, temperature],
+        [evaluated, verdict, matrix, pairs, mistakes],
+        **ENGINE_QUEUE,
+        api_visibility="private",
+    )
 
 
 def _verdict(found, method: str) -> str:

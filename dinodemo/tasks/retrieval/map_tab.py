@@ -29,20 +29,33 @@ def build_map(shelf: IndexStore, owner: gr.Textbox, index: gr.Dropdown) -> None:
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
             start = gr.Button("Draw the map", variant="primary", elem_id="map-start")
-            picture = gr.Image(label="Alike photos lie together (two principal components): click one", format="jpeg",
-                               interactive=False, buttons=["fullscreen"], elem_id="map-picture")  # fmt: skip
+            picture = gr.Image(
+                label="Alike photos lie together (two principal components): click one",
+                format="jpeg",
+                interactive=False,
+                buttons=["fullscreen"],
+                elem_id="map-picture",
+            )
         with gr.Column(scale=2, min_width=320):
             told = gr.Markdown(elem_id="map-told")
             photo = gr.Image(label="Photo", format="jpeg", interactive=False, height=360, elem_id="map-photo")
     with gr.Row():
-        threshold = gr.Slider(0.7, 1, value=0.95, step=0.005, label="Alike enough to be a duplicate (cosine)",
-                              elem_id="map-threshold", min_width=200)  # fmt: skip
+        threshold = gr.Slider(
+            0.7,
+            1,
+            value=0.95,
+            step=0.005,
+            label="Alike enough to be a duplicate (cosine)",
+            elem_id="map-threshold",
+            min_width=200,
+        )
         twice = gr.Button("Find near-duplicates", elem_id="map-twice", min_width=160)
         number = gr.Slider(2, 50, value=8, step=1, label="Clusters", elem_id="map-number", min_width=200)
         cluster = gr.Button("Make clusters", elem_id="map-cluster", min_width=160)
     summary = gr.Markdown(elem_id="map-summary")
-    gallery = gr.Gallery(label="Groups", columns=6, height="auto", buttons=[], format="jpeg", object_fit="contain",
-                         elem_id="map-groups")  # fmt: skip
+    gallery = gr.Gallery(
+        label="Groups", columns=6, height="auto", buttons=[], format="jpeg", object_fit="contain", elem_id="map-groups"
+    )
     download_button("Groups (.csv)", _groups_file, [groups], "map-csv")
 
     @friendly
@@ -75,8 +88,12 @@ def build_map(shelf: IndexStore, owner: gr.Textbox, index: gr.Dropdown) -> None:
     def on_cluster(owner: str, key: str | None, count: float):
         opened = shelf.open(owner, key)
         found = opened.clusters(int(count))
-        return _show(opened, found, f"{len(found)} clusters of {', '.join(str(len(g)) for g in found)} photos; "
-                                    "the most typical of each are shown.")  # fmt: skip
+        return _show(
+            opened,
+            found,
+            f"{len(found)} clusters of {', '.join(str(len(g)) for g in found)} photos; "
+            "the most typical of each are shown.",
+        )
 
     run = runs_network()
     start.click(on_map, [owner, index], [drawn, picture, told], **run, show_progress_on=[picture])

@@ -25,8 +25,9 @@ class Hit:
 def to_hit(row: dict) -> Hit:
     """Make a hit of a table's row with its `score` and `cosine`."""
     size = (row["height"], row["width"])
-    return Hit(row["path"], row["score"], row["cosine"], row["label"], row["sha256"], size, row["nbytes"],
-               row["thumbnail"])  # fmt: skip
+    return Hit(
+        row["path"], row["score"], row["cosine"], row["label"], row["sha256"], size, row["nbytes"], row["thumbnail"]
+    )
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,27 @@ from ...io.files import is_photo
 from ...io.zips import Limits
 from ...scale.addresses import is_address, list_files, read_file
 
-NO_CLASS = {"images", "image", "imgs", "img", "photos", "photo", "pictures", "jpegimages", "dcim", "data", "train",
-            "training", "val", "valid", "validation", "test", "gallery", "query", "queries"}  # fmt: skip
+NO_CLASS = {
+    "images",
+    "image",
+    "imgs",
+    "img",
+    "photos",
+    "photo",
+    "pictures",
+    "jpegimages",
+    "dcim",
+    "data",
+    "train",
+    "training",
+    "val",
+    "valid",
+    "validation",
+    "test",
+    "gallery",
+    "query",
+    "queries",
+}
 LIMITS = Limits(files=1_000_000, total_bytes=1_000_000_000_000)  # photos are read one by one
 FOLDER_LIMITS = Limits(files=1_000_000_000)
 

@@ -64,10 +64,18 @@ def schema(recipe: Recipe) -> pa.Schema:
     """Return the table's columns, with the recipe in the metadata."""
     fields = [
         pa.field("sha256", pa.string(), nullable=False),
-        ("path", pa.string()), ("label", pa.string()), ("nbytes", pa.int64()), ("mtime_ns", pa.int64()),
-        ("height", pa.int32()), ("width", pa.int32()), ("thumbnail", pa.binary()), ("file", pa.large_binary()),
-        ("backbone", pa.string()), ("resolution", pa.int32()), ("vector", pa.list_(pa.float32(), recipe.width)),
-    ]  # fmt: skip
+        ("path", pa.string()),
+        ("label", pa.string()),
+        ("nbytes", pa.int64()),
+        ("mtime_ns", pa.int64()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("thumbnail", pa.binary()),
+        ("file", pa.large_binary()),
+        ("backbone", pa.string()),
+        ("resolution", pa.int32()),
+        ("vector", pa.list_(pa.float32(), recipe.width)),
+    ]
     return pa.schema(fields, metadata={KEY: json.dumps(asdict(recipe))})
 
 

@@ -56,8 +56,14 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
     """Build the picker of indexes and the four sub-tabs."""
     shelf = IndexStore(services)
     with gr.Row(equal_height=True):
-        index = gr.Dropdown([], value=None, label="Index", elem_id="index", scale=1,
-                            info="Your own are kept for two days after their last use.")  # fmt: skip
+        index = gr.Dropdown(
+            [],
+            value=None,
+            label="Index",
+            elem_id="index",
+            scale=1,
+            info="Your own are kept for two days after their last use.",
+        )
         about = gr.Markdown(EMPTY, elem_id="index-about")
     with gr.Tabs():
         with gr.Tab("Search", id="retrieval-search"):
@@ -81,22 +87,36 @@ def _search_parts(shelf: IndexStore, header: Header, index: gr.Dropdown) -> tupl
             painter = region_painter("retrieval-painter")
             with gr.Row():
                 count = gr.Slider(1, 100, value=12, step=1, label="Hits", elem_id="retrieval-count", min_width=140)
-                rerank = gr.Checkbox(False, label="Compare parts too (slower)", elem_id="retrieval-rerank",
-                                     min_width=140)  # fmt: skip
+                rerank = gr.Checkbox(
+                    False, label="Compare parts too (slower)", elem_id="retrieval-rerank", min_width=140
+                )
             labels = gr.Dropdown([], multiselect=True, label="Only these labels", elem_id="retrieval-labels-filter")
             path = gr.Textbox(label="Only paths that contain", elem_id="retrieval-path", max_lines=1)
         with gr.Column(scale=3, min_width=320):
             status = gr.Markdown(EMPTY, elem_id="retrieval-status")
-            gallery = gr.Gallery(label="Hits: click one to see why", columns=4, height="auto", buttons=[],
-                                 allow_preview=False, format="jpeg", object_fit="contain",
-                                 elem_id="retrieval-hits")  # fmt: skip
+            gallery = gr.Gallery(
+                label="Hits: click one to see why",
+                columns=4,
+                height="auto",
+                buttons=[],
+                allow_preview=False,
+                format="jpeg",
+                object_fit="contain",
+                elem_id="retrieval-hits",
+            )
             with gr.Row():
                 download_button("Hits (.csv)", lambda s: draw.hits_csv(_need(s)), [search], "retrieval-csv")
                 download_button("Hits (.json)", lambda s: draw.hits_json(_need(s)), [search], "retrieval-json")
             hits_beside(shelf, header, search, gallery, [count, labels, path, rerank])
             told = gr.Markdown(elem_id="retrieval-told")
-            why = gr.Image(label="Why: parts that agree", format="jpeg", interactive=False, visible=False,
-                           buttons=["fullscreen"], elem_id="retrieval-why")  # fmt: skip
+            why = gr.Image(
+                label="Why: parts that agree",
+                format="jpeg",
+                interactive=False,
+                visible=False,
+                buttons=["fullscreen"],
+                elem_id="retrieval-why",
+            )
     asked = Asked(header.owner, index, query, painter, count, labels, path, rerank)
     return photo, examples, asked, Found(search, status, gallery, why, told)
 
@@ -151,12 +171,19 @@ def _wire_search(shelf: IndexStore, photo, examples, asked: Asked, found: Found)
     given = [asked.query, asked.painter, photo]
     for event in (photo.upload(on_photo, photo, given, **QUIET), examples.select(on_example, None, given, **QUIET)):
         event.success(ask, asked.all(), shown, **run)
-    for trigger in (asked.painter.change, asked.index.change, asked.count.change, asked.rerank.change,
-                    asked.labels.change, asked.path.submit):  # fmt: skip
+    for trigger in (
+        asked.painter.change,
+        asked.index.change,
+        asked.count.change,
+        asked.rerank.change,
+        asked.labels.change,
+        asked.path.submit,
+    ):
         trigger(ask, asked.all(), shown, **run, trigger_mode="always_last")
     photo.clear(lambda: (None, painter_value(None)), None, [asked.query, asked.painter], **QUIET)
-    found.gallery.select(on_hit, [found.search, asked.owner], [found.why, found.told], **{**run, "show_progress_on":
-                         [found.why]})  # fmt: skip
+    found.gallery.select(
+        on_hit, [found.search, asked.owner], [found.why, found.told], **{**run, "show_progress_on": [found.why]}
+    )
 
 
 def _ask(shelf: IndexStore, owner, key, query: Photo | None, painted, count, labels, path, rerank) -> tuple:

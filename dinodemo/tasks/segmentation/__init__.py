@@ -39,15 +39,18 @@ keeping the plain threshold where GrabCut differs much from it (helps small thin
 from ..base import Task, lazy
 
 TASK = Task("segmentation", "Segmentation")
-__getattr__ = lazy(__name__, {
-    "DEFAULT_THRESHOLD": "reference",
-    "MIN_PRESENCE": "reference",
-    "SURE_PRESENCE": "reference",
-    "Prediction": "reference",
-    "ReferenceSegmenter": "reference",
-    "Segmentation": "reference",
-    "Instance": "instances",
-    "Instances": "instances",
-    "find_instances": "instances",
-    "propagate": "video",
-})  # fmt: skip
+__getattr__ = lazy(
+    __name__,
+    {
+        "DEFAULT_THRESHOLD": "reference",
+        "MIN_PRESENCE": "reference",
+        "SURE_PRESENCE": "reference",
+        "Prediction": "reference",
+        "ReferenceSegmenter": "reference",
+        "Segmentation": "reference",
+        "Instance": "instances",
+        "Instances": "instances",
+        "find_instances": "instances",
+        "propagate": "video",
+    },
+)

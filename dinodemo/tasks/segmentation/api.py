@@ -35,10 +35,16 @@ class SegmentationApi:
     services: "Services"
 
     def segment(
-        self, references: list[File], masks: list[File], photos: list[File], negatives: list[File] | None = None,
-        threshold: float = draw.THRESHOLD.default, presence: float = draw.PRESENCE.default, backbone: str = "",
+        self,
+        references: list[File],
+        masks: list[File],
+        photos: list[File],
+        negatives: list[File] | None = None,
+        threshold: float = draw.THRESHOLD.default,
+        presence: float = draw.PRESENCE.default,
+        backbone: str = "",
         resolution: int = RESOLUTION.default,
-    ) -> tuple[list[File], File, dict]:  # fmt: skip
+    ) -> tuple[list[File], File, dict]:
         """Find on photos what masks show on reference photos. Returns masks (.png), their facts (.json), the facts.
 
         Photos that cannot be read are named in the facts, and the others go on.
@@ -54,8 +60,9 @@ class SegmentationApi:
             resolution: the network sees about this number squared of pixels, 56 to 1022
         """
         name, side = network(self.services, backbone, resolution)
-        look = draw.Look(draw.THRESHOLD.check(threshold), draw.OPACITY.default, draw.VIEWS[0],
-                         draw.PRESENCE.check(presence))  # fmt: skip
+        look = draw.Look(
+            draw.THRESHOLD.check(threshold), draw.OPACITY.default, draw.VIEWS[0], draw.PRESENCE.check(presence)
+        )
         files = read_files(photos, "photos", MOST_TARGETS, least=1)
         segmenter = fit(self.services, _references(references, masks), _negatives(negatives), name, side)
         words, pictures, told, left_out = made_with_name(segmenter.backbone_), [], [], []
@@ -91,6 +98,8 @@ def _references(references: list[File], masks: list[File]) -> list[Reference]:
 
 
 def _negatives(files: list[File] | None) -> list[Reference]:
-    given = [read_photo(file, f"negative {i}")
-             for i, file in enumerate(read_files(files, "negatives", MOST_REFERENCES), start=1)]  # fmt: skip
+    given = [
+        read_photo(file, f"negative {i}")
+        for i, file in enumerate(read_files(files, "negatives", MOST_REFERENCES), start=1)
+    ]
     return [Reference(photo, np.ones(photo.size, bool), np.zeros(photo.size, bool), DEFAULT_NAME) for photo in given]

@@ -18,18 +18,35 @@ def add_commands(commands) -> None:
     """Add the command to the parser's."""
     from .draw import PRESENCE, THRESHOLD
 
-    parser = add_command(commands, "segment", _segment, "find on photos what a mask shows on another", [
-        "photos --reference cup.jpg --mask cup_mask.png --out masks",
-        "photos --reference cup.jpg --mask cup_mask.png --negative table.jpg --overlay --out masks --json",
-    ])  # fmt: skip
+    parser = add_command(
+        commands,
+        "segment",
+        _segment,
+        "find on photos what a mask shows on another",
+        [
+            "photos --reference cup.jpg --mask cup_mask.png --out masks",
+            "photos --reference cup.jpg --mask cup_mask.png --negative table.jpg --overlay --out masks --json",
+        ],
+    )
     add_photos(parser, "folder of the masks, each with a .json of presence, area and boxes")
-    parser.add_argument("--reference", action="append", required=True, metavar="PHOTO",
-                        help="a photo of the thing; may be given several times, each with its --mask")  # fmt: skip
-    parser.add_argument("--mask", action="append", required=True,
-                        help="of the reference: white, coloured or opaque where the thing is")  # fmt: skip
+    parser.add_argument(
+        "--reference",
+        action="append",
+        required=True,
+        metavar="PHOTO",
+        help="a photo of the thing; may be given several times, each with its --mask",
+    )
+    parser.add_argument(
+        "--mask", action="append", required=True, help="of the reference: white, coloured or opaque where the thing is"
+    )
     parser.add_argument("--negative", action="append", default=[], metavar="PHOTO", help="a photo without the thing")
-    parser.add_argument("--negative-mask", action="append", default=[], metavar="MASK",
-                        help='only this part of the negative is "not this"; for each of them or for none')  # fmt: skip
+    parser.add_argument(
+        "--negative-mask",
+        action="append",
+        default=[],
+        metavar="MASK",
+        help='only this part of the negative is "not this"; for each of them or for none',
+    )
     THRESHOLD.add_to(parser)
     PRESENCE.add_to(parser)
     parser.add_argument("--overlay", action="store_true", help="also the mask laid over the photo")
@@ -70,8 +87,10 @@ def _references(args: argparse.Namespace) -> tuple[list[tuple], list]:
     if len(args.reference) != len(args.mask):
         raise ValueError(f"each --reference needs its --mask; there are {len(args.reference)} and {len(args.mask)}")
     if args.negative_mask and len(args.negative) != len(args.negative_mask):
-        raise ValueError("give a --negative-mask for each --negative or for none; there are "
-                         f"{len(args.negative_mask)} and {len(args.negative)}")  # fmt: skip
+        raise ValueError(
+            "give a --negative-mask for each --negative or for none; there are "
+            f"{len(args.negative_mask)} and {len(args.negative)}"
+        )
     photos = [load_photo(path) for path in args.reference]
     references = [(p, read_mask_file(path, p)) for p, path in zip(photos, args.mask, strict=True)]
     negatives: list = [load_photo(path) for path in args.negative]

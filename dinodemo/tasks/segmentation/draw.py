@@ -22,8 +22,12 @@ REFERENCE_FILLS = {"this": (255, 60, 60), "not_this": (60, 110, 255)}
 THUMB_SIDE = 360
 VIEWS = ("Overlay", "Outline", "Heat map", "Cut-out")
 THRESHOLD = Option("threshold", DEFAULT_THRESHOLD, "Threshold", "higher means smaller masks", step=0.01)
-PRESENCE = Option("presence", MIN_PRESENCE, "Minimum confidence",
-                  "photos whose presence is below it get an empty mask, 0 always paints")  # fmt: skip
+PRESENCE = Option(
+    "presence",
+    MIN_PRESENCE,
+    "Minimum confidence",
+    "photos whose presence is below it get an empty mask, 0 always paints",
+)
 OPACITY = shared.OPACITY.changed(default=0.5)
 
 
@@ -95,8 +99,13 @@ def full_mask(result: Result, look: Look) -> tuple[np.ndarray, dict]:
     """Return a target's mask (H, W) bool at the original size, and its presence, area and pieces in those pixels."""
     mask = _resize_mask(look_at(result, look).mask, result.original_size)
     pieces = [{"area": piece.area, "box": list(piece.box)} for piece in find_instances(mask)]
-    return mask, {"presence": round(float(result.segmentation.presence), 4), "area": int(mask.sum()),
-                  "share": round(float(mask.mean()), 5), "size": list(mask.shape), "pieces": pieces}  # fmt: skip
+    return mask, {
+        "presence": round(float(result.segmentation.presence), 4),
+        "area": int(mask.sum()),
+        "share": round(float(mask.mean()), 5),
+        "size": list(mask.shape),
+        "pieces": pieces,
+    }
 
 
 def draw_thumbs(results: list[Result], look: Look) -> list[tuple[np.ndarray, str]]:
@@ -143,10 +152,15 @@ def zip_file(results: list[Result], look: Look, made_with: str) -> tuple[str, by
                 archive.writestr(f"{name}-{kind}.png", png_bytes(picture, made_with))
             images.append({"id": i, "file_name": result.photo.name, "height": mask.shape[0], "width": mask.shape[1]})
             for annotation in coco_annotations(mask, i):
-                annotations.append({"id": len(annotations) + 1, **annotation,
-                                    "score": round(float(result.segmentation.presence), 4)})  # fmt: skip
-        coco = {"info": {"description": made_with}, "images": images, "annotations": annotations,
-                "categories": [{"id": 1, "name": "reference"}]}  # fmt: skip
+                annotations.append(
+                    {"id": len(annotations) + 1, **annotation, "score": round(float(result.segmentation.presence), 4)}
+                )
+        coco = {
+            "info": {"description": made_with},
+            "images": images,
+            "annotations": annotations,
+            "categories": [{"id": 1, "name": "reference"}],
+        }
         archive.writestr("annotations.json", json.dumps(coco))
     return "segmentation.zip", buffer.getvalue()
 
@@ -154,10 +168,17 @@ def zip_file(results: list[Result], look: Look, made_with: str) -> tuple[str, by
 def coco_annotations(mask: np.ndarray, image_id: int) -> list[dict]:
     """Return a COCO annotation (uncompressed RLE) for every instance of a mask."""
     return [
-        {"image_id": image_id, "category_id": 1, "iscrowd": 0, "area": item.area, "bbox": _corner_and_size(item.box),
-         "segmentation": run_lengths(pieces.mask([item.number]))}
-        for pieces in [find_instances(mask)] for item in pieces
-    ]  # fmt: skip
+        {
+            "image_id": image_id,
+            "category_id": 1,
+            "iscrowd": 0,
+            "area": item.area,
+            "bbox": _corner_and_size(item.box),
+            "segmentation": run_lengths(pieces.mask([item.number])),
+        }
+        for pieces in [find_instances(mask)]
+        for item in pieces
+    ]
 
 
 def run_lengths(mask: np.ndarray) -> dict:

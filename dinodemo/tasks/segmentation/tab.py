@@ -97,45 +97,78 @@ def _build_find_tab(services: Services, header: Header, page: gr.Blocks) -> Refe
 def _reference_parts() -> ReferenceParts:
     photo = photo_input("1. Reference photo", "seg-reference", height=190)
     painter = mask_painter("seg-painter")
-    name = gr.Textbox(label="Label", value=DEFAULT_NAME, max_length=40, elem_id="seg-name",
-                      info="Add several objects under different labels; each is a counter-example for the "
-                      "others.")  # fmt: skip
+    name = gr.Textbox(
+        label="Label",
+        value=DEFAULT_NAME,
+        max_length=40,
+        elem_id="seg-name",
+        info="Add several objects under different labels; each is a counter-example for the others.",
+    )
     with gr.Row():
         add = gr.Button("Add another reference", size="sm", elem_id="seg-add")
         clear = gr.Button("Clear references", size="sm", elem_id="seg-forget")
     with gr.Accordion("Or upload a mask for this photo", open=False):
         mask_file = gr.File(label="Mask: white or opaque where the thing is", height=110, elem_id="seg-mask-file")
-    kept = gr.Gallery(label="Kept references", columns=4, height="auto", allow_preview=False, buttons=[],
-                      elem_id="seg-kept", visible=False, format="jpeg")  # fmt: skip
+    kept = gr.Gallery(
+        label="Kept references",
+        columns=4,
+        height="auto",
+        allow_preview=False,
+        buttons=[],
+        elem_id="seg-kept",
+        visible=False,
+        format="jpeg",
+    )
     return ReferenceParts(photo, painter, name, mask_file, add, clear, kept, gr.State(None), gr.State(()))
 
 
 def _result_parts() -> ResultParts:
-    targets = gr.File(label=f"2. Photos to search (up to {MOST_TARGETS})", file_count="multiple", height=150,
-                      elem_id="seg-targets")  # fmt: skip
+    targets = gr.File(
+        label=f"2. Photos to search (up to {MOST_TARGETS})", file_count="multiple", height=150, elem_id="seg-targets"
+    )
     with gr.Row():
         find = gr.Button("3. Find it", variant="primary", elem_id="seg-find")
         stop = gr.Button("Stop", variant="stop", elem_id="seg-stop", visible=False)
     status = gr.Markdown(EMPTY, elem_id="seg-status")
     with gr.Row():
-        picture = gr.Image(label="Selected photo", format="jpeg", interactive=False, height=420, elem_id="seg-picture",
-                           buttons=["fullscreen"])  # fmt: skip
+        picture = gr.Image(
+            label="Selected photo",
+            format="jpeg",
+            interactive=False,
+            height=420,
+            elem_id="seg-picture",
+            buttons=["fullscreen"],
+        )
         second = second_image("seg-second", 420)
     instances = gr.CheckboxGroup([], label="Parts found (untick what is wrong)", elem_id="seg-instances", visible=False)
     with gr.Row():
-        threshold = option_control(draw.THRESHOLD.changed(low=0.02, high=0.98), elem_id="seg-threshold",
-                            info="Lower values select more", min_width=140)  # fmt: skip
+        threshold = option_control(
+            draw.THRESHOLD.changed(low=0.02, high=0.98),
+            elem_id="seg-threshold",
+            info="Lower values select more",
+            min_width=140,
+        )
         opacity = option_control(draw.OPACITY, elem_id="seg-opacity", min_width=140)
-    presence = option_control(draw.PRESENCE, elem_id="seg-presence",
-                       info="Photos scoring lower are reported as not found; 0 always paints.")  # fmt: skip
+    presence = option_control(
+        draw.PRESENCE, elem_id="seg-presence", info="Photos scoring lower are reported as not found; 0 always paints."
+    )
     view = gr.Radio(VIEWS, value=VIEWS[0], label="Show as", elem_id="seg-view")
     found = gr.State(None, time_to_live=4 * 3600)
-    gallery = gr.Gallery(label="All photos: click one to select it", columns=3, height="auto", allow_preview=False,
-                         buttons=[], elem_id="seg-gallery", format="jpeg", object_fit="contain")  # fmt: skip
+    gallery = gr.Gallery(
+        label="All photos: click one to select it",
+        columns=3,
+        height="auto",
+        allow_preview=False,
+        buttons=[],
+        elem_id="seg-gallery",
+        format="jpeg",
+        object_fit="contain",
+    )
     look = [threshold, opacity, view, presence]
     download_button("Download all: masks, cut-outs, COCO (.zip)", _zip_file, [found, *look], "seg-zip", size="md")
-    return ResultParts(targets, find, stop, picture, second, gallery, status, instances, threshold, opacity, view,
-                       presence, found)  # fmt: skip
+    return ResultParts(
+        targets, find, stop, picture, second, gallery, status, instances, threshold, opacity, view, presence, found
+    )
 
 
 def _wire_reference(reference: ReferenceParts, result: ResultParts, example: gr.Button) -> None:
@@ -173,8 +206,9 @@ def _wire_reference(reference: ReferenceParts, result: ResultParts, example: gr.
     reference.photo.upload(on_photo, reference.photo, on_painter, **QUIET)
     reference.photo.clear(lambda: (painter_value(None), None), None, on_painter, **QUIET)
     reference.mask_file.upload(on_mask, [reference.mask_file, reference.current], reference.painter, **QUIET)
-    reference.add.click(keep, reference.drawing(),
-                        [reference.references, reference.kept, reference.photo, *on_painter], **QUIET)  # fmt: skip
+    reference.add.click(
+        keep, reference.drawing(), [reference.references, reference.kept, reference.photo, *on_painter], **QUIET
+    )
     reference.clear.click(forget, None, [reference.references, reference.kept], **QUIET)
     example.click(load_example, None, [reference.photo, *on_painter, result.targets], **QUIET)
 
@@ -187,12 +221,18 @@ def _wire_search(services: Services, header: Header, reference: ReferenceParts, 
 
     inputs = [*reference.drawing(), result.targets, header.backbone, header.resolution, *result.look()]
     outputs = [result.found, result.gallery, result.status, result.stop]
-    event = result.find.click(on_find, inputs, outputs, **ENGINE_QUEUE, api_visibility="private",
-                              show_progress_on=[result.status])  # fmt: skip
+    event = result.find.click(
+        on_find, inputs, outputs, **ENGINE_QUEUE, api_visibility="private", show_progress_on=[result.status]
+    )
     shown = [result.picture, result.instances, result.gallery]
     event.success(show_all, [result.found, *result.look()], shown, **QUIET)
-    result.stop.click(lambda: ("Stopped; what was found stays.", gr.update(visible=False)), None,
-                      [result.status, result.stop], cancels=[event], **QUIET)  # fmt: skip
+    result.stop.click(
+        lambda: ("Stopped; what was found stays.", gr.update(visible=False)),
+        None,
+        [result.status, result.stop],
+        cancels=[event],
+        **QUIET,
+    )
 
 
 def _wire_results(result: ResultParts) -> None:
@@ -206,7 +246,8 @@ def _wire_results(result: ResultParts) -> None:
     result.presence.release(show_all, inputs, everything, **LIVE)
     result.view.change(show_all, inputs, everything, **LIVE)
     result.instances.input(on_toggle, [result.instances, *inputs], [result.found, result.picture], **LIVE).success(
-        show_thumbs, inputs, result.gallery, **QUIET)  # fmt: skip
+        show_thumbs, inputs, result.gallery, **QUIET
+    )
 
 
 def select(found: Found | None, event: gr.SelectData) -> Found | None:
@@ -256,8 +297,9 @@ def _zip_file(found: Found | None, *look) -> tuple[str, bytes]:
     return draw.zip_file(list(found.results), Look(*look), made_with_name(found.backbone))
 
 
-def segmentation_beside(services: Services, header: Header, pictures: tuple[gr.Image, gr.Image], found: gr.State,
-                        drawing: list, look: list) -> None:  # fmt: skip
+def segmentation_beside(
+    services: Services, header: Header, pictures: tuple[gr.Image, gr.Image], found: gr.State, drawing: list, look: list
+) -> None:
     """Search the selected photo a second time, with the references as they are now."""
 
     def make(backbone: str, resolution: float, current: Found | None, kept, painted, photo, name, *values):

@@ -84,9 +84,14 @@ def build_video_tab(services: Services, header: Header, drawing: list) -> None:
             job.stop()
         return gr.update(visible=False)
 
-    event = start.click(on_start, [*drawing, file, opacity, header.backbone, header.resolution],
-                        [followed, video, work, status, stop], **ENGINE_QUEUE, api_visibility="private",
-                        show_progress_on=[status])  # fmt: skip
+    event = start.click(
+        on_start,
+        [*drawing, file, opacity, header.backbone, header.resolution],
+        [followed, video, work, status, stop],
+        **ENGINE_QUEUE,
+        api_visibility="private",
+        show_progress_on=[status],
+    )
     stop.click(on_stop, work, stop, **QUIET)
     event.failure(lambda: ("Not followed.", gr.update(visible=False)), None, [status, stop], **QUIET)
 

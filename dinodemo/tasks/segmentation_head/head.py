@@ -59,15 +59,22 @@ class SegmentationHead:
     """
 
     def __init__(
-        self, kind: str = "linear", epochs: int = 40, resolution: int = 518, seed: int = 0,
+        self,
+        kind: str = "linear",
+        epochs: int = 40,
+        resolution: int = 518,
+        seed: int = 0,
         layers: Sequence[int] = (-1,),
-    ):  # fmt: skip
+    ):
         self.kind, self.epochs, self.resolution, self.seed, self.layers = kind, epochs, resolution, seed, layers
 
     def fit(
-        self, engine: "Engine", pairs: Iterable[tuple[ImageSource | Photo, np.ndarray]],
-        classes: Sequence[str] | None = None, progress: Progress | None = None,
-    ) -> "SegmentationHead":  # fmt: skip
+        self,
+        engine: "Engine",
+        pairs: Iterable[tuple[ImageSource | Photo, np.ndarray]],
+        classes: Sequence[str] | None = None,
+        progress: Progress | None = None,
+    ) -> "SegmentationHead":
         """Train on photos and masks.
 
         pairs: photo and index mask (H, W), integers at the upright photo's size: 0 background, 255 ignored.
@@ -90,9 +97,14 @@ class SegmentationHead:
             network.standardise(training)
             network.to(engine.device)
             trained = train(
-                network, training, [samples[i] for i in held], self.kind, self.epochs, generator,
+                network,
+                training,
+                [samples[i] for i in held],
+                self.kind,
+                self.epochs,
+                generator,
                 lambda epoch, message: tell(len(pairs) + epoch, total, message),
-            )  # fmt: skip
+            )
             counts = sum(_confusion(network, samples[i], masks[i], len(names)) for i in held) if held else None
             training_miou = mean_iou(grid_confusion(network, training))
         self._network = network.eval().requires_grad_(False)
@@ -172,14 +184,24 @@ class SegmentationHead:
     def _describe(self, engine, names, photos, held, trained, counts, training_miou) -> None:
         iou = None if counts is None else class_iou(counts)
         card = {
-            "format": FORMAT, "backbone": engine.backbone.name, "width": engine.backbone.width,
-            "layers": list(self.layers), "resolution": self.resolution, "kind": self.kind, "classes": list(names),
-            "seed": self.seed, "epochs": self.epochs, "epochs_run": trained.epochs, "epoch_kept": trained.kept,
-            "pairs": photos, "held_out_pairs": held, "training_miou": training_miou,
+            "format": FORMAT,
+            "backbone": engine.backbone.name,
+            "width": engine.backbone.width,
+            "layers": list(self.layers),
+            "resolution": self.resolution,
+            "kind": self.kind,
+            "classes": list(names),
+            "seed": self.seed,
+            "epochs": self.epochs,
+            "epochs_run": trained.epochs,
+            "epoch_kept": trained.kept,
+            "pairs": photos,
+            "held_out_pairs": held,
+            "training_miou": training_miou,
             "miou": None if counts is None else mean_iou(counts),
             "iou": None if iou is None else [None if math.isnan(value) else float(value) for value in iou],
             "confusion": None if counts is None else counts.tolist(),
-        }  # fmt: skip
+        }
         self._set_card(card)
 
     def _set_card(self, card: dict) -> None:

@@ -89,8 +89,9 @@ def _training_parts() -> TrainingParts:
 def _label_parts() -> LabelParts:
     labelled = gr.State(None, time_to_live=4 * 3600)
     photo = photo_input("Photo to label", "head-photo", height=280)
-    picture = gr.Image(label="Labels", format="jpeg", interactive=False, height=420, elem_id="head-picture",
-                       buttons=["fullscreen"])  # fmt: skip
+    picture = gr.Image(
+        label="Labels", format="jpeg", interactive=False, height=420, elem_id="head-picture", buttons=["fullscreen"]
+    )
     legend = gr.Markdown(elem_id="head-legend")
     download_button("Download index mask (.png)", _mask_file, [labelled], "head-mask")
     return LabelParts(photo, picture, legend, labelled)
@@ -128,9 +129,14 @@ def _wire_training(services: Services, header: Header, references: gr.State, par
 
     work = gr.State(None)
     inputs = [parts.pairs, references, parts.names, parts.kind, parts.epochs, header.backbone, header.resolution]
-    event = parts.train.click(on_train, inputs, [parts.head, work, parts.status, parts.report, parts.stop],
-                              **ENGINE_QUEUE, api_visibility="private",
-                              show_progress_on=[parts.status])  # fmt: skip
+    event = parts.train.click(
+        on_train,
+        inputs,
+        [parts.head, work, parts.status, parts.report, parts.stop],
+        **ENGINE_QUEUE,
+        api_visibility="private",
+        show_progress_on=[parts.status],
+    )
     parts.stop.click(on_stop, work, parts.stop, **QUIET)
     event.failure(lambda: ("Not trained.", gr.update(visible=False)), None, [parts.status, parts.stop], **QUIET)
     loaded = parts.loader.upload(on_load, parts.loader, [parts.head, parts.status, parts.report], **QUIET)
@@ -150,8 +156,14 @@ def _wire_label(services: Services, header: Header, head: gr.State, parts: Label
         return draw_labels(given, result), _legend(result), (given, result, made_with_name(backbone))
 
     for trigger in (parts.photo.upload, *trained):
-        trigger(on_photo, [head, parts.photo, header.backbone], [parts.picture, parts.legend, parts.labelled],
-                **ENGINE_QUEUE, api_visibility="private", show_progress_on=[parts.picture])  # fmt: skip
+        trigger(
+            on_photo,
+            [head, parts.photo, header.backbone],
+            [parts.picture, parts.legend, parts.labelled],
+            **ENGINE_QUEUE,
+            api_visibility="private",
+            show_progress_on=[parts.picture],
+        )
 
 
 def draw_labels(photo: Photo, result: "SegmentationResult") -> np.ndarray:

@@ -40,10 +40,12 @@ class HeadNetwork(nn.Module):
         if kind == "conv":
             up = {"kernel_size": 4, "stride": 2, "padding": 1, "device": device}
             steps = [
-                nn.utils.skip_init(nn.Conv2d, width, first, 1, device=device), nn.GELU(),
-                nn.utils.skip_init(nn.ConvTranspose2d, first, second, **up), nn.GELU(),
+                nn.utils.skip_init(nn.Conv2d, width, first, 1, device=device),
+                nn.GELU(),
+                nn.utils.skip_init(nn.ConvTranspose2d, first, second, **up),
+                nn.GELU(),
                 nn.utils.skip_init(nn.ConvTranspose2d, second, labels, **up),
-            ]  # fmt: skip
+            ]
         self.steps = nn.Sequential(*steps)
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
@@ -130,9 +132,14 @@ def balanced_loss(logits: torch.Tensor, shares: torch.Tensor, weights: torch.Ten
 
 
 def train(
-    network: HeadNetwork, samples: list[Sample], held_out: list[Sample], kind: str, epochs: int,
-    generator: torch.Generator, on_epoch: Callable[[int, str], None],
-) -> Trained:  # fmt: skip
+    network: HeadNetwork,
+    samples: list[Sample],
+    held_out: list[Sample],
+    kind: str,
+    epochs: int,
+    generator: torch.Generator,
+    on_epoch: Callable[[int, str], None],
+) -> Trained:
     """Train the network in place; with held-out samples it stops early and keeps the epoch of the best mIoU on them.
 
     on_epoch(epoch, message) is called after each; what it raises ends the training.

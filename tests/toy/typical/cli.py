@@ -7,9 +7,15 @@ from dinodemo.commands import add_command, add_photos, open_batch, open_engine
 
 def add_commands(commands) -> None:
     """Add the command to the parser's."""
-    parser = add_command(commands, "typical", _typical, "draw how much each patch is like the photo as a whole", [
-        "photos --out maps",
-    ])  # fmt: skip
+    parser = add_command(
+        commands,
+        "typical",
+        _typical,
+        "draw how much each patch is like the photo as a whole",
+        [
+            "photos --out maps",
+        ],
+    )
     add_photos(parser, "folder of the pictures")
     parser.add_argument("--squares", action="store_true", help="one square a patch instead of a smooth map")
 
