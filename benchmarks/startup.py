@@ -19,7 +19,7 @@ from pathlib import Path
 from _common import PHOTO, ROOT
 
 sys.path[:0] = [str(ROOT / "tests" / "web"), str(ROOT / "tests")]
-from visitor import Visitor
+from visitor import Visitor  # noqa: E402
 
 BACKBONE = "dinov2-small-offline"
 SPACE_BYTES = 16 * 2**30
