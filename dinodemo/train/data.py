@@ -13,27 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..io.files import is_photo
 from ..io.images import load_image
 
-PHOTO_TYPES = {
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".jfif",
-    ".mpo",
-    ".png",
-    ".webp",
-    ".gif",
-    ".bmp",
-    ".tif",
-    ".tiff",
-    ".heic",
-    ".heif",
-    ".avif",
-    ".jp2",
-    ".ppm",
-    ".pgm",
-}
 LEAST_PHOTOS = 8
 LONGEST = 3  # times the short side is kept of a panorama, from its middle
 READERS = 4  # threads that decode; the decoders release Python's lock
@@ -79,7 +61,7 @@ def _reason_against(path: Path, root: Path) -> str | None:
     """Return why a file is left out; None when it is used, "" when it is ignored silently."""
     if path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini"):
         return ""
-    if path.suffix.lower() not in PHOTO_TYPES:
+    if not is_photo(path):
         return f"is no photo that can be read ({path.suffix or 'no suffix'})"
     if path.is_symlink() and not path.resolve().is_relative_to(root):
         return "is a link that leads out of the folder"
