@@ -29,7 +29,7 @@ ROOMS = {  # the last part of a task's file name -> what it may import besides
     "api": {"web.api_values", "web.owner"},
     "cli": {"commands", "train", "scale", "web.settings"},
 }
-OF_ALL_TASKS = {"tasks", "tasks.base", "tasks.tokens", "tasks.probe"}  # what tasks share
+OF_ALL_TASKS = {"tasks", "tasks.base", "tasks.estimator", "tasks.tokens", "tasks.probe"}  # what tasks share
 TOGETHER = {  # tasks that show another's results inside of their own; no others import each other
     "segmentation": {"segmentation_head"},
     "segmentation_head": {"segmentation"},

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ...io.images import ImageSource, Photo, load_photo
+from ..estimator import Estimator
 from .card import check_engine, check_fitted, check_options, damage_refused, describe, make_note, read_file, write_file
 from .dataset import RELATIVE_RANGE, check_aspect, check_depths, choose_held_out, depth_range, without_scale
 from .head import KINDS, LinearDepthHead, layer_indices
@@ -24,7 +25,7 @@ Progress = Callable[[int, int, str], None]  # done, total, message
 Pairs = Iterable[tuple[ImageSource | Photo, np.ndarray]]
 
 
-class DepthProbe:
+class DepthProbe(Estimator):
     """Train a linear depth head on frozen tokens (Oquab et al. 2023, arXiv:2304.07193, 7.4).
 
     kind: "lin4" reads four layers, "lin1" the last one, each with its CLS. epochs: at most so many passes. resolution:

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from ...engine.features import Features
+from ..estimator import Estimator
 
 MAX_FILE_BYTES = 16_000_000  # of a saved basis when unpacked; a real one has well under 1 MB
 PERCENTILES = (1, 99)  # of the fitted scores become 0 and 1; robust against single patches
 
 
-class PatchPCA:
+class PatchPCA(Estimator):
     """Fit colours on the patches of one or more photos, so that the same part gets the same colour in each.
 
     n_components: how many components to keep, 3 to 16. foreground: "auto" (Otsu's threshold on the first

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...io.images import ImageSource, Photo, load_photo
+from ..estimator import Estimator
 from ..tokens import flat_unit, positional_basis_of, without
 from .instances import Instances, find_instances
 from .masks import as_mask, check_reference
@@ -105,7 +106,7 @@ class Prediction:
         return follow_edges(self.photo.rgb, self.patches.score, threshold)
 
 
-class ReferenceSegmenter:
+class ReferenceSegmenter(Estimator):
     """Find in any picture what masks show on a few reference pictures; nothing is trained.
 
     engine: an Engine. resolution: what the network sees, as in `Engine.features`. threshold: 0 to 1, higher means

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ...io.images import ImageSource, Photo, load_photo
+from ..estimator import Estimator
 from .dataset import LEAST_PHOTOS, MAX_CLASSES, check_masks, check_shares, choose_held_out, size_mismatch
 from .training import (
     IGNORE,
@@ -45,7 +46,7 @@ class SegmentationResult:
     names: tuple[str, ...]
 
 
-class SegmentationHead:
+class SegmentationHead(Estimator):
     """Train a head on frozen patch tokens: linear (Oquab et al. 2023, arXiv:2304.07193, 7.4) or a light decoder.
 
     kind: "linear", or "conv": 1x1, then two transposed convolutions to a grid four times as fine. epochs: at most so
