@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ LIMITS = Limits(files=1_000_000, total_bytes=1_000_000_000_000)  # photos are re
 FOLDER_LIMITS = Limits(files=1_000_000_000)
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeIs
+    from typing import TypeGuard
 
 PathLike = str | Path
 Source = PathLike | tuple[str, bytes] | Sequence[PathLike | tuple[str, bytes]]
@@ -77,8 +78,10 @@ def open_source(source: Source) -> Iterator[tuple[list[Item], list[Problem]]]:
                 items.append(Item(str(name), partial(bytes, data), only_here=True))
             elif isinstance(one, str) and is_address(one):
                 _list_address(one, items, problems)
-            else:
+            elif isinstance(one, str | PathLike):
                 _list_path(Path(one), items, problems, stack)
+            else:
+                raise ValueError(f"a source must be a path or (name, bytes), got {type(one).__name__}")
         yield items, problems
 
 
@@ -104,7 +107,7 @@ def class_label(name: PurePosixPath) -> str | None:
     return parent if parent and parent.lower() not in NO_CLASS else None
 
 
-def _is_named_bytes(source: object) -> "TypeIs[tuple[str, bytes]]":
+def _is_named_bytes(source: object) -> "TypeGuard[tuple[str, bytes]]":
     return isinstance(source, tuple) and len(source) == 2 and isinstance(source[1], bytes | bytearray)
 
 
