@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -78,7 +77,7 @@ def open_source(source: Source) -> Iterator[tuple[list[Item], list[Problem]]]:
                 items.append(Item(str(name), partial(bytes, data), only_here=True))
             elif isinstance(one, str) and is_address(one):
                 _list_address(one, items, problems)
-            elif isinstance(one, str | PathLike):
+            elif isinstance(one, str | Path):
                 _list_path(Path(one), items, problems, stack)
             else:
                 raise ValueError(f"a source must be a path or (name, bytes), got {type(one).__name__}")
