@@ -455,3 +455,14 @@ def _transfers() -> list[str]:
 
 def test_cached_folder_takes_no_name_that_is_none(hub):
     assert cached_folder("no/such/thing") is None and cached_folder("..") is None
+
+
+def test_a_depth_model_outside_of_the_table_is_downloaded_once_and_found_again(hub, monkeypatch):
+    from dinodemo.tasks.depth import dpt
+
+    name = next(iter(dpt.DPT_MODELS))
+    hub.put(name, FILES)
+    folder = dpt._fetch(name)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert dpt._fetch(name) == find_local(name) == folder
+    assert hub.downloads("model.safetensors") == 1
