@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 
@@ -151,7 +151,12 @@ def report(args: argparse.Namespace, engine: "Engine", summary: dict, told: str,
     """Print a summary as JSON, or a sentence and what was left out; returns the exit status."""
     left_out = list(left_out)
     if args.json:
-        head = {"command": args.command, "backbone": engine.backbone.name, "resolution": args.resolution}
+        head = {
+            "command": args.command,
+            "backbone": engine.backbone.name,
+            "identity": asdict(engine.identity),
+            "resolution": args.resolution,
+        }
         problems = [{"photo": file, "reason": reason} for file, reason in left_out]
         print(json.dumps({**head, **summary, "left_out": problems}))
     else:

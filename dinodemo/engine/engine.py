@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 
 from ..backbones import Backbone, resolve
 from ..backbones.adapter import BackboneAdapter
+from ..backbones.identity import Identity, identify, stamp_of
 from ..backbones.network import Tokens, VisionTransformer
 from ..io.images import ImageSource, Photo, grid_size, load_photo, network_input
 from . import devices, request_log
@@ -62,15 +64,9 @@ class Engine:
         self.dtype = devices.choose_dtype(dtype, self.device)
         devices.limit_threads()
         row, folder = resolve(backbone)
+        self._folder, self._stamp = folder, stamp_of(folder)  # before it is read: a change meanwhile is a change
         self._network = VisionTransformer(row, folder, self.device, self.dtype)
-        # a folder's content may change while its name does not, for example a training run's export
-        self._identity = (
-            row.name,
-            str(self.dtype),
-            (folder / "model.safetensors").stat().st_mtime_ns
-            if (folder / "model.safetensors").is_file()
-            else str(folder),
-        )
+        self._key = (row.name, str(folder), str(self.dtype), self._stamp)
         self._most = MAX_BATCH_CPU if self.device.type == "cpu" else MAX_BATCH
         self._cache = cache or SharedCache(CACHE_BYTES)
         self._scheduler = Scheduler(self._run, device_lock or threading.Lock(), merge=self.device.type != "cpu")
@@ -85,6 +81,15 @@ class Engine:
     def model(self) -> torch.nn.Module:
         """Return the transformers module that runs."""
         return self._network.module
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Return which network runs, with the checksum of its weights; the first time reads them once more."""
+        return identify(self.backbone.name, self._folder, self._stamp)
+
+    def is_outdated(self) -> bool:
+        """Return whether the files that were loaded have been replaced, as by a training that runs once more."""
+        return stamp_of(self._folder) not in (None, self._stamp)
 
     @property
     def adapter(self) -> BackboneAdapter:
@@ -188,7 +193,7 @@ class Engine:
 
     def _raw(self, photo: Photo, resolution: int, crop: str | None, layers, row_tokens) -> tuple[np.ndarray, Raw, bool]:
         rgb = network_input(photo.rgb, resolution, self.backbone.patch_size, crop)
-        key = (photo.digest, self._identity, resolution, crop, layers, row_tokens)
+        key = (photo.digest, self._key, resolution, crop, layers, row_tokens)
 
         def compute() -> Raw:  # only here is memory needed: what is cached is given out however little is free
             return self._scheduler.ask(Request(rgb, (layers, row_tokens)), self._check_fits(rgb.shape[:2]))
@@ -293,6 +298,7 @@ class Engine:
             image_size=image_size,
             input_size=input_size,
             backbone=self.backbone.name,
+            identity=self.identity,
             layer_attention=layer_attention,
             prefix_attention=prefix_attention,
             patch_norms=self._network.adapter.split(raw.norms, axis=-1)[2].reshape(patches.shape[:2]),

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..backbones.identity import Identity
+
 
 @dataclass(frozen=True, eq=False)
 class Features:
@@ -22,6 +24,7 @@ class Features:
     layer_attention: np.ndarray | None = None  # (L, heads, h, w) CLS to patches, not renormalised; None unless asked
     prefix_attention: np.ndarray | None = None  # (L, heads, 1 + R) CLS to itself and to the registers
     patch_norms: np.ndarray | None = None  # (h, w) L2 norms of the last layer's patch tokens before the final norm
+    identity: Identity | None = None  # which weights made them; the engine always says it
 
     def __post_init__(self):
         for array in self._arrays():

@@ -45,24 +45,22 @@ class EnginePool:
     def get(self, name: str) -> "Engine":
         """Return the engine of a backbone; loads it once, however many ask at the same time.
 
+        A folder whose weights have been replaced since is loaded again.
+
         Raises ValueError for a backbone that is unknown or may not be loaded, RuntimeError for one that cannot be had
         or, with `downloads`, is still on its way.
         """
         self.check(name)
         name = backbones.canonical_name(name)
-        with self._lock:
-            if name in self._engines:
-                self._engines.move_to_end(name)
-                return self._engines[name]
+        if engine := self._loaded(name):
+            return engine
         if self.downloads is not None and backbones.needs_download(name):
             raise self.downloads.pending(name)
         with self._lock:
             loading = self._loading.setdefault(name, threading.Lock())
         with loading:
-            with self._lock:
-                if name in self._engines:
-                    self._engines.move_to_end(name)
-                    return self._engines[name]
+            if engine := self._loaded(name):
+                return engine
             from .engine import Engine
 
             self._make_room(name)
@@ -75,6 +73,15 @@ class EnginePool:
         """Name the loaded backbones, the most recently used last."""
         with self._lock:
             return list(self._engines)
+
+    def _loaded(self, name: str) -> "Engine | None":
+        """Return the engine that runs, unless other weights lie in its folder by now."""
+        with self._lock:
+            engine = self._engines.get(name)
+            if engine is None or engine.is_outdated():
+                return None
+            self._engines.move_to_end(name)
+            return engine
 
     def _make_room(self, name: str) -> None:
         """Drop the engines used longest ago until the new one fits twice (weights and work)."""

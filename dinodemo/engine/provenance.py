@@ -3,16 +3,20 @@
 import os
 
 from ..backbones import BACKBONES
+from ..backbones.identity import Identity
 from .features import Features
 
 
 def made_with(features: Features) -> str:
-    """Tell in a sentence which backbone made a result; goes into every download."""
-    return made_with_name(features.backbone)
+    """Return a sentence that names the backbone and the weights that made a result; goes into every download."""
+    return made_with_name(features.backbone, features.identity)
 
 
-def made_with_name(backbone: str) -> str:
-    """Tell the same from a backbone's name."""
+def made_with_name(backbone: str, identity: Identity | None = None) -> str:
+    """Return the same from a backbone's name and, where it is at hand, the identity of what ran (`Engine.identity`)."""
     row = BACKBONES.get(backbone)
     name = os.path.basename(backbone) if os.path.isabs(backbone) else backbone  # no folders of the server
-    return f"Made by dinodemo with {name}. {row.notice if row else ''}".strip()
+    details = [] if identity is None else [identity.run and f"run {identity.run}", identity.revision]
+    words = ", ".join(part for part in details if part)
+    weights = f", weights sha256 {identity.sha256}" if identity and identity.sha256 else ""
+    return f"Made by dinodemo with {name}{f' ({words})' if words else ''}{weights}. {row.notice if row else ''}".strip()

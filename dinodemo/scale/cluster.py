@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ..backbones import resolve
+from ..backbones.identity import Identity, identify
 from ..tasks.retrieval.adding import Known, Prepared, prepare, to_row
 from ..tasks.retrieval.descriptor import describe
 from ..tasks.retrieval.sources import Item, Problem
@@ -35,7 +36,8 @@ class Cluster:
             raise ValueError(f"workers must be at least 1, got {workers!r}")
         self._ray = _connect()
         self._workers = workers
-        self.backbone, _ = resolve(backbone)
+        self.backbone, folder = resolve(backbone)
+        self.identity: Identity = identify(self.backbone.name, folder)
         self._name = self.backbone.name
 
     def rows(

@@ -7,6 +7,7 @@ import base64
 import binascii
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypedDict
 
@@ -156,7 +157,13 @@ def _shown(value) -> str:
 
 def about(f: Features) -> dict:
     """Return what every summary says of a picture's features."""
-    return {"backbone": f.backbone, "made_with": made_with(f), "size": list(f.image_size), "grid": list(f.grid)}
+    return {
+        "backbone": f.backbone,
+        "identity": asdict(f.identity) if f.identity else None,
+        "made_with": made_with(f),
+        "size": list(f.image_size),
+        "grid": list(f.grid),
+    }
 
 
 def reason_of(error: ValueError) -> str:

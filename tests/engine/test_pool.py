@@ -1,9 +1,12 @@
 """The pool of engines: loads once, shares, drops."""
 
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from dinodemo.engine import devices
 from dinodemo.engine.pool import EnginePool
@@ -45,3 +48,47 @@ def test_a_failed_load_can_be_tried_again(tmp_path, tiny_folder):
         pool.get(str(target))
     target.symlink_to(tiny_folder)
     assert pool.get(str(target)).backbone.width == 32
+
+
+@pytest.fixture
+def retrained(tiny_folders, tmp_path):
+    """Give a model folder, and a function that puts other weights of the same shape in it, as training again does."""
+    folder = shutil.copytree(tiny_folders["dinov2"], tmp_path / "model")
+
+    def retrain():
+        tensors = load_file(folder / "model.safetensors")
+        save_file({name: value * 1.5 for name, value in tensors.items()}, folder / "new", metadata={"format": "pt"})
+        (folder / "new").replace(folder / "model.safetensors")
+
+    return folder, retrain
+
+
+def test_a_folder_that_is_trained_again_in_place_is_loaded_again(retrained, make_picture):
+    folder, retrain = retrained
+    pool, picture = EnginePool("cpu", "float32"), make_picture()
+    first = pool.get(str(folder))
+    before = first.features(picture, 112)
+    assert pool.get(str(folder)) is first
+    retrain()
+    second = pool.get(str(folder))
+    after = second.features(picture, 112)
+    assert second is not first and pool.get(str(folder)) is second
+    assert before.identity.sha256 != after.identity.sha256
+    assert not np.allclose(before.cls, after.cls)
+    np.testing.assert_array_equal(first.features(picture, 112).cls, before.cls)  # who still has it keeps what it was
+
+
+def test_weights_that_are_deleted_meanwhile_go_on_running(retrained):
+    folder, _ = retrained
+    pool = EnginePool("cpu", "float32")
+    first = pool.get(str(folder))
+    (folder / "model.safetensors").unlink()
+    assert pool.get(str(folder)) is first
+
+
+def test_an_engine_whose_files_changed_before_it_was_asked_does_not_name_the_new_ones(retrained):
+    folder, retrain = retrained
+    engine = EnginePool("cpu", "float32").get(str(folder))
+    retrain()
+    assert engine.is_outdated()
+    assert engine.identity.sha256 == ""

@@ -1,14 +1,20 @@
 """Patch PCA against scikit-learn, and its contract."""
 
+import io
+
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
+from dinodemo.backbones.identity import Identity
 from dinodemo.engine.features import Features
+from dinodemo.tasks.pca import draw
 from dinodemo.tasks.pca.basis import PatchPCA, otsu_threshold
 
+FIRST, OTHER = Identity("tiny", "a" * 64), Identity("tiny", "b" * 64)
 
-def make(patches, backbone="tiny") -> Features:
+
+def make(patches, backbone="tiny", identity=None) -> Features:
     patches = np.asarray(patches, np.float32).copy()
     return Features(
         cls=patches[0, 0].copy(),
@@ -17,6 +23,7 @@ def make(patches, backbone="tiny") -> Features:
         image_size=(10, 10),
         input_size=(10, 10),
         backbone=backbone,
+        identity=identity,
     )
 
 
@@ -133,3 +140,51 @@ def test_otsu_agrees_with_opencv():
     levels = np.floor(values * 256).clip(0, 255).astype(np.uint8)
     theirs, _ = cv2.threshold(levels.reshape(1, -1), 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
     assert otsu_threshold(values) == pytest.approx((theirs + 1) / 256, abs=1 / 256)
+
+
+def by(identity, name="tiny"):
+    return make(scene()[0].patches, name, identity)
+
+
+def test_a_basis_of_other_weights_of_the_same_name_is_refused(tmp_path):
+    PatchPCA().fit([by(FIRST)]).save(tmp_path / "basis.npz")
+    loaded = PatchPCA.load(tmp_path / "basis.npz")
+    assert loaded.identity_ == FIRST
+    assert np.isfinite(loaded.transform(by(FIRST))).any()
+    assert np.isfinite(loaded.transform(by(Identity("copy", "a" * 64), "copy"))).any()  # the same under another name
+    with pytest.raises(
+        ValueError, match=r"this basis was made with tiny \(weights aaaa.*bbbb.*other weights.*fit again"
+    ):
+        loaded.transform(by(OTHER))
+
+
+def test_a_basis_of_version_0_1_is_taken_with_a_warning(tmp_path):
+    PatchPCA().fit([by(None)]).save(tmp_path / "new.npz")
+    with np.load(tmp_path / "new.npz") as data:
+        np.savez(tmp_path / "old.npz", **{key: data[key] for key in data.files if key != "identity"})
+    old = PatchPCA.load(tmp_path / "old.npz")
+    assert "0.1" in old.check("tiny", FIRST)
+    assert np.isfinite(old.transform(by(FIRST))).any()
+    with pytest.raises(ValueError, match="fitted on tiny"):
+        old.check("another", FIRST)
+
+
+def test_the_page_says_where_a_loaded_basis_comes_from(tmp_path):
+    view = draw.View((), (by(FIRST),), ("tiny", 140), "")
+    look = draw.Look("auto", 0.5, 1, 2, 3, False, False, False)
+    assert "records no checksum" in draw.explain(view, look, PatchPCA().fit([by(None)]), loaded=True)
+    assert "records no checksum" not in draw.explain(view, look, PatchPCA().fit([by(FIRST)]), loaded=True)
+
+
+def test_photos_of_different_weights_are_not_mixed():
+    with pytest.raises(ValueError, match="different weights"):
+        PatchPCA().fit([by(FIRST), by(OTHER)])
+
+
+def test_results_name_their_weights():
+    view = draw.View((), (by(FIRST),), ("tiny", 140), "")
+    look = draw.Look("auto", 0.5, 1, 2, 3, False, False, False)
+    _, content = draw.raw_file(view, look, PatchPCA().fit([by(FIRST)]))
+    with np.load(io.BytesIO(content)) as data:
+        assert Identity.from_json(str(data["identity"])) == FIRST
+        assert FIRST.sha256 in str(data["made_with"])

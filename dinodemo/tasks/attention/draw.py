@@ -118,6 +118,7 @@ def raw_file(view: View) -> tuple[str, bytes]:
         "patch_norms": f.patch_norms,
         "backbone": f.backbone,
         "made_with": made_with(f),
+        "identity": f.identity.to_json() if f.identity else "",
         "image_size": f.image_size,
         "input_size": f.input_size,
     }

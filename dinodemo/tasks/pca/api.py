@@ -69,5 +69,8 @@ class PcaApi:
         with tempfile.TemporaryDirectory() as folder:
             kept = made(draw.basis_file(pca, Path(folder)))
         ratios = [round(float(ratio), 4) for ratio in pca.explained_variance_ratio_]
-        told = {"photos": [about(f) for f in features], "explained_variance_ratio": ratios}
+        doubt = pca.check(features[0].backbone, features[0].identity)
+        told = {"photos": [about(f) for f in features], "explained_variance_ratio": ratios} | (
+            {"warning": doubt} if doubt else {}
+        )
         return [made(draw.pictures_file(view, look, pca)) for view in single], kept, told

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...backbones.identity import Identity, check
 from ...engine.features import Features
 from ..estimator import Estimator
 
@@ -24,7 +25,8 @@ class PatchPCA(Estimator):
     component), a threshold from 0 to 1, or None to colour every patch.
 
     Learned: mean_ (D,), components_ (n, D), explained_variance_ratio_ (n,), threshold_ (None without foreground),
-    backbone_, and the first component that separates the foreground.
+    backbone_, identity_ (which weights it was fitted with; None where that is not known), and the first component that
+    separates the foreground.
     """
 
     def __init__(self, n_components: int = 3, foreground: str | float | None = "auto"):
@@ -34,7 +36,7 @@ class PatchPCA(Estimator):
         """Fit on the patches of all features; raises ValueError for mixed backbones or too few patches."""
         self._check(features)
         patches = np.concatenate([f.patches.reshape(-1, f.patches.shape[-1]) for f in features])
-        self.backbone_ = features[0].backbone
+        self.backbone_, self.identity_ = features[0].backbone, features[0].identity
         self._fit_foreground(patches, np.concatenate([_border(f).ravel() for f in features]))
         subject = patches if self.threshold_ is None else patches[self._first(patches) > self.threshold_]
         if len(subject) < self.n_components + 1:
@@ -85,6 +87,7 @@ class PatchPCA(Estimator):
             np.savez(
                 stream,
                 backbone=self.backbone_,
+                identity="" if self.identity_ is None else self.identity_.to_json(),
                 mean=self.mean_,
                 components=self.components_,
                 low=self.low_,
@@ -102,7 +105,7 @@ class PatchPCA(Estimator):
         try:
             data = _read_arrays(path)
             pca = cls(n_components=len(data["components"]))
-            pca.backbone_ = str(data["backbone"])
+            pca.backbone_, pca.identity_ = str(data["backbone"]), Identity.from_json(str(data.get("identity", "")))
             pca.mean_, pca.components_ = data["mean"], data["components"]
             pca.low_, pca.high_, pca.explained_variance_ratio_ = data["low"], data["high"], data["explained"]
             pca.threshold_ = None if np.isnan(data["threshold"]) else float(data["threshold"])
@@ -113,6 +116,29 @@ class PatchPCA(Estimator):
         except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
             raise ValueError(f"{Path(path).name} is not a PCA basis saved by this app ({error})") from error
         return pca
+
+    def check(self, backbone: str, identity: Identity | None) -> str:
+        """Check that the basis was fitted with the network at hand.
+
+        Args:
+            backbone: its name.
+            identity: its weights, as `Features.identity` and `Engine.identity` have them.
+
+        Returns:
+            A warning for a basis that does not record its weights (version 0.1), else an empty text.
+
+        Raises:
+            ValueError: When another network, or the same with other weights, made it; or when nothing is fitted.
+        """
+        if not hasattr(self, "components_"):
+            raise ValueError("nothing is fitted yet; call fit first")
+        unknown = self.identity_ is None or identity is None
+        if unknown and backbone != self.backbone_:
+            raise ValueError(
+                f"this basis was fitted on {self.backbone_}, the photo's features come from {backbone}; "
+                "choose the same backbone or fit again"
+            )
+        return check(self.identity_, identity, "this basis", "choose the same backbone, or fit again")
 
     def _fit_foreground(self, patches: np.ndarray, on_border: np.ndarray) -> None:
         pca = _fit_pca(patches, 1)
@@ -139,18 +165,19 @@ class PatchPCA(Estimator):
         names = sorted({f.backbone for f in features})
         if len(names) > 1:
             raise ValueError(f"photos must share one backbone, these come from {', '.join(names)}")
+        if len({f.identity.sha256 for f in features if f.identity}) > 1:
+            raise ValueError(f"photos must share one backbone, these come from {names[0]} with different weights")
         if not 3 <= self.n_components <= 16:
             raise ValueError(f"n_components must be from 3 to 16, got {self.n_components}")
         if not (self.foreground in ("auto", None) or 0 <= float(self.foreground) <= 1):
             raise ValueError(f'foreground must be "auto", None or from 0 to 1, got {self.foreground!r}')
 
     def _check_fitted(self, f: Features) -> None:
-        if not hasattr(self, "components_"):
-            raise ValueError("nothing is fitted yet; call fit first")
-        if f.backbone != self.backbone_ or f.patches.shape[-1] != len(self.mean_):
+        self.check(f.backbone, f.identity)
+        if f.patches.shape[-1] != len(self.mean_):
             raise ValueError(
-                f"this basis was fitted on {self.backbone_}, the photo's features come from {f.backbone}; "
-                "choose the same backbone or fit again"
+                f"this basis has {len(self.mean_)} numbers a patch, the photo's features from {f.backbone} have "
+                f"{f.patches.shape[-1]}; choose the same backbone or fit again"
             )
 
     def _check_shapes(self) -> None:

@@ -1,6 +1,7 @@
 """`dinodemo pca`: the tab's pictures, for folders and scripts."""
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -130,11 +131,12 @@ def _load_basis(path: Path, args: argparse.Namespace, engine: "Engine") -> "Patc
     from .basis import PatchPCA
 
     pca = PatchPCA.load(path)
-    if pca.backbone_ != engine.backbone.name:
-        raise ValueError(
-            f"{path} was fitted with {pca.backbone_}, this is {engine.backbone.name}; "
-            f"add --backbone {pca.backbone_}, or fit a new basis"
-        )
+    try:
+        if doubt := pca.check(engine.backbone.name, engine.identity):
+            print(f"{path}: {doubt}", file=sys.stderr)
+    except ValueError as error:
+        other = f"; add --backbone {pca.backbone_}" if pca.backbone_ != engine.backbone.name else ""
+        raise ValueError(f"{path}: {error}{other}") from error
     if max(args.components) > len(pca.components_):
         raise ValueError(f"{path} has {len(pca.components_)} components, --components asks for {max(args.components)}")
     return pca

@@ -90,7 +90,12 @@ def explain(view: View, look: Look, pca: PatchPCA, loaded: bool) -> str:
     each = " · ".join(
         f"{i}: {ratio:.1%}{f' ({shown[i - 1]})' if i - 1 in shown else ''}" for i, ratio in enumerate(ratios, start=1)
     )
-    origin = "loaded from a file" if loaded else f"fitted jointly on {plural(len(view.photos), 'photo')}"
+    doubt = loaded and view.features and pca.check(view.features[0].backbone, view.features[0].identity)
+    origin = (
+        f"loaded from a file{f' ({doubt})' if doubt else ''}"
+        if loaded
+        else f"fitted jointly on {plural(len(view.photos), 'photo')}"
+    )
     cut = "off" if pca.threshold_ is None else f"first component above {pca.threshold_:.2f}"
     return (
         f"Basis {origin}. Foreground: {cut}.\n\nExplained variance, by component: {each}; together {ratios.sum():.0%}."
@@ -118,6 +123,7 @@ def raw_file(view: View, look: Look, pca: PatchPCA) -> tuple[str, bytes]:
     arrays: dict = {
         "backbone": first.backbone,
         "made_with": made_with(first),
+        "identity": first.identity.to_json() if first.identity else "",
         "names": [photo.name for photo in view.photos],
         "explained_variance_ratio": pca.explained_variance_ratio_,
     }
