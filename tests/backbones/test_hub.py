@@ -1,5 +1,6 @@
 """Downloads with huggingface_hub's real client, from a hub on the loopback interface, in health and with faults."""
 
+import hashlib
 import itertools
 import json
 import re
@@ -16,7 +17,7 @@ from huggingface_hub import constants
 from patience import SECONDS
 from safetensors.numpy import save
 
-from dinodemo import backbones
+from dinodemo import backbones, cli
 from dinodemo.backbones import (
     BACKBONES,
     DEFAULT,
@@ -35,6 +36,7 @@ from dinodemo.backbones import (
 )
 from dinodemo.backbones.download import sweep_incomplete
 from dinodemo.backbones.hub import cached_folder, free_bytes
+from dinodemo.backbones.identity import identify
 from dinodemo.engine.pool import EnginePool
 
 from .test_registry import VIT_CONFIG, write_model, write_sharded
@@ -93,6 +95,25 @@ def test_official_weights_are_the_default_of_the_next_start(small, offline_defau
     assert backbones.default_backbone() == OFFLINE_DEFAULT
     fetch(DEFAULT)
     assert backbones.default_backbone() == DEFAULT
+
+
+def test_full_fetches_the_official_weights_beside_the_offline_default(small, offline_default, capsys):
+    assert cli.main(["weights", "fetch"]) == 0
+    assert backbones.default_backbone() == OFFLINE_DEFAULT  # it was here, and nothing else was asked for
+    assert cli.main(["weights", "fetch", "--full"]) == 0
+    assert backbones.default_backbone() == DEFAULT
+    told = capsys.readouterr().out
+    assert hashlib.sha256(WEIGHTS).hexdigest()[:12] in told
+    assert f"made with {OFFLINE_DEFAULT} do not fit it" in told
+    assert identify(DEFAULT, find_local(DEFAULT)).sha256 == hashlib.sha256(WEIGHTS).hexdigest()
+
+
+def test_full_does_not_pass_the_offline_default_off_as_official(small, offline_default, capsys):
+    small.faults.info = 503
+    assert cli.main(["weights", "fetch", "--full"]) == 1
+    assert f"{OFFLINE_DEFAULT} stays the default" in capsys.readouterr().err
+    assert cli.main(["weights", "fetch", "--full", "dinov2-base"]) == 1
+    assert "leave out" in capsys.readouterr().err
 
 
 def test_the_command_line_finds_them_in_another_process_and_offline(small, tmp_path):
@@ -344,7 +365,6 @@ def test_a_named_backbone_is_never_replaced(name, hub, offline_default, monkeypa
 
 
 def test_a_command_that_names_a_backbone_writes_nothing_with_another(hub, offline_default, tmp_path, monkeypatch):
-    from dinodemo import cli
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     photo = Path(__file__).resolve().parents[2] / "assets" / "coffee_cup.jpg"

@@ -12,7 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file, save_file
 from transformers import Dinov2Config, Dinov2Model
 
-from dinodemo.backbones import OFFLINE_DEFAULT, SALIENCY, is_complete, offline
+from dinodemo.backbones import BACKBONES, OFFLINE_DEFAULT, SALIENCY, is_complete, offline, resolve
+from dinodemo.backbones.identity import compare, identify
 from dinodemo.backbones.network import load_module
 
 CONFIG = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 3, "image_size": 518}
@@ -217,6 +218,77 @@ def test_verify_detects_a_changed_byte(name, sources):
 def test_verify_detects_a_missing_file(sources):
     (offline.build(OFFLINE_DEFAULT) / "model.safetensors").unlink()
     assert "missing" in offline.verify()[f"{OFFLINE_DEFAULT}/model.safetensors"]
+
+
+# installations that an earlier version left behind
+
+
+@pytest.fixture
+def former(sources):
+    """Leave a folder as version 0.1 built it: with another patch than the manifest has now, and no record of it."""
+    folder = offline.build(OFFLINE_DEFAULT)
+    record = json.loads((folder / "source.json").read_text())
+    (folder / "source.json").write_text(json.dumps({k: record[k] for k in ("name", "notice", "sha256")}))
+    patch = sources.root / "patch.safetensors"
+    save_file({"layernorm.bias.delta": np.full(12, 2, np.float16)}, patch)
+    vector = (sources.state["layernorm.bias"] + 2).astype(np.float32)
+    sources.entries["patch"] |= {
+        "sha256": sha256(patch.read_bytes()),
+        "revision": "2",
+        "evidence": {"layernorm.bias": sha256(vector.tobytes())},
+    }
+    sources.write()
+    return folder
+
+
+def bias(folder: Path) -> np.ndarray:
+    return load_file(folder / "model.safetensors")["layernorm.bias"]
+
+
+def test_a_former_default_is_built_anew_at_the_next_start_which_says_so_once(former, sources, caplog):
+    row, folder = resolve(OFFLINE_DEFAULT)
+    np.testing.assert_array_equal(bias(folder), sources.state["layernorm.bias"] + 2)
+    assert "built anew with a better patch" in row.notice
+    assert "building it anew" in caplog.text
+    count = len(sources.commands)
+    assert resolve(OFFLINE_DEFAULT)[0].notice == BACKBONES[OFFLINE_DEFAULT].notice
+    assert len(sources.commands) == count  # not built a third time
+
+
+def test_a_former_default_is_known_by_its_record_too(former, sources):
+    resolve(OFFLINE_DEFAULT)
+    sources.entries["patch"]["sha256"] = "0" * 64
+    sources.write()
+    assert offline.is_outdated(former)
+
+
+def test_the_unnamed_default_is_built_anew_as_well(former, sources):
+    row, folder = resolve(None)
+    assert "built anew" in row.notice
+    assert not offline.is_outdated(folder)
+
+
+def test_a_former_default_is_not_passed_off_as_the_present_one(former, sources, monkeypatch):
+    failed = subprocess.CompletedProcess([], 1, "", "ERROR: no route to host")
+    monkeypatch.setattr(offline.subprocess, "run", lambda *a, **k: failed)
+    row, folder = resolve(OFFLINE_DEFAULT)
+    np.testing.assert_array_equal(bias(folder), sources.state["layernorm.bias"] + 1)
+    assert row.notice.startswith("This is the offline default of an earlier version")
+    assert "no route to host" in row.notice
+    assert "earlier patch" in offline.verify()[OFFLINE_DEFAULT]
+
+
+def test_former_and_present_default_are_told_apart(former, sources):
+    first = identify(OFFLINE_DEFAULT, former)
+    second = identify(OFFLINE_DEFAULT, resolve(OFFLINE_DEFAULT)[1])
+    assert second.revision == "patch 2"
+    assert compare(first, second, "this index").state == "other"
+
+
+def test_what_was_put_there_by_hand_stays(former, sources):
+    (former / "source.json").unlink()
+    resolve(OFFLINE_DEFAULT)
+    np.testing.assert_array_equal(bias(former), sources.state["layernorm.bias"] + 1)
 
 
 # the project's own files
