@@ -163,7 +163,25 @@ def report(args: argparse.Namespace, engine: "Engine", summary: dict, told: str,
         print(told)
         for file, reason in left_out:
             print(f"left out: {file}: {reason}", file=sys.stderr)
-    return LEFT_OUT if left_out else 0
+    return exit_status(summary_count(summary), len(left_out))
+
+
+def exit_status(done: int, left_out: int) -> int:
+    """Return the exit status that every command over photos has.
+
+    Args:
+        done: Photos that went well, or that had their results already.
+        left_out: Photos that were left out.
+    """
+    if not left_out:
+        return 0
+    return LEFT_OUT if done else 1
+
+
+def summary_count(summary: dict) -> int:
+    """Return how many photos of a summary went well or had been done before."""
+    photos = summary.get("photos", 1)
+    return (photos if isinstance(photos, int) else len(photos)) + summary.get("kept", 0)
 
 
 @contextmanager

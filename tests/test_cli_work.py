@@ -1,12 +1,14 @@
 """The commands that work on photos: index, search, train, eval, export."""
 
 import json
+import shutil
 import sys
 
 import pytest
 from PIL import Image
 
 from dinodemo import cli
+from dinodemo.commands import LEFT_OUT
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,7 @@ def test_index_and_search(photos, tiny_folder, tmp_path, capsys):
     (tmp_path / "broken.jpg").write_bytes(b"no photo")
     index = tmp_path / "photos.index"
     given = ["--backbone", tiny_folder, "--resolution", 28, "--out", index]
-    assert run("index", photos, tmp_path / "broken.jpg", *given, "--json") == 0
+    assert run("index", photos, tmp_path / "broken.jpg", *given, "--json") == LEFT_OUT
     report = json.loads(capsys.readouterr().out)
     assert (report["added"], report["photos"], report["labels"]) == (12, 12, {"dark": 6, "light": 6})
     assert [file for file, _ in report["problems"]] == [str(tmp_path / "broken.jpg")]
@@ -43,6 +45,45 @@ def test_index_and_search(photos, tiny_folder, tmp_path, capsys):
     assert {hit["label"] for hit in hits} == {"dark"}
     assert run("search", index, photos / "light" / "01.png") == 0
     assert "light/01.png" in capsys.readouterr().out
+
+
+def test_a_folder_of_failures_ends_alike_in_every_command(photos, tiny_folder, tmp_path, capsys):
+    mixed, bad = tmp_path / "mixed", tmp_path / "bad"
+    shutil.copytree(photos, mixed)
+    for folder in (mixed, bad):
+        folder.mkdir(exist_ok=True)
+        (folder / "broken.jpg").write_bytes(b"no photo")
+    small = ["--backbone", tiny_folder, "--resolution", 28]
+    commands = {
+        "index": lambda folder, out: run("index", folder, "--out", out, *small),
+        "embed": lambda folder, out: run("embed", folder, "--out", f"{out}.parquet", *small),
+        "attention": lambda folder, out: run("attention", folder, "--out", out, *small),
+        "pca": lambda folder, out: run("pca", folder, "--out", out, *small),
+    }
+    for name, command in commands.items():
+        assert command(mixed, tmp_path / f"{name}-mixed") == LEFT_OUT, name
+        assert command(bad, tmp_path / f"{name}-bad") == 1, name
+    good, broken = photos / "dark" / "00.png", mixed / "broken.jpg"
+    assert run("search", tmp_path / "index-mixed", good, broken) == LEFT_OUT
+    assert run("search", tmp_path / "index-mixed", broken) == 1
+    assert "left out" in capsys.readouterr().err
+
+
+def test_an_index_is_told_that_a_folder_has_moved(photos, tiny_folder, tmp_path, capsys):
+    shutil.copytree(photos, tmp_path / "old")
+    index = tmp_path / "photos.index"
+    given = ["--backbone", tiny_folder, "--resolution", 28, "--out", index]
+    assert run("index", tmp_path / "old", *given) == 0
+    (tmp_path / "old").rename(tmp_path / "new")
+    assert run("index", *given, "--relocate", tmp_path / "older", tmp_path / "new") == 1
+    assert f"its photos lie in {tmp_path}/old/dark" in capsys.readouterr().err
+    assert run("index", *given, "--relocate", tmp_path / "old", tmp_path / "new", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"moved": 12, "missing": [], "taken": []}
+    assert run("search", index, tmp_path / "new" / "dark" / "00.png", "-k", 1) == 0
+    assert f"{tmp_path}/new/dark/00.png" in capsys.readouterr().out
+    assert run("index", *given, "--relocate", tmp_path / "new", tmp_path / "nowhere") == 1
+    assert "not there" in capsys.readouterr().err
+    assert run("index", photos, *given, "--relocate", "a", "b") == 1 and run("index", *given) == 1
 
 
 def test_an_index_made_with_another_backbone_names_the_remedy(photos, tiny_folder, tmp_path, capsys, weights_folder):

@@ -12,6 +12,7 @@ from ..backbones import resolve
 from ..backbones.identity import Identity, identify
 from ..tasks.retrieval.adding import Known, Prepared, prepare, to_row
 from ..tasks.retrieval.descriptor import describe
+from ..tasks.retrieval.moves import Seen
 from ..tasks.retrieval.sources import Item, Problem
 from ..tasks.retrieval.store import Recipe, Row
 
@@ -48,7 +49,7 @@ class Cluster:
         known: Known,
         store: bool,
         stopped: Callable[[], bool],
-        left_out: Callable[[Problem | None], None],
+        left_out: Callable[[Problem | Seen | None], None],
     ) -> Iterator[Row]:
         """Yield a row for each new photo, as `adding.rows` does, but in the order in which machines finish them.
 
@@ -74,7 +75,9 @@ class Cluster:
             if stopped():
                 return
 
-    def _outcomes(self, items: list[Item], recipe: Recipe, known: Known, store: bool) -> Iterator[Row | Problem | None]:
+    def _outcomes(
+        self, items: list[Item], recipe: Recipe, known: Known, store: bool
+    ) -> Iterator[Row | Problem | Seen | None]:
         from ray.data import ActorPoolStrategy, from_arrow
 
         decoders, networks, gpus = share_out(self._ray.cluster_resources(), self._workers)

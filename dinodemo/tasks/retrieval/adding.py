@@ -15,6 +15,7 @@ from PIL import Image
 
 from ...io.images import DAMAGE, Photo, fit_within, load_image
 from .descriptor import describe, squash
+from .moves import Seen
 from .sources import Item, Problem
 from .store import Recipe, Row
 
@@ -31,14 +32,22 @@ JPEG = b"\xff\xd8\xff"
 
 @dataclass
 class Known:
-    """Remember which photos an index holds: digests of their content, and (path, bytes, modification time)."""
+    """Which photos an index holds.
+
+    Args:
+        digests: The sha256 of each photo's content.
+        files: (path, bytes, modification time in ns) of those that are files.
+        paths: The digests of each path; more than one where a file has changed and its old row is still there.
+    """
 
     digests: set[bytes] = field(default_factory=set)
     files: set[tuple] = field(default_factory=set)
+    paths: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
 
     def has_file(self, item: Item) -> bool:
-        """Tell whether a file is the same as when it was added, by its path, size and time: it need not be read."""
-        return item.stamp is not None and (item.path, *item.stamp) in self.files
+        """Return whether a file is the same as when it was added, by its path, size and time: it need not be read."""
+        unchanged = item.stamp is not None and (item.path, *item.stamp) in self.files
+        return unchanged and len(self.paths.get(item.path, ())) < 2
 
 
 @dataclass(frozen=True)
@@ -61,12 +70,12 @@ def rows(
     known: Known,
     store: bool,
     stopped: Callable[[], bool],
-    left_out: Callable[[Problem | None], None],
+    left_out: Callable[[Problem | Seen | None], None],
 ) -> Iterator[Row]:
     """Yield a row for each new photo, in order, until `stopped()`.
 
-    store: keep every photo's own bytes in its row, not only those that no path leads to. left_out is told of each
-    item that gives no row: (file, reason), or None when its content is known.
+    store: keep every photo's own bytes in its row, not only those that no path leads to. left_out is called for each
+    item that gives no row: with (file, reason), with Seen when its content is known, with None when it was not read.
     """
     waiting: deque[Prepared] = deque()
 
@@ -75,7 +84,7 @@ def rows(
             if not isinstance(outcome, Prepared):
                 left_out(outcome)
             elif outcome.digest in known.digests:  # a twin that was being read at the same time
-                left_out(None)
+                left_out(Seen(outcome.item, outcome.digest))
             else:
                 known.digests.add(outcome.digest)
                 waiting.append(outcome)
@@ -108,7 +117,7 @@ def to_row(prepared: Prepared, recipe: Recipe, vector: np.ndarray) -> Row:
 
 def _prepare_all(
     items: Iterable[Item], side: int, known: Known, store: bool, stopped: Callable[[], bool]
-) -> Iterator[Prepared | Problem | None]:
+) -> Iterator[Prepared | Problem | Seen | None]:
     pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="read")
     pending: deque = deque()
     try:
@@ -124,15 +133,20 @@ def _prepare_all(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def prepare(item: Item, side: int, known: Known, store: bool) -> Prepared | Problem | None:
-    """Read, decode and shrink a photo; (file, reason) when it cannot be read, None when its content is known."""
+def prepare(item: Item, side: int, known: Known, store: bool) -> Prepared | Problem | Seen | None:
+    """Read, decode and shrink a photo.
+
+    Returns:
+        The photo; (file, reason) when it cannot be read; Seen when its content is known; None when the file is known
+        and was not read.
+    """
     if known.has_file(item):
         return None
     try:
         data = item.read()
         digest = hashlib.sha256(data).digest()
         if digest in known.digests:
-            return None
+            return Seen(item, digest)
         size, rgb = decode(data, side)
     except DAMAGE as error:  # what a file system raises is among it, and the ValueError of a bad picture
         return item.path, str(error)

@@ -174,7 +174,7 @@ def _follow(shelf: IndexStore, owner: str, key: str | None, job: Work, count: in
 def _told(report) -> str:
     start = "Stopped; what was added is there for good. " if report.stopped else ""
     problems = [(draw.short(file), reason) for file, reason in report.problems]
-    return f"{start}**{report.added} added**, {report.skipped} were there already." + problem_list(problems)
+    return f"{start}**{report.sentence()}.**" + problem_list(problems)
 
 
 def _added(index, sources: list[Path], progress, stopped):

@@ -124,8 +124,7 @@ def _embed_on_cluster(args: argparse.Namespace) -> int:
         "file": index.path,
         "descriptor": made.descriptor if made else None,
     }
-    told = f"{added.added} added, {added.skipped} were there already; {len(index)} photos in {args.out}"
-    return report(args, cluster, facts, told, added.problems)
+    return report(args, cluster, facts, f"{added.sentence()}; {len(index)} photos in {args.out}", added.problems)
 
 
 def embed(

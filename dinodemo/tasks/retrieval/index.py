@@ -13,11 +13,12 @@ from ...io.images import ImageSource, Photo, load_photo
 from . import adding, analysis, approximate, localize
 from .approximate import Builder
 from .descriptor import describe_one, squash
+from .moves import Moves, Relocation, missing_paths, relocate, under
 from .ranking import RANKINGS
 from .results import Entry, Hit, Statistics, to_hit
 from .snapshot import EXACT_ROWS, NO_FILTER, Filter, Snapshot
 from .sources import PathLike, Source, open_source, read_again
-from .store import Recipe, Store, one_of, quoted, recipe_of
+from .store import Recipe, Store, one_of, recipe_of
 from .writing import AddReport, MakeRows, Progress, Writer, fill, known_of, level, new_recipe, rebuild
 
 if TYPE_CHECKING:
@@ -83,9 +84,10 @@ class ImageIndex:
     ) -> AddReport:
         """Add the photos of a folder, a zip, one photo, (name, bytes), or a list of these.
 
-        A photo whose content is there already is skipped; one that cannot be read is named in the report and the rest
-        go on. Written a batch at a time: what progress(done, total) has told is there for good, and adding the same
-        source again goes on where it stopped. store: keep each photo's file in the index (uploads), not only its path.
+        A photo whose content is there already is skipped; where it has moved, its row gets the new path. A file that
+        holds another picture than before has its row replaced. A photo that cannot be read is named in the report and
+        the rest go on. Written a batch at a time: what progress(done, total) has told is there for good, and adding the
+        same source again goes on where it stopped. store: keep each photo's file in the index, not only its path.
         Raises ValueError for another backbone's engine and for a source that does not exist, RuntimeError when the
         disk refuses.
         """
@@ -93,8 +95,9 @@ class ImageIndex:
         self._check_engine(recipe)
         with open_source(source) as (items, problems):
             table = self._store.open_or_create(recipe)
-            writer = Writer(self._store, table, AddReport(problems=problems), len(items), progress)
-            report = fill(writer, self._needed_engine(), recipe, items, known_of(table), store, stopped, make_rows)
+            known = known_of(table)
+            writer = Writer(self._store, table, AddReport(problems=problems), len(items), progress, Moves(known))
+            report = fill(writer, self._needed_engine(), recipe, items, known, store, stopped, make_rows)
         self._after_change(table)
         return report
 
@@ -146,12 +149,12 @@ class ImageIndex:
         return [Entry(*row) for row in zip(*names.values(), strict=True)], snapshot.vectors()
 
     def photo(self, sha256: str) -> Photo:
-        """Read a photo in full from where it lies; raises ValueError when it is not in the index or gone."""
+        """Read a photo in full from where it lies; raises ValueError when it is not in the index, gone, or changed."""
         found = self._current().find(one_of("sha256", [sha256]), ["path", "file"])
         if not found:
             raise ValueError(f"no photo {sha256[:12]} in {self.path}; it was removed")
         path, data = found[0]["path"], found[0]["file"]
-        return load_photo(read_again(path) if data is None else data, name=path.rsplit("/", 1)[-1])
+        return load_photo(read_again(path, sha256) if data is None else data, name=path.rsplit("/", 1)[-1])
 
     def thumbnails(self, digests: Iterable[str]) -> dict[str, bytes]:
         """Return the JPEG thumbnails of photos by their sha256."""
@@ -164,19 +167,33 @@ class ImageIndex:
         table = self._store.open()
         if table is None or not names:
             return 0
-        under = [_under(name) for name in names]
-        count = self._store.delete(table, " OR ".join([one_of("sha256", names), one_of("path", names), *under]))
+        inside = [under(name) for name in names]
+        count = self._store.delete(table, " OR ".join([one_of("sha256", names), one_of("path", names), *inside]))
         self._after_change(table)
         return count
 
-    def rename(self, old: str, new: str) -> int:
-        """Follow a moved photo or folder: `old`, and what lay under it, is now at `new`. Returns how many rows."""
+    def relocate(self, old: str, new: str) -> Relocation:
+        """Follow a folder, zip or photo that has moved from `old` to `new`, without reading any photo.
+
+        Raises:
+            ValueError: When the index holds nothing there.
+        """
         table = self._store.open()
         if table is None:
+            raise ValueError(f"{self.path} holds no index yet; add photos first")
+        return relocate(self._store, table, old, new)
+
+    def missing(self, digests: Iterable[str]) -> list[str]:
+        """Return the paths of photos, given by their sha256, where no file lies any more."""
+        columns = {"path": "path", "kept": "file IS NOT NULL"}
+        return missing_paths(self._current().find(one_of("sha256", digests), columns))
+
+    def rename(self, old: str, new: str) -> int:
+        """Do as `relocate`; returns how many rows have a new path, 0 where the index holds nothing under `old`."""
+        try:
+            return self.relocate(old, new).moved
+        except ValueError:
             return 0
-        old, new = old.rstrip("/"), new.rstrip("/")
-        moved = f"concat({quoted(new)}, substr(path, {len(old) + 1}))"
-        return self._store.update(table, f"path = {quoted(old)} OR {_under(old)}", {"path": moved})
 
     def rebuild(
         self,
@@ -316,7 +333,3 @@ class ImageIndex:
                 f"the index {self.path} was made with {recipe.backbone}, the engine runs {name}; their vectors do not "
                 f"compare: use Engine({recipe.backbone!r}), or rebuild the index with {name}"
             )
-
-
-def _under(folder: str) -> str:
-    return f"starts_with(path, {quoted(folder.rstrip('/') + '/')})"

@@ -117,8 +117,8 @@ class Snapshot:
         taken = self._arrow(self.table.take_row_ids([int(i) for i in ids]).select(columns).with_row_id())
         return {row.pop("_rowid"): row for row in taken.to_pylist()}
 
-    def find(self, where: str, columns: list[str] = COLUMNS) -> list[dict]:
-        """Read the rows that meet a condition in SQL."""
+    def find(self, where: str, columns: list[str] | dict[str, str] = COLUMNS) -> list[dict]:
+        """Read columns, or expressions in SQL by their name, of the rows that meet a condition in SQL."""
         return self._arrow(self.table.search().where(where).select(columns).limit(None)).to_pylist()
 
     def read(self, columns: list[str]) -> dict[str, list]:

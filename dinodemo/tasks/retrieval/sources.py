@@ -1,5 +1,6 @@
 """Where photos come from: folders, zips and lists become items, each with a path, a label and a way to its bytes."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from ...io.archives import Entry, Problem, is_hidden, open_entries, read_member
+from ...io.archives import Entry, Problem, is_hidden, open_entries, printable, read_member
 from ...io.files import is_photo
 from ...io.zips import Limits
 from ...scale.addresses import is_address, list_files, read_file
@@ -84,8 +85,19 @@ def open_source(source: Source) -> Iterator[tuple[list[Item], list[Problem]]]:
         yield items, problems
 
 
-def read_again(path: str) -> bytes:
-    """Read a photo from the path that an index holds, also out of a zip; raises ValueError when it is gone."""
+def read_again(path: str, sha256: str) -> bytes:
+    """Read a photo from the path that an index holds, also out of a zip.
+
+    Raises:
+        ValueError: When it is gone, or the file holds something else than when it was added.
+    """
+    data = _read_path(path)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ValueError(f"{path} has changed since it was added; add it or its folder again")
+    return data
+
+
+def _read_path(path: str) -> bytes:
     file = Path(path)
     try:
         if is_address(path):
@@ -93,10 +105,13 @@ def read_again(path: str) -> bytes:
         if file.is_file():
             return file.read_bytes()
     except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error}); put it back, or remove or rename it") from error
+        raise ValueError(f"{path} cannot be read ({error}); put it back, or remove it from the index") from error
     archive = next((parent for parent in file.parents if parent.is_file()), None)
     if archive is None:
-        raise ValueError(f"{path} is gone; put it back, or remove or rename it in the index")
+        raise ValueError(
+            f"{path} is gone; put it back, add the folder where it lies now, or tell the index where that is "
+            "(`dinodemo index --relocate OLD NEW`)"
+        )
     return read_member(archive, PurePosixPath(file.relative_to(archive).as_posix()), LIMITS)
 
 
@@ -114,7 +129,10 @@ def _list_path(path: Path, items: list[Item], problems: list[Problem], stack: Ex
     path = path.expanduser().absolute()
     folder, archive = path.is_dir(), path.suffix.lower() == ".zip"
     if not path.exists():
-        raise ValueError(f"{path} does not exist; give a folder, a zip or photos")
+        raise ValueError(f"{printable(str(path))} does not exist; give a folder, a zip or photos")
+    if not _is_utf8(path):  # no table can hold the paths of what lies in it
+        problems.append((printable(str(path)), "its path is not UTF-8; rename it"))
+        return
     found = open_entries(
         path if folder or archive else [path],
         FOLDER_LIMITS if folder else LIMITS,
@@ -128,6 +146,14 @@ def _list_path(path: Path, items: list[Item], problems: list[Problem], stack: Ex
         items.append(_item(entry, path))
     above = path if folder or archive else path.parent
     problems += [(f"{above.as_posix()}/{name}", reason) for name, reason in left_out]
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _item(entry: Entry, source: Path) -> Item:

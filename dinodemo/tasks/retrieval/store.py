@@ -153,6 +153,12 @@ class Store:
             result = table.merge_insert("sha256").when_not_matched_insert_all().execute(to_arrow(rows, table.schema))
         return result.num_inserted_rows
 
+    def overwrite(self, table, rows: pa.Table) -> None:
+        """Write rows in the place of those with the same sha256, in one transaction."""
+        with disk_errors(self.uri):
+            table.checkout_latest()
+            _again_on_conflict(table, lambda: table.merge_insert("sha256").when_matched_update_all().execute(rows))
+
     def delete(self, table, where: str) -> int:
         """Delete rows by a condition in SQL; returns how many."""
         with disk_errors(self.uri):

@@ -20,6 +20,7 @@ from .draw import Search
 from .index_store import IndexStore
 from .labels_tab import build_labels
 from .map_tab import build_map
+from .moved_tab import offer_new_folder
 
 EMPTY = "Choose an index, or create one under Build, then drop a photo."
 
@@ -50,6 +51,7 @@ class Found:
     gallery: gr.Gallery
     why: gr.Image
     told: gr.Markdown
+    moved: gr.State  # changes when the paths of an index have been brought up to date
 
 
 def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> None:
@@ -107,6 +109,7 @@ def _search_parts(shelf: IndexStore, header: Header, index: gr.Dropdown) -> tupl
             with gr.Row():
                 download_button("Hits (.csv)", lambda s: draw.hits_csv(_need(s)), [search], "retrieval-csv")
                 download_button("Hits (.json)", lambda s: draw.hits_json(_need(s)), [search], "retrieval-json")
+            moved = offer_new_folder(shelf, header.owner, search, gallery)
             hits_beside(shelf, header, search, gallery, [count, labels, path, rerank])
             told = gr.Markdown(elem_id="retrieval-told")
             why = gr.Image(
@@ -118,7 +121,7 @@ def _search_parts(shelf: IndexStore, header: Header, index: gr.Dropdown) -> tupl
                 elem_id="retrieval-why",
             )
     asked = Asked(header.owner, index, query, painter, count, labels, path, rerank)
-    return photo, examples, asked, Found(search, status, gallery, why, told)
+    return photo, examples, asked, Found(search, status, gallery, why, told, moved)
 
 
 def _wire_index(shelf: IndexStore, tab: gr.Tab, page: gr.Blocks, asked: Asked, about: gr.Markdown, changed) -> None:
@@ -178,6 +181,7 @@ def _wire_search(shelf: IndexStore, photo, examples, asked: Asked, found: Found)
         asked.rerank.change,
         asked.labels.change,
         asked.path.submit,
+        found.moved.change,
     ):
         trigger(ask, asked.all(), shown, **run, trigger_mode="always_last")
     photo.clear(lambda: (None, painter_value(None)), None, [asked.query, asked.painter], **QUIET)

@@ -13,6 +13,7 @@ import numpy as np
 
 from .adding import Known, rows
 from .descriptor import default_descriptor, descriptor_width, input_side
+from .moves import Moves, Seen
 from .snapshot import Snapshot
 from .sources import Item, Problem, read_again
 from .store import REBUILD, Recipe, Row, Store, disk_errors, one_of, recipe_of
@@ -28,19 +29,48 @@ MakeRows = Callable[..., Iterator[Row]]  # with the arguments of `adding.rows`
 
 @dataclass
 class AddReport:
-    """Say what came of adding. added, skipped: photos; problems: (file, reason) of what was left out."""
+    """What came of adding photos.
+
+    Args:
+        added: Photos that are new, with those whose file holds another picture than before.
+        skipped: Photos whose content was there already.
+        problems: (file, reason) of what was left out.
+        stopped: Whether it was stopped before the end.
+        moved: Those of `skipped` that were found at a new path, which their rows have now.
+        replaced: Rows that went because their file holds another picture now.
+    """
 
     added: int = 0
     skipped: int = 0
     problems: list[Problem] = field(default_factory=list)
     stopped: bool = False
+    moved: int = 0
+    replaced: int = 0
+
+    def sentence(self) -> str:
+        """Return what came of it in one line."""
+        text = f"{self.added} added, {self.skipped} were there already"
+        if self.moved:
+            text += f" ({self.moved} of them at a new path, which the index has now)"
+        if self.replaced:
+            text += f", {self.replaced} replaced because the file holds another photo now"
+        return text
 
 
 class Writer:
-    """Write rows into a table as they come, in whole batches, and tell how far it is."""
+    """Write rows into a table as they come, in whole batches, and report the progress."""
 
-    def __init__(self, store: Store, table, report: AddReport, total: int, progress: Progress | None):
+    def __init__(
+        self,
+        store: Store,
+        table,
+        report: AddReport,
+        total: int,
+        progress: Progress | None,
+        moves: Moves | None = None,
+    ):
         self._store, self._table, self.report, self._total, self._progress = store, table, report, total, progress
+        self._moves = moves  # none where rows are only computed anew
         self._left_out_before = len(report.problems)
         self._batch: list[Row] = []
         self._last = time.monotonic()
@@ -48,13 +78,19 @@ class Writer:
     def write(self, row: Row) -> None:
         """Take a row; it is written with its batch."""
         self._batch.append(row)
+        if self._moves:
+            stamp = None if row.mtime_ns is None else (row.nbytes, row.mtime_ns)
+            item = Item(row.path, bytes, row.label, stamp, only_here=row.file is not None and stamp is None)
+            self._moves.saw(item, bytes.fromhex(row.sha256), in_table=False)
         if len(self._batch) >= COMMIT_ROWS or time.monotonic() - self._last >= COMMIT_SECONDS:
             self.flush()
 
-    def leave_out(self, problem: Problem | None) -> None:
-        """Count a photo that gives no row: a problem, or None when it is known."""
-        if problem is None:
+    def leave_out(self, problem: Problem | Seen | None) -> None:
+        """Count a photo that gives no row: a problem, or one that is known, with where it lies if it was read."""
+        if problem is None or isinstance(problem, Seen):
             self.report.skipped += 1
+            if problem and self._moves:
+                self._moves.saw(problem.item, problem.digest, in_table=True)
         else:
             self.report.problems.append(problem)
         if time.monotonic() - self._last >= COMMIT_SECONDS:
@@ -71,6 +107,11 @@ class Writer:
         if self._progress:
             left_out = len(self.report.problems) - self._left_out_before
             self._progress(self.report.added + self.report.skipped + left_out, self._total)
+
+    def settle(self) -> None:
+        """Let rows follow files that moved, and drop those whose file holds another photo."""
+        if self._moves:
+            self.report.moved, self.report.replaced = self._moves.settle(self._store, self._table)
 
 
 def new_recipe(engine: Engine, resolution: int, descriptor: str | None) -> Recipe:
@@ -97,6 +138,7 @@ def fill(
             writer.write(row)
     finally:  # also when the network fails in the middle: these photos are done
         writer.flush()
+    writer.settle()
     writer.report.stopped = stopped()
     return writer.report
 
@@ -106,8 +148,12 @@ def known_of(table) -> Known:
     wanted = table.search().select(["sha256", "path", "nbytes", "mtime_ns"]).limit(None)
     with disk_errors(str(Path(table.uri).parent)):
         columns = wanted.to_arrow().to_pydict()
+    digests = [bytes.fromhex(digest) for digest in columns["sha256"]]
     files = zip(columns["path"], columns["nbytes"], columns["mtime_ns"], strict=True)
-    return Known({bytes.fromhex(digest) for digest in columns["sha256"]}, {f for f in files if f[2] is not None})
+    paths: dict[str, tuple[bytes, ...]] = {}
+    for path, digest in zip(columns["path"], digests, strict=True):
+        paths[path] = (*paths.get(path, ()), digest)
+    return Known(set(digests), {f for f in files if f[2] is not None}, paths)
 
 
 def rebuild(
@@ -174,7 +220,9 @@ def items_of(snapshot: Snapshot) -> list[tuple[str, Item]]:
             row["sha256"],
             Item(
                 row["path"],
-                partial(read_row, snapshot, row["_rowid"]) if row["kept"] else partial(read_again, row["path"]),
+                partial(read_row, snapshot, row["_rowid"])
+                if row["kept"]
+                else partial(read_again, row["path"], row["sha256"]),
                 row["label"],
                 None if row["mtime_ns"] is None else (row["nbytes"], row["mtime_ns"]),
                 only_here=row["kept"],

@@ -1,0 +1,60 @@
+"""Retrieval's offer where photos have moved: which folder is gone, and where it lies now."""
+
+from pathlib import Path
+
+import gradio as gr
+
+from ...io.files import plural
+from ...web.errors import friendly
+from ...web.events import LIVE, QUIET
+from ...web.folder_picker import server_folder
+from .draw import Search
+from .index_store import IndexStore
+from .moves import moved_folder
+
+
+def offer_new_folder(shelf: IndexStore, owner: gr.Textbox, search: gr.State, hits: gr.Gallery) -> gr.State:
+    """Build what shows when hits have no file any more; returns a state that changes when paths were updated."""
+    note = gr.Markdown(visible=False, elem_id="moved-note")
+    with gr.Row(visible=False, equal_height=True) as row:
+        old = gr.Textbox(label="Folder that has moved", max_lines=1, elem_id="moved-old", min_width=200)
+        new = gr.Textbox(label="Where it is now", max_lines=1, elem_id="moved-new", min_width=200)
+        update = gr.Button("Update the paths", size="sm", min_width=140, elem_id="moved-update")
+    updated = gr.State(0)
+
+    @friendly
+    def look(who: str, found: Search | None):
+        if found is None or not found.hits:
+            return gr.update(visible=False), gr.update(visible=False), "", ""
+        missing = shelf.open(who, found.key).missing([hit.sha256 for hit in found.hits])
+        if not missing:
+            return gr.update(visible=False), gr.update(visible=False), "", ""
+        folder = moved_folder(missing) if may_move(shelf, found.key) else None
+        text = f"{len(missing)} of {plural(len(found.hits), 'hit')} no longer where the index says: {missing[0]}"
+        return gr.update(value=text, visible=True), gr.update(visible=folder is not None), *(folder or ("", ""))
+
+    @friendly
+    def on_update(who: str, found: Search | None, before: str, now: str, count: int):
+        if found is None or not before.strip() or not now.strip():
+            raise ValueError("name the folder that has moved, and where it is now")
+        shelf.check_may_change(found.key)
+        report = shelf.open(who, found.key).relocate(before.strip(), str(target_folder(shelf, now)))
+        left = f"; {len(report.missing)} are not there" if report.missing else ""
+        gr.Info(f"{plural(report.moved, 'photo')} at the new place{left}.")
+        return count + 1
+
+    hits.change(look, [owner, search], [note, row, old, new], **LIVE)
+    update.click(on_update, [owner, search, old, new, updated], updated, **QUIET)
+    return updated
+
+
+def may_move(shelf: IndexStore, key: str) -> bool:
+    """Return whether this visitor may name folders of the server, and change the index."""
+    settings = shelf.services.settings
+    return bool(settings.local or settings.photos) and not (settings.public and key.startswith("shared:"))
+
+
+def target_folder(shelf: IndexStore, text: str) -> Path:
+    """Return the folder that was named; a visitor from elsewhere may name one that the server allows only."""
+    settings = shelf.services.settings
+    return Path(text.strip()).expanduser().absolute() if settings.local else server_folder(settings, text)
