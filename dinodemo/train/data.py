@@ -82,8 +82,8 @@ class PhotoCache:
     """Decode each photo once and keep it as bytes, its short side scaled down to `short_side` pixels.
 
     Up to max_bytes stay in memory, the rest goes to an unnamed file in `folder` (the system's temporary one by
-    default). A photo that cannot be read is listed in `problems`, and the next readable one takes its place. Use as a
-    context manager; safe to use from one thread.
+    default). A photo that cannot be read is listed in `problems`; in a batch the next readable one takes its place.
+    Use as a context manager; safe to use from one thread.
     """
 
     def __init__(
@@ -105,10 +105,13 @@ class PhotoCache:
 
     def batch(self, indices: Sequence[int]) -> list[Tensor]:
         """Return photos as (3, H, W) uint8 tensors, in order; raises RuntimeError when none can be read."""
-        missing = [i for i in dict.fromkeys(indices) if not self._known(i)]
-        for i, rgb in zip(missing, self._readers.map(self._decode, missing), strict=True):
-            self._keep(i, rgb)
+        self._load(indices)
         return [self._photo(i) for i in indices]
+
+    def readable(self, indices: Sequence[int]) -> list[int]:
+        """Return those of the indices whose photos can be read, in order; decodes the ones not seen before."""
+        self._load(indices)
+        return [i for i in indices if i not in self._broken]
 
     def close(self) -> None:
         """Stop the threads and close the file."""
@@ -121,6 +124,11 @@ class PhotoCache:
 
     def __exit__(self, *_error) -> None:
         self.close()
+
+    def _load(self, indices: Sequence[int]) -> None:
+        missing = [i for i in dict.fromkeys(indices) if not self._known(i)]
+        for i, rgb in zip(missing, self._readers.map(self._decode, missing), strict=True):
+            self._keep(i, rgb)
 
     def _known(self, i: int) -> bool:
         return i in self._memory or i in self._on_disk or i in self._broken

@@ -1,5 +1,6 @@
 """Measure a backbone on fixed photos of the folder: the teacher of a run, or any backbone on any folder."""
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,7 @@ from .data import PhotoCache, PhotoSet, scan
 from .metrics import effective_rank, entropies, knn_hits, mean_cosine, patch_drift, recall_hits
 from .network import StartingBackbone, autocast, load_folder, tokens
 
+log = logging.getLogger(__package__)
 SNAPSHOT_PHOTOS = 3
 DRIFT_PHOTOS = 32  # whose patch similarities are compared with the start
 LEAST_HELD_OUT = 8  # with fewer, the photos of the training are measured instead
@@ -36,11 +38,6 @@ class Split:
     queries: list[int]  # measured
     held_out: bool  # whether queries are excluded from training
     labels: Tensor | None  # (n,) int64 of all photos
-
-    @property
-    def where(self) -> str:
-        """Return the measured photos in words."""
-        return f"{len(self.queries)} {'held-out' if self.held_out else 'of the training'} photos"
 
 
 def split(photos: PhotoSet, config: FinetuneConfig) -> Split:
@@ -69,6 +66,14 @@ class Snapshot:
     attention: Tensor  # of the last layer, mean over heads
 
 
+def _measurable(cache: PhotoCache, indices: list[int]) -> list[int]:
+    """Return the readable photos of `indices`; raises RuntimeError when there are none."""
+    found = cache.readable(indices)
+    if not found:
+        raise RuntimeError(f"none of the {len(indices)} photos to measure can be read; the first: {cache.problems[0][1]}")
+    return found
+
+
 class LastAttention(TorchFunctionMode):
     """Record the query and key of a network's last attention, whatever the network calls its parts."""
 
@@ -94,8 +99,9 @@ class Evaluator:
         self.measure = ("knn" if labelled else "crop_recall") if config.measure == "auto" else config.measure
         if self.measure == "knn" and not labelled:
             raise ValueError('measure is "knn", but not every photo lies in one of two or more class folders')
-        step = max(1, len(parts.training) // (4 * config.eval_images))
-        self.gallery = parts.training[::step]  # bounds the time of an evaluation
+        step = max(1, len(parts.training) // (4 * config.eval_images))  # bounds the time of an evaluation
+        self.gallery = _measurable(cache, parts.training[::step])
+        self.queries = _measurable(cache, parts.queries)
         self._mean, self._std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (mean, std))
         self._crop = MultiCrop(
             n_global=0,
@@ -110,6 +116,11 @@ class Evaluator:
         )
         self._start_patches = torch.empty(0)  # (n, N, D), from `remember_start`
         self.snapshot: Snapshot | None = None  # of the last evaluation
+
+    @property
+    def where(self) -> str:
+        """Return the measured photos in words."""
+        return f"{len(self.queries)} {'held-out' if self.split.held_out else 'of the training'} photos"
 
     @torch.inference_mode()
     def remember_start(self, backbone: nn.Module) -> None:
@@ -132,8 +143,8 @@ class Evaluator:
             (effective), entropy and mean_entropy (shares of log K), centre_norm (of the mean logits), mean_cosine
             (between different photos), drift (of patch similarities).
         """
-        cls = self._features(backbone, self.split.queries, heartbeat)
-        crops = self._features(backbone, self.split.queries, heartbeat, cropped=True)
+        cls = self._features(backbone, self.queries, heartbeat)
+        crops = self._features(backbone, self.queries, heartbeat, cropped=True)
         hits = {"crop_recall": recall_hits(cls, crops)}
         if self.split.labels is not None:
             hits["knn"] = self._knn(backbone, cls, self.split.labels, heartbeat)
@@ -157,8 +168,8 @@ class Evaluator:
         """Classify queries by the training photos; where nothing is held out, each by all the others."""
         if self.split.held_out:
             gallery = self._features(backbone, self.gallery, heartbeat)
-            return knn_hits(gallery, labels[self.gallery], cls, labels[self.split.queries])
-        mine = labels[self.split.queries]
+            return knn_hits(gallery, labels[self.gallery], cls, labels[self.queries])
+        mine = labels[self.queries]
         return knn_hits(cls, mine, cls, mine, leave_one_out=True)
 
     def _features(
@@ -186,7 +197,7 @@ class Evaluator:
 
     def _look(self, backbone: nn.Module) -> tuple[Tensor, Tensor]:
         """Return patch tokens (n, N, D) of some photos and the CLS token's attention to them (n, N)."""
-        (pixels,) = list(self._pixels(self.split.queries[:DRIFT_PHOTOS], cropped=False))
+        (pixels,) = list(self._pixels(self.queries[:DRIFT_PHOTOS], cropped=False))
         eager = torch.compiler.set_stance("force_eager")  # compiled code hides its calls
         with autocast(self.device, self.config.precision), eager, LastAttention() as last:
             patches = tokens(backbone, pixels)[1].float().cpu()
@@ -226,10 +237,10 @@ def evaluate_knn(
         progress: Called with the photos done and their total.
 
     Returns:
-        knn (0 to 1), rank (effective), photos, gallery, classes, backbone.
+        knn (0 to 1), rank (effective), photos, gallery, classes, backbone, left_out (photos that cannot be read).
 
     Raises:
-        ValueError: A folder has no classes, or the backbone cannot be loaded.
+        ValueError: A folder has no classes or no photo that can be read, or the backbone cannot be loaded.
     """
     row, path = resolve(backbone)
     start = load_folder(path, row)
@@ -242,11 +253,12 @@ def evaluate_knn(
         if progress:
             progress(before + done, total)
 
-    seen = [
-        _embed(module, paths, start, size, partial(report, before))
-        for (paths, _), before in zip(sets, (0, len(sets[0][0])), strict=False)
-    ]
-    labels = [torch.tensor([names.index(name) for name in classes]) for _, classes in sets]
+    seen, labels, left_out = [], [], 0
+    for (paths, classes), before in zip(sets, (0, len(sets[0][0])), strict=False):
+        rows, kept = _embed(module, paths, start, size, partial(report, before))
+        seen.append(rows)
+        labels.append(torch.tensor([names.index(classes[i]) for i in kept]))
+        left_out += len(paths) - len(kept)
     hits = knn_hits(seen[-1], labels[-1], seen[0], labels[0], k, leave_one_out=gallery is None)
     return {
         "backbone": row.name,
@@ -255,6 +267,7 @@ def evaluate_knn(
         "photos": len(hits),
         "gallery": len(seen[-1]),
         "classes": len(names),
+        "left_out": left_out,
     }
 
 
@@ -268,14 +281,24 @@ def _labelled(folder: Path) -> tuple[list[Path], list[str]]:
 
 def _embed(
     module: nn.Module, paths: list[Path], start: StartingBackbone, size: int, done: Callable[[int], Any]
-) -> Tensor:
-    """Return the CLS tokens (n, D) of the photos' centres, on the CPU."""
+) -> tuple[Tensor, list[int]]:
+    """Return the CLS tokens (n, D) of the photos' centres, on the CPU, and which of `paths` they are of."""
     device = next(module.parameters()).device
     mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (start.mean, start.std))
-    rows = []
+    rows, kept = [], []
     for i in range(0, len(paths), BATCH):
-        images = [torch.tensor(load_image(path)).permute(2, 0, 1) for path in paths[i : i + BATCH]]
-        pixels = torch.stack([centre(image.to(device), size) for image in images])
-        rows.append(tokens(module, (pixels - mean) / std)[0].float().cpu())
-        done(i + len(images))
-    return torch.cat(rows)
+        images = []
+        for j, path in enumerate(paths[i : i + BATCH], i):
+            try:
+                images.append(torch.tensor(load_image(path)).permute(2, 0, 1))
+            except ValueError as error:
+                log.warning("%s is left out: %s", path, error)
+            else:
+                kept.append(j)
+        if images:
+            pixels = torch.stack([centre(image.to(device), size) for image in images])
+            rows.append(tokens(module, (pixels - mean) / std)[0].float().cpu())
+        done(min(i + BATCH, len(paths)))
+    if not rows:
+        raise ValueError(f"none of the {len(paths)} photos in {paths[0].parent.parent} can be read")
+    return torch.cat(rows), kept

@@ -159,7 +159,7 @@ class TrainState:
 
     def verdict(self) -> dict:
         """Return the content of report.json."""
-        return self.monitor.verdict(self.evaluator.split.where)
+        return self.monitor.verdict(self.evaluator.where)
 
     def _load_weights(self, saved: dict) -> None:
         anchor = {k: v for k, v in self.ssl.state_dict().items() if k.startswith("anchor.")}

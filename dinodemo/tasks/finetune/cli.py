@@ -4,6 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
+from ...io.files import plural
 from ...io.states import RunState
 
 
@@ -58,6 +59,7 @@ def _eval(args: argparse.Namespace) -> None:
         print(
             f"{found['backbone']}: k-NN {found['knn']:.1%} on {found['photos']} photos of {found['classes']} "
             f"classes, effective rank {found['rank']:.1f}"
+            + (f"; {plural(found['left_out'], 'unreadable photo')} left out" if found["left_out"] else "")
         )
 
 
