@@ -70,7 +70,8 @@ def _measurable(cache: PhotoCache, indices: list[int]) -> list[int]:
     """Return the readable photos of `indices`; raises RuntimeError when there are none."""
     found = cache.readable(indices)
     if not found:
-        raise RuntimeError(f"none of the {len(indices)} photos to measure can be read; the first: {cache.problems[0][1]}")
+        why = cache.problems[0][1]
+        raise RuntimeError(f"none of the {len(indices)} photos to measure can be read; the first: {why}")
     return found
 
 

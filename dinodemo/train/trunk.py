@@ -1,0 +1,198 @@
+"""A backbone in two parts: the frozen blocks, run once for each view of a photo, and the tail, run at every step.
+
+The activations between them are kept in a memory-mapped file, so that a step costs the tail alone.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import PreTrainedModel
+
+from ..backbones.adapter import adapter_of
+from ..io.files import read_json, write_json
+
+_BLOCK = re.compile(r"(?:.+\.)?layers?\.\d+")
+# shapes: B photos, T tokens (class token, registers, patches), D width
+
+
+def blocks_of(module: nn.Module) -> list[nn.Module]:
+    """Return a backbone's transformer blocks, the first one first."""
+    return [part for name, part in module.named_modules() if _BLOCK.fullmatch(name)]
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What a backbone hands to each of its blocks beside the tokens, such as the rotary embeddings of the grid."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class _Reached(Exception):
+    """Signal that the forward pass has come to the tail."""
+
+
+@torch.no_grad()
+def run_trunk(module: PreTrainedModel, pixels: Tensor, tail_blocks: int) -> tuple[Tensor, Context]:
+    """Run a backbone up to its last blocks.
+
+    Args:
+        module: A transformers model, in evaluation mode.
+        pixels: (B, 3, H, W), normalised.
+        tail_blocks: Blocks that are left out, 1 or more.
+
+    Returns:
+        The tokens (B, T, D) that enter the tail, and the context of its blocks.
+    """
+    found: list[tuple[Tensor, Context]] = []
+
+    def stop(_block: nn.Module, args: tuple, kwargs: dict) -> None:
+        rest = {name: value for name, value in kwargs.items() if name != "hidden_states"}
+        found.append((args[0] if args else kwargs["hidden_states"], Context(args[1:], rest)))
+        raise _Reached
+
+    handle = blocks_of(module)[-tail_blocks].register_forward_pre_hook(stop, with_kwargs=True)
+    try:
+        module(pixel_values=pixels, **adapter_of(module).call_options)
+    except _Reached:
+        pass
+    finally:
+        handle.remove()
+    return found[0]
+
+
+class Tail(nn.Module):
+    """The last blocks of a backbone and its final norm; its parameters are the backbone's own."""
+
+    def __init__(self, module: PreTrainedModel, tail_blocks: int):
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks_of(module)[-tail_blocks:])
+        self.norm = adapter_of(module).final_norm(module)
+        self.adapter = adapter_of(module)
+
+    def forward(self, hidden: Tensor, context: Context) -> Tensor:
+        """Return class tokens (B, D) of what `run_trunk` returned; the last block runs for the class token alone."""
+        for block in self.blocks[:-1]:
+            hidden = block(hidden, *context.args, **context.kwargs)
+        return self.norm(class_token_block(self.blocks[-1], hidden, context))[:, 0]
+
+    def tokens(self, hidden: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """Return class tokens (B, D) and patch tokens (B, N, D)."""
+        for block in self.blocks:
+            hidden = block(hidden, *context.args, **context.kwargs)
+        cls, _, patches = self.adapter.split(self.norm(hidden))
+        return cls, patches
+
+
+def class_token_block(block: Any, hidden: Tensor, context: Context) -> Tensor:
+    """Run a block for the class token alone: keys and values of all tokens, one query, one row of the MLP.
+
+    Args:
+        block: A block of any family of `backbones.adapter.ADAPTERS`.
+        hidden: (B, T, D).
+        context: Of the forward pass.
+
+    Returns:
+        (B, 1, D), what the whole block gives for its first token.
+    """
+    attention, cls = block.attention, hidden[:, :1]
+    norm1, norm2 = (
+        (block.norm1, block.norm2) if hasattr(block, "norm1") else (block.layernorm_before, block.layernorm_after)
+    )
+    normed = norm1(hidden)
+    heads = (*normed.shape[:1], -1, attention.config.num_attention_heads, attention.head_dim)
+    query, key, value = (
+        project(rows).reshape(heads).transpose(1, 2)
+        for project, rows in ((attention.q_proj, normed[:, :1]), (attention.k_proj, normed), (attention.v_proj, normed))
+    )
+    key = _rotated(key, context)
+    attended = scaled_dot_product_attention(query, key, value, scale=attention.scaling)
+    attended = attention.o_proj(attended.transpose(1, 2).reshape(cls.shape))
+    cls = _dropped(block, _scaled(block, "layer_scale1", attended)) + cls
+    return _dropped(block, _scaled(block, "layer_scale2", block.mlp(norm2(cls)))) + cls
+
+
+def _rotated(key: Tensor, context: Context) -> Tensor:
+    """Apply rotary embeddings to the patches' keys where the family has them; the class token has none."""
+    rotary = context.kwargs.get("position_embeddings")
+    if rotary is None:
+        return key
+    cos, sin = rotary
+    prefix = key.shape[2] - cos.shape[-2]
+    patches = key[:, :, prefix:]
+    left, right = patches.chunk(2, dim=-1)
+    turned = patches * cos + torch.cat([-right, left], dim=-1) * sin
+    return torch.cat([key[:, :, :prefix], turned.to(key.dtype)], dim=2)
+
+
+def _scaled(block: Any, name: str, rows: Tensor) -> Tensor:
+    return getattr(block, name)(rows) if hasattr(block, name) else rows
+
+
+def _dropped(block: Any, rows: Tensor) -> Tensor:
+    return block.drop_path(rows) if hasattr(block, "drop_path") else rows
+
+
+class ActivationCache:
+    """Keep the trunk's activations of V views of n photos in one memory-mapped file, (V, n, T, D).
+
+    float16: 11 bits of the value, of which training notices nothing. `done` counts the rows that are filled, view by
+    view; a resumed run goes on after them.
+    """
+
+    def __init__(self, folder: Path, shape: tuple[int, int, int, int], dtype: Any = np.float16):
+        self.folder, self.shape = folder, shape
+        self.done = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        path, about = folder / "activations.npy", read_json(folder / "activations.json")
+        same = about.get("shape") == list(shape) and path.is_file()
+        try:
+            self._rows = np.lib.format.open_memmap(
+                path, mode="r+" if same else "w+", dtype=dtype, shape=None if same else shape
+            )
+        except OSError as error:
+            raise RuntimeError(f"the activations do not fit on the disk ({error.strerror}); lower views") from error
+        if same:
+            self.done = int(about["done"])
+
+    @property
+    def total(self) -> int:
+        """Return how many rows there are to fill."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def complete(self) -> bool:
+        """Return whether all rows are filled."""
+        return self.done >= self.total
+
+    def next_rows(self, most: int) -> tuple[int, list[int]]:
+        """Return the view and the photos (0 to n - 1) of the next rows to fill, at most `most`."""
+        view, first = divmod(self.done, self.shape[1])
+        return view, list(range(first, min(first + most, self.shape[1])))
+
+    def fill(self, hidden: Tensor) -> None:
+        """Store activations (B, T, D) as the next rows."""
+        view, first = divmod(self.done, self.shape[1])
+        self._rows[view, first : first + len(hidden)] = hidden.float().cpu().numpy()
+        self.done += len(hidden)
+
+    def save(self) -> None:
+        """Note on the disk how far the file is filled."""
+        self._rows.flush()
+        write_json(self.folder / "activations.json", {"shape": list(self.shape), "done": self.done})
+
+    def get(self, views: Tensor | np.ndarray, photos: Tensor | np.ndarray) -> Tensor:
+        """Return activations (B, T, D) float32 of rows by view and photo, (B,) each."""
+        return torch.from_numpy(np.asarray(self._rows[np.asarray(views), np.asarray(photos)], np.float32))
+
+    @property
+    def views_of(self) -> np.ndarray:
+        """Return how many views of each photo are filled, (n,)."""
+        whole, rest = divmod(self.done, self.shape[1])
+        return whole + (np.arange(self.shape[1]) < rest)
