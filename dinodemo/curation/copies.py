@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 
+from ..io.vectors import unit
 from .examine import Examination
 
 NEIGHBOURS = 8  # of each photo that are compared pixel by pixel
@@ -27,11 +28,8 @@ def near_copies(found: Examination, cosine: float, overlap: float) -> list[tuple
 
 
 def centred(vectors: np.ndarray) -> np.ndarray:
-    """Take the mean off vectors (n, D) and scale them to length 1 again; fewer than ten are left as they are."""
-    if len(vectors) < 10:
-        return vectors
-    rest = vectors - vectors.mean(axis=0)
-    return rest / np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), 1e-6)
+    """Subtract the mean from unit vectors (n, D) and scale them to unit length; fewer than ten stay as they are."""
+    return vectors if len(vectors) < 10 else unit(vectors - vectors.mean(axis=0))
 
 
 def best_overlap(a: np.ndarray, b: np.ndarray, stretch: float = 1.0, enough: float = 2.0) -> float:

@@ -1,4 +1,4 @@
-"""One look at every photo: its vector, a small grey copy, and figures of its quality."""
+"""One look at every photo: its vector, a small grey copy, and measures of its quality."""
 
 import hashlib
 from collections import deque
@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from ..io.images import Photo, load_image, resize, scale_to
+from ..io.vectors import unit
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
@@ -24,13 +25,18 @@ QUALITY = ("sharpness", "dark", "contrast", "information")
 
 @dataclass(frozen=True, eq=False)
 class Examination:
-    """Hold what is known of n readable photos, and the unreadable ones.
+    """What is known of n readable photos, and the unreadable ones.
 
-    sizes: (n, 2) height and width in pixels. vectors: (n, D) float32 of length 1. grey: (n, SIDE, SIDE) uint8 of the
-    squashed photos.
-    quality: (n, 4): sharpness (standard deviation of the Laplacian by that of the picture), dark (95th percentile of
-    grey, 0 to 255), contrast (95th less 5th percentile), information (bits of the histogram of grey differences).
-    problems: (path, reason).
+    Args:
+        paths: Of the readable photos.
+        digests: The sha256 of each file.
+        sizes: (n, 2) height and width in pixels.
+        vectors: (n, D) float32, unit length.
+        grey: (n, SIDE, SIDE) uint8 of the squashed photos.
+        quality: (n, 4): sharpness (standard deviation of the Laplacian by that of the picture), dark (95th percentile
+            of grey, 0 to 255), contrast (95th less 5th percentile), information (bits of the histogram of grey
+            differences).
+        problems: (path, reason) of the unreadable ones.
     """
 
     paths: tuple[Path, ...]
@@ -63,7 +69,11 @@ def examine(
 ) -> Examination:
     """Look at every photo once; decoding overlaps the network, of each photo about 6 kB are kept.
 
-    progress(done, total) is called after every photo; what it raises ends the work.
+    Args:
+        engine: Computes the vectors.
+        paths: The photos.
+        resolution: Side of the square that the network sees, in pixels.
+        progress: Called as progress(done, total) after every photo; what it raises ends the work.
     """
     looked: list[_Looked] = []
     problems: list[tuple[Path, str]] = []
@@ -80,7 +90,7 @@ def examine(
     for features in engine.features_batch(photos(), resolution=resolution):
         if isinstance(features, Exception):
             raise features
-        vectors.append(features.cls / max(float(np.linalg.norm(features.cls)), 1e-12))
+        vectors.append(unit(features.cls))
         if progress:
             progress(len(vectors) + len(problems), len(paths))
     width = engine.backbone.width
@@ -123,7 +133,7 @@ def _look(path: Path, resolution: int) -> _Looked | tuple[Path, str]:
 
 
 def quality(grey: np.ndarray) -> tuple[float, ...]:
-    """Measure a grey picture (H, W) uint8 at `QUALITY_SIDE`: the figures of `QUALITY`."""
+    """Measure a grey picture (H, W) uint8 at `QUALITY_SIDE`: the measures named in `QUALITY`."""
     small = scale_to(grey, QUALITY_SIDE)
     low, high = np.percentile(small, (5, 95))
     edges = cv2.Laplacian(small, cv2.CV_32F)

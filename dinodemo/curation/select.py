@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..io.vectors import principal_plane
 from .examine import Examination
 
 MAX_CLUSTERED = 20_000  # photos that the clusters are learned from; the others join the nearest
@@ -37,7 +38,7 @@ def balanced(found: Examination, n: int, label: np.ndarray | None = None, seed: 
         raise ValueError(f"between 1 and the {len(found)} photos can be taken, got {n!r}")
     label = clusters(found) if label is None else label
     rng = np.random.default_rng(seed)
-    turn = np.empty(len(found))  # a photo's place in its cluster: all the first ones are taken before any second
+    turn = np.empty(len(found))  # a photo's rank in its cluster: all the first ones are taken before any second
     for number in np.unique(label):
         members = np.flatnonzero(label == number)
         turn[members] = rng.permutation(len(members)) + rng.random(len(members)) / 2
@@ -61,8 +62,4 @@ def more_like(found: Examination, seeds: Sequence[Path], n: int) -> list[Path]:
 
 def map2d(found: Examination) -> np.ndarray:
     """Return the first two principal components of the vectors, (n, 2) float32."""
-    from sklearn.decomposition import PCA
-
-    if len(found) < 3:
-        return np.zeros((len(found), 2), np.float32)
-    return PCA(2, random_state=0).fit_transform(found.vectors).astype(np.float32)
+    return principal_plane(found.vectors)

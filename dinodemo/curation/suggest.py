@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .copies import CHUNK, near_copies
+from ..io.vectors import CHUNK, linked_groups
+from .copies import near_copies
 from .examine import QUALITY, Examination
 
 KINDS = ("unreadable", "tiny", "copy", "near copy", "blurred", "dark", "washed out", "plain", "outlier")
@@ -14,11 +15,17 @@ KINDS = ("unreadable", "tiny", "copy", "near copy", "blurred", "dark", "washed o
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Hold where a photo begins to be suggested; None switches a kind off.
+    """Where a photo begins to be suggested; None switches a kind off.
 
-    tiny: pixels of the shorter side. cosine, overlap: of near copies (see `near_copies`). sharpness, dark, washed_out,
-    plain: figures of `Examination.quality` below which a photo is suggested. outlier: how many robust standard
-    deviations further than usual the 5 nearest photos are.
+    Args:
+        tiny: Pixels of the shorter side.
+        cosine: Of near copies, see `near_copies`.
+        overlap: Of near copies.
+        blurred: Sharpness below which a photo is suggested; this and the next three are of `Examination.quality`.
+        dark: 95th percentile of grey.
+        washed_out: Contrast.
+        plain: Information in bits.
+        outlier: How many robust standard deviations further than usual the 5 nearest photos are.
     """
 
     tiny: int | None = 64
@@ -33,7 +40,7 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """Say that a photo might be left out, and why; `instead` is the copy that would stay."""
+    """A photo that might be left out, and why; `instead` is the copy that would stay."""
 
     path: Path
     kind: str  # of KINDS
@@ -80,16 +87,10 @@ def _copies(found: Examination, limits: Thresholds) -> list[Suggestion]:
 def _near_copies(found: Examination, limits: Thresholds) -> list[Suggestion]:
     if limits.cosine is None or not len(found):
         return []
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     pairs = near_copies(found, limits.cosine, limits.overlap)
-    i, j = np.array([pair[:2] for pair in pairs], int).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(i), bool), (i, j)), shape=(len(found), len(found)))
-    _, group = connected_components(graph, directed=False)
+    linked = np.array([pair[:2] for pair in pairs], int).reshape(-1, 2).T
     made = []
-    for number in np.flatnonzero(np.bincount(group) > 1):
-        members = np.flatnonzero(group == number)
+    for members in linked_groups(linked, len(found)):
         best = max(members, key=lambda m: (found.sizes[m].prod(), found.quality[m, 0], -m))
         made += [
             Suggestion(found.paths[m], "near copy", f"shows what {found.paths[best].name} shows", found.paths[best])
@@ -100,7 +101,7 @@ def _near_copies(found: Examination, limits: Thresholds) -> list[Suggestion]:
 
 
 def _bad_quality(found: Examination, limits: Thresholds) -> list[Suggestion]:
-    told = {
+    reasons = {
         "blurred": "nothing in it is sharp",
         "dark": "nearly black",
         "washed out": "hardly any contrast",
@@ -113,13 +114,15 @@ def _bad_quality(found: Examination, limits: Thresholds) -> list[Suggestion]:
         "blurred": ("sharpness", limits.blurred),
     }
     made = []
-    for kind, (figure, bound) in bounds.items():
+    for kind, (measure, bound) in bounds.items():
         if bound is None:
             continue
-        values = found.quality[:, QUALITY.index(figure)]
+        values = found.quality[:, QUALITY.index(measure)]
         low = np.flatnonzero(values < bound)
         made += [
-            Suggestion(found.paths[i], kind, f"{told[kind]} ({figure} {values[i]:.3g}, usual {np.median(values):.3g})")
+            Suggestion(
+                found.paths[i], kind, f"{reasons[kind]} ({measure} {values[i]:.3g}, usual {np.median(values):.3g})"
+            )
             for i in low
         ]
     return made

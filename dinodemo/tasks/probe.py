@@ -1,19 +1,18 @@
-"""Classify pictures by their tokens: weighted k-NN and logistic regression, with honest held-out figures."""
+"""Classify pictures by their tokens: weighted k-NN and logistic regression, with held-out metrics."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from .tokens import unit
+from ..io.vectors import knn_votes
 
-CHUNK = 2048  # rows scored at a time, so that memory stays flat
 PENALTIES = (0.01, 0.1, 1.0, 10.0)  # C of logistic regression on standardised features
 FOLDS = 5
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Hold what a classifier got right and wrong on pictures it had not seen."""
+    """What a classifier got right and wrong on pictures it had not seen."""
 
     classes: np.ndarray  # (C,) names or numbers, sorted
     truth: np.ndarray  # (N,) one of the classes each
@@ -40,23 +39,40 @@ class Evaluation:
 def knn_classify(
     train: np.ndarray, labels: np.ndarray, queries: np.ndarray, k: int = 20, temperature: float = 0.07
 ) -> np.ndarray:
-    """Return each query's class by weighted k-NN: the k nearest by cosine vote with exp(cosine / temperature).
+    """Classify pictures by weighted k-NN: the k nearest by cosine vote with exp(cosine / temperature).
 
-    train (N, D), labels (N,) of any kind, queries (Q, D); returns (Q,) labels. A tie goes to the class that sorts
-    first. DINO's protocol: k 10 or 20, temperature 0.07 (Caron et al. 2021, sec. 4.1 after Wu et al. 2018).
-    Raises ValueError for shapes that do not fit.
+    Args:
+        train: (N, D) features.
+        labels: (N,) of any kind.
+        queries: (Q, D) features.
+        k: Neighbours that vote; DINO's protocol has 10 or 20 (Caron et al. 2021, sec. 4.1 after Wu et al. 2018).
+        temperature: Of their votes.
+
+    Returns:
+        (Q,) labels. A tie goes to the class that sorts first.
+
+    Raises:
+        ValueError: For shapes that do not fit.
     """
     train, labels = _check(train, labels)
-    classes, codes = np.unique(labels, return_inverse=True)
-    votes = _votes(unit(train), codes, len(classes), unit(np.asarray(queries, np.float32)), k, temperature)
-    return classes[votes.argmax(axis=1)]
+    return _knn_predict(train, labels, np.asarray(queries, np.float32), k, temperature)
 
 
 def linear_probe(train: np.ndarray, labels: np.ndarray, penalty: float | str = "auto", seed: int = 0):
-    """Fit logistic regression on standardised features (N, D); returns a scikit-learn pipeline with `predict`.
+    """Fit logistic regression on standardised features.
 
-    penalty: C, or "auto" for the one of 0.01, 0.1, 1, 10 that does best on a stratified fifth kept out of the fit,
-    after which all rows are used. Raises ValueError with fewer than two classes or shapes that do not fit.
+    Args:
+        train: (N, D) features.
+        labels: (N,) of any kind.
+        penalty: C, or "auto" for the one of 0.01, 0.1, 1, 10 that does best on a stratified fifth kept out of the
+            fit, after which all rows are used.
+        seed: Of that split.
+
+    Returns:
+        A scikit-learn pipeline with `predict`.
+
+    Raises:
+        ValueError: With fewer than two classes, or for shapes that do not fit.
     """
     train, labels = _check(train, labels)
     if len(np.unique(labels)) < 2:
@@ -68,10 +84,7 @@ def linear_probe(train: np.ndarray, labels: np.ndarray, penalty: float | str = "
 def evaluate_knn(features: np.ndarray, labels: np.ndarray, k: int = 20, temperature: float = 0.07) -> Evaluation:
     """Classify each row (N, D) by all the others (leave one out) with weighted k-NN."""
     features, labels = _check(features, labels)
-    classes, codes = np.unique(labels, return_inverse=True)
-    rows = unit(features)
-    votes = _votes(rows, codes, len(classes), rows, k, temperature, leave_one_out=True)
-    return evaluation(labels, classes[votes.argmax(axis=1)])
+    return evaluation(labels, _knn_predict(features, labels, features, k, temperature, True))
 
 
 def evaluate_linear(features: np.ndarray, labels: np.ndarray, penalty: float | str = "auto") -> Evaluation:
@@ -109,33 +122,15 @@ def _check(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nda
     return features, labels
 
 
-def _votes(
-    train: np.ndarray,
-    codes: np.ndarray,
-    n_classes: int,
-    queries: np.ndarray,
-    k: int,
-    temperature: float,
-    leave_one_out: bool = False,
-) -> np.ndarray:
-    """Return (Q, C) sums of exp((cosine - 1) / temperature) over the k nearest rows. All rows have length 1."""
+def _knn_predict(train: np.ndarray, labels: np.ndarray, queries: np.ndarray, *settings) -> np.ndarray:
+    """Return each query's class; settings: k, temperature, leave_one_out."""
+    import torch
+
     if queries.ndim != 2 or queries.shape[1] != train.shape[1]:
         raise ValueError(f"expected queries (Q, {train.shape[1]}), got {queries.shape}")
-    k = min(int(k), len(train) - leave_one_out)
-    if k < 1 or temperature <= 0:
-        raise ValueError(
-            f"k-NN needs another picture, k of 1 or more and a temperature above 0; got k {k}, {temperature}"
-        )
-    votes = np.zeros((len(queries), n_classes), np.float32)
-    for start in range(0, len(queries), CHUNK):
-        cosine = queries[start : start + CHUNK] @ train.T
-        rows = np.arange(len(cosine))[:, None]
-        if leave_one_out:
-            cosine[rows[:, 0], rows[:, 0] + start] = -np.inf
-        nearest = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
-        weights = np.exp((cosine[rows, nearest] - 1) / temperature)
-        np.add.at(votes, (rows + start, codes[nearest]), weights)
-    return votes
+    classes, codes = np.unique(labels, return_inverse=True)
+    votes = knn_votes(torch.from_numpy(train), torch.from_numpy(codes), torch.from_numpy(queries), *settings)
+    return classes[votes.numpy().argmax(axis=1)]
 
 
 def _best_penalty(features: np.ndarray, labels: np.ndarray, seed: int) -> float:

@@ -1,20 +1,17 @@
-"""Arithmetic on tokens that several tasks share: unit length, nearest pairs, and taking out where a patch lies."""
+"""Arithmetic on tokens that several tasks share: unit length, nearest pairs, and removing the positional part."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..io.vectors import unit as unit  # tasks have it from here
+
 if TYPE_CHECKING:
     from ..engine.engine import Engine
     from ..engine.features import Features
 
-POSITIONAL = 10  # directions that say where a patch lies rather than what it shows
+POSITIONAL = 10  # directions that encode where a patch lies rather than what it shows
 BLANK = np.zeros((64, 64, 3), np.uint8)
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Scale vectors (..., D) to unit length."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 
 def flat_unit(tokens: np.ndarray) -> np.ndarray:
@@ -23,7 +20,7 @@ def flat_unit(tokens: np.ndarray) -> np.ndarray:
 
 
 def centred(tokens: np.ndarray) -> np.ndarray:
-    """Take the mean token out of tokens (..., D) and scale what is left to unit length: (N, D)."""
+    """Subtract the mean token from tokens (..., D) and scale to unit length: (N, D)."""
     flat = tokens.reshape(-1, tokens.shape[-1])
     return unit(flat - flat.mean(axis=0))
 
@@ -39,20 +36,20 @@ def mutual_nearest(cosines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def positional_basis_of(engine: "Engine", resolution: int) -> np.ndarray:
-    """Return an engine's directions of place (D, k) at a resolution, from its tokens of a black picture."""
+    """Return an engine's positional basis (D, k) at a resolution, from its tokens of a black picture."""
     return positional_basis(engine.features(BLANK, resolution=resolution).patches)
 
 
 def positional_basis(blank: np.ndarray) -> np.ndarray:
-    """Return the directions (D, k) along which the tokens (h, w, D) of a picture that shows nothing lie.
+    """Return the directions (D, k) along which the tokens (h, w, D) of a blank picture vary.
 
-    What such a picture's tokens differ in is their place (as in INSID3, arXiv:2603.28480).
+    Tokens of a blank picture differ in their position alone (as in INSID3, arXiv:2603.28480).
     """
     return np.linalg.svd(flat_unit(blank), full_matrices=False)[2][:POSITIONAL].T.copy()
 
 
 def without(tokens: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """Take the directions of a basis (D, k) out of tokens (h, w, D); returns unit tokens of the same shape."""
+    """Project the directions of a basis (D, k) out of tokens (h, w, D); returns unit tokens of the same shape."""
     flat = flat_unit(tokens)
     return unit(flat - (flat @ basis) @ basis.T).reshape(tokens.shape)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-CHUNK = 1024  # rows compared at a time
+from ..io.vectors import knn_votes
 
 
 def knn_hits(
@@ -35,20 +35,8 @@ def knn_hits(
     Raises:
         ValueError: The gallery is empty.
     """
-    if len(gallery) <= leave_one_out:
-        raise ValueError("k-NN needs pictures to compare with; the gallery is empty")
-    gallery, queries = normalize(gallery.float(), dim=-1), normalize(queries.float(), dim=-1)
-    classes = int(max(gallery_labels.max(), query_labels.max())) + 1
-    hits = []
-    for i, (rows, truth) in enumerate(zip(queries.split(CHUNK), query_labels.split(CHUNK), strict=True)):
-        cosines = rows @ gallery.T
-        if leave_one_out:
-            cosines.diagonal(offset=i * CHUNK).fill_(-torch.inf)
-        cosine, nearest = cosines.topk(min(k, len(gallery) - leave_one_out), dim=1)
-        votes = torch.zeros(len(rows), classes, device=rows.device)
-        votes.scatter_add_(1, gallery_labels[nearest], ((cosine - 1) / temperature).exp())
-        hits.append(votes.argmax(dim=1) == truth)
-    return torch.cat(hits)
+    votes = knn_votes(gallery, gallery_labels, queries, k, temperature, leave_one_out)
+    return votes.argmax(dim=1) == query_labels
 
 
 def recall_hits(gallery: Tensor, queries: Tensor) -> Tensor:

@@ -122,7 +122,7 @@ def test_another_browser_does_not_see_it(page, open_page, small_folder):
 def test_classify_map_duplicates_and_delete(page, small_folder, screenshot):
     open_tab(page)
     build(page, small_folder)
-    page.get_by_role("tab", name="Classify", exact=True).click()
+    page.get_by_role("tab", name="Labels", exact=True).click()
     page.click("#labels-start")
     page.wait_for_selector("#labels-verdict >> text=right")
     assert float(page.inner_text("#labels-verdict").split("%")[0]) > 80

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from dinodemo.io import vectors
 from dinodemo.train import metrics
 
 
@@ -22,7 +23,7 @@ def slow_knn(gallery, labels, query, k, temperature):
 
 
 def test_knn_votes_as_a_slow_loop_does(monkeypatch):
-    monkeypatch.setattr(metrics, "CHUNK", 7)
+    monkeypatch.setattr(vectors, "CHUNK", 7)
     gallery, labels = rows(40, 8), torch.arange(40) % 5
     queries, truth = rows(20, 8, seed=1), torch.arange(20) % 5
     expected = [slow_knn(gallery, labels, q, 6, 0.07) == int(t) for q, t in zip(queries.numpy(), truth, strict=True)]

@@ -88,10 +88,14 @@ def test_a_second_backbones_index_is_private_unlisted_and_goes_with_the_first(tm
     anna, ben = new_owner(), new_owner()
     key = shared.new_key(anna, "team")
     shared.open(anna, key, "dinov2").add(picture)
-    twin = shared.open_beside(anna, key, "dinov3")
+    twin = shared.open_comparison(anna, key, "dinov3")
     assert twin.follow(shared.open(anna, key)).added == 1
-    assert shared.open_beside(anna, key, "dinov3") is twin and twin.recipe.backbone == engines["dinov3"].backbone.name
-    assert shared.open_beside(ben, key, "dinov3").path != twin.path and shared.choices(ben) == [("team · shared", key)]
+    assert (
+        shared.open_comparison(anna, key, "dinov3") is twin and twin.recipe.backbone == engines["dinov3"].backbone.name
+    )
+    assert shared.open_comparison(ben, key, "dinov3").path != twin.path and shared.choices(ben) == [
+        ("team · shared", key)
+    ]
     shared.delete(anna, key)
     assert not os.path.exists(twin.path)
 

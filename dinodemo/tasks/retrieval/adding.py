@@ -52,7 +52,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Hold a photo that is read, decoded and made small."""
+    """A photo that is read, decoded and made small."""
 
     item: Item
     digest: bytes  # sha256
@@ -97,7 +97,7 @@ def rows(
 
 
 def to_row(prepared: Prepared, recipe: Recipe, vector: np.ndarray) -> Row:
-    """Put a photo and its vector (D,) together."""
+    """Return the row of a photo and its vector (D,)."""
     item = prepared.item
     return Row(
         sha256=prepared.digest.hex(),

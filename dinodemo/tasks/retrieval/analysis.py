@@ -2,18 +2,27 @@
 
 import numpy as np
 
-CHUNK = 2048
+from ...io.vectors import CHUNK, linked_groups, principal_plane
+
+map2d = principal_plane
+
+NEAR_DUPLICATE = 0.95  # cosine of two vectors
 MAX_CLUSTERED = 20_000  # rows that the clusters are learned from; the others join the nearest
 
 
 def near_duplicates(vectors: np.ndarray, threshold: float) -> list[list[int]]:
-    """Group the rows of unit vectors (n, D) that a chain of cosines at or above the threshold links; largest first.
+    """Group rows that a chain of cosines at or above a threshold links.
 
-    Rows in no group are left out. Raises ValueError for a threshold outside (0, 1].
+    Args:
+        vectors: (n, D), unit length.
+        threshold: Least cosine of two near-duplicates, above 0 and at most 1.
+
+    Returns:
+        Row numbers of each group, the largest first; rows in no group are left out.
+
+    Raises:
+        ValueError: For a threshold outside (0, 1].
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold must lie above 0 and at most at 1, got {threshold!r}; 0.95 is a start")
     pairs = [np.zeros((2, 0), int)]
@@ -21,18 +30,23 @@ def near_duplicates(vectors: np.ndarray, threshold: float) -> list[list[int]]:
         scores = vectors[start : start + CHUNK] @ vectors[start:].T
         i, j = np.nonzero(scores >= threshold - 1e-6)  # float32: equal vectors have a cosine of 1 - 1e-7
         pairs.append(np.stack([i, j])[:, i < j] + start)
-    i, j = np.concatenate(pairs, axis=1)
-    graph = coo_array((np.ones(len(i), bool), (i, j)), shape=(len(vectors), len(vectors)))
-    _, group = connected_components(graph, directed=False)
-    order = np.argsort(group, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
-    return sorted((g.tolist() for g in groups if len(g) > 1), key=lambda g: (-len(g), g))
+    groups = linked_groups(np.concatenate(pairs, axis=1), len(vectors))
+    return sorted((g.tolist() for g in groups), key=lambda g: (-len(g), g))
 
 
 def clusters(vectors: np.ndarray, n: int, seed: int = 0) -> list[list[int]]:
-    """Sort the rows of unit vectors (n, D) into n clusters by k-means: the largest first, each from its centre out.
+    """Cluster rows by k-means.
 
-    Raises ValueError unless n lies between 2 and the number of rows.
+    Args:
+        vectors: (m, D), unit length.
+        n: How many clusters.
+        seed: Of the first centres.
+
+    Returns:
+        Row numbers of each cluster, the largest first, each from its centre outwards.
+
+    Raises:
+        ValueError: Unless n lies between 2 and the number of rows.
     """
     from sklearn.cluster import KMeans
 
@@ -47,12 +61,3 @@ def clusters(vectors: np.ndarray, n: int, seed: int = 0) -> list[list[int]]:
     distance = np.linalg.norm(vectors - means.cluster_centers_[label], axis=1)
     groups = [np.flatnonzero(label == i) for i in range(n)]
     return sorted((g[np.argsort(distance[g], kind="stable")].tolist() for g in groups), key=len, reverse=True)
-
-
-def map2d(vectors: np.ndarray) -> np.ndarray:
-    """Return the first two principal components of vectors (n, D): (n, 2) float32, the same at every call."""
-    from sklearn.decomposition import PCA
-
-    if len(vectors) < 3:
-        return np.zeros((len(vectors), 2), np.float32)
-    return PCA(2, random_state=0).fit_transform(vectors).astype(np.float32)

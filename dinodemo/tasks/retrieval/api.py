@@ -18,8 +18,6 @@ from ...web.api_values import (
     read_photo,
     text,
     texts,
-    truth,
-    whole,
 )
 from ...web.owner import new_owner
 from . import draw
@@ -47,8 +45,8 @@ class RetrievalApi:
         photo: File,
         index: str = "",
         photos: list[File] | None = None,
-        count: int = 12,
-        rerank: bool = False,
+        count: int = draw.COUNT.default,
+        rerank: bool = draw.RERANK.default,
         labels: list[str] | None = None,
         path: str = "",
         backbone: str = "",
@@ -70,7 +68,7 @@ class RetrievalApi:
         """
         from .snapshot import Filter
 
-        count, rerank = whole(count, "count", 1, 100), truth(rerank, "rerank")
+        count, rerank = draw.COUNT.check(count), draw.RERANK.check(rerank)
         where = Filter(labels=tuple(texts(labels, "labels")), path=text(path, "path").strip())
         files, index = read_files(photos, "photos", MOST_FILES), text(index, "index")
         if bool(files) == bool(index):
@@ -81,21 +79,21 @@ class RetrievalApi:
             hits = opened.search(query, k=count, rerank=rerank, where=where)
             recipe = opened.recipe
             search = draw.Search(query, index, recipe.backbone if recipe else "", tuple(hits), 0.0, None)
-            told: dict[str, Any] = {"searched": len(opened), "left_out": left_out}
+            answer: dict[str, Any] = {"searched": len(opened), "left_out": left_out}
         name, content = draw.hits_json(search)
-        told = {**json.loads(content), **told}
-        for hit in told["hits"]:
+        answer = {**json.loads(content), **answer}
+        for hit in answer["hits"]:
             hit["photo"] = hit.pop("path")  # clients take whatever has a "path" for a file to be fetched
         thumbnails = [made((f"{i:03d}.jpg", hit.thumbnail)) for i, hit in enumerate(hits, start=1)]
-        return thumbnails, made((name, content)), told
+        return thumbnails, made((name, content)), answer
 
     def _shared(self, name: str) -> "ImageIndex":
         """Open an index that the server shares with everybody."""
         keys = [key for _, key in self.indexes.choices(None)]
         if f"shared:{name}" not in keys:
             names = ", ".join(key.removeprefix("shared:") for key in keys)
-            told = f"it shares {names}" if names else "it shares none; send the photos to search instead"
-            raise ValueError(f"this server shares no index of that name; {told}")
+            message = f"it shares {names}" if names else "it shares none; send the photos to search instead"
+            raise ValueError(f"this server shares no index of that name; {message}")
         return self.indexes.open(new_owner(), f"shared:{name}")  # a fresh key: nobody's own indexes open to it
 
     def _gather(self, files: list[File], folder: str, backbone: str) -> tuple["ImageIndex", list[dict]]:

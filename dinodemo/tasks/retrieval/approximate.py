@@ -90,7 +90,7 @@ class Builder:
 
     @property
     def is_running(self) -> bool:
-        """Tell whether an index is being built."""
+        """Return whether an index is being built."""
         return self._thread is not None and self._thread.is_alive()
 
     def start(self, then: Callable[[], object]) -> None:

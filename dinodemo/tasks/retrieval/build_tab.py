@@ -25,7 +25,7 @@ HELP = (
 
 @dataclass(frozen=True)
 class Parts:
-    """Hold the sub-tab's components and the person's running work."""
+    """The sub-tab's components and the person's running work."""
 
     name: gr.Textbox
     picker: gr.HTML
@@ -42,11 +42,11 @@ class Parts:
     work: gr.State
 
 
-def build_building(shelf: IndexStore, header: Header, index: gr.Dropdown, services: Services) -> gr.State:
+def build_building(indexes: IndexStore, header: Header, index: gr.Dropdown, services: Services) -> gr.State:
     """Build the sub-tab; returns a state that changes whenever an index has changed."""
     parts = _parts(services)
-    _wire_adding(services, shelf, header, index, parts)
-    _wire_changing(shelf, header.owner, index, parts)
+    _wire_adding(services, indexes, header, index, parts)
+    _wire_changing(indexes, header.owner, index, parts)
     return parts.changed
 
 
@@ -87,31 +87,31 @@ def _parts(services: Services) -> Parts:
     return Parts(name, picker, folder, add, rebuild, stop, status, text, remove, sure, delete, changed, work)
 
 
-def _wire_adding(services: Services, shelf: IndexStore, header: Header, index, parts: Parts) -> None:
+def _wire_adding(services: Services, indexes: IndexStore, header: Header, index, parts: Parts) -> None:
     @friendly
     def on_add(owner: str, key: str | None, name: str, value: dict | None, folder: str, backbone: str, count: int):
         uploaded = read_upload(value)
         if not uploaded and not (folder or "").strip():
             raise ValueError("there are no photos yet; choose a folder, photos or a zip first")
-        key = shelf.new_key(owner, name) if (name or "").strip() else key
-        shelf.check_may_change(key)
-        source = shelf.uploads(owner, key)
+        key = indexes.new_key(owner, name) if (name or "").strip() else key
+        indexes.check_may_change(key)
+        source = indexes.uploads(owner, key)
         if uploaded:
             place(uploaded, source)
         sources = [source] if source.is_dir() else []
         if (folder or "").strip():
             sources.append(server_folder(services.settings, folder))
-        target = shelf.open(owner, key, backbone)
+        target = indexes.open(owner, key, backbone)
         job = Work(lambda progress: _added(target, sources, progress, job.asked_to_stop))
-        yield from _follow(shelf, owner, key, job, count)
+        yield from _follow(indexes, owner, key, job, count)
 
     @friendly
     def on_rebuild(owner: str, key: str | None, backbone: str, count: int):
-        shelf.check_may_change(key)
-        target = shelf.open(owner, key)
-        engine = shelf.services.pool.get(backbone)
-        job = Work(lambda progress: target.rebuild(engine, progress=_telling(progress), stopped=job.asked_to_stop))
-        yield from _follow(shelf, owner, key, job, count)
+        indexes.check_may_change(key)
+        target = indexes.open(owner, key)
+        engine = indexes.services.pool.get(backbone)
+        job = Work(lambda progress: target.rebuild(engine, progress=_with_message(progress), stopped=job.asked_to_stop))
+        yield from _follow(indexes, owner, key, job, count)
 
     outputs = [parts.work, index, parts.status, parts.stop, parts.changed, parts.name, parts.picker]
     run = runs_network(parts.status)
@@ -131,21 +131,21 @@ def _wire_adding(services: Services, shelf: IndexStore, header: Header, index, p
     parts.stop.click(_stop, parts.work, parts.stop, **QUIET)
 
 
-def _wire_changing(shelf: IndexStore, owner, index, parts: Parts) -> None:
+def _wire_changing(indexes: IndexStore, owner, index, parts: Parts) -> None:
     @friendly
     def on_remove(owner: str, key: str | None, text: str, count: int):
         if not text.strip():
             raise ValueError("name a path, a folder or a sha256 to take out")
-        shelf.check_may_change(key)
-        gone = shelf.open(owner, key).remove([text.strip()])
+        indexes.check_may_change(key)
+        gone = indexes.open(owner, key).remove([text.strip()])
         return f"{plural(gone, 'photo')} removed.", "", count + 1
 
     @friendly
     def on_delete(owner: str, key: str | None, sure: bool, count: int):
         if not sure:
             raise ValueError("tick the box first: a deleted index cannot be brought back")
-        shelf.delete(owner, key)
-        rows = shelf.choices(owner)
+        indexes.delete(owner, key)
+        rows = indexes.choices(owner)
         return gr.update(choices=rows, value=rows[0][1] if rows else None), False, "Deleted.", count + 1
 
     parts.remove.click(
@@ -159,29 +159,29 @@ def _wire_changing(shelf: IndexStore, owner, index, parts: Parts) -> None:
     )
 
 
-def _follow(shelf: IndexStore, owner: str, key: str | None, job: Work, count: int):
+def _follow(indexes: IndexStore, owner: str, key: str | None, job: Work, count: int):
     """Yield the page's updates while an index is filled, and the report at the end."""
     yield job, gr.skip(), "Reading the list of files", gr.update(visible=True), gr.skip(), gr.skip(), gr.skip()
     for share, message in job.steps():
         yield gr.skip(), gr.skip(), f"{share:.0%} · {message}", *[gr.skip()] * 4
     report = job.result
-    rows = shelf.choices(owner)
+    rows = indexes.choices(owner)
     known = [key for _, key in rows]
     chosen = gr.update(choices=rows, value=key if key in known else None)
-    yield None, chosen, _told(report), gr.update(visible=False), count + 1, "", None
+    yield None, chosen, _message(report), gr.update(visible=False), count + 1, "", None
 
 
-def _told(report) -> str:
+def _message(report) -> str:
     start = "Stopped; what was added is there for good. " if report.stopped else ""
     problems = [(draw.short(file), reason) for file, reason in report.problems]
     return f"{start}**{report.sentence()}.**" + problem_list(problems)
 
 
 def _added(index, sources: list[Path], progress, stopped):
-    return index.add(sources, progress=_telling(progress), stopped=stopped)
+    return index.add(sources, progress=_with_message(progress), stopped=stopped)
 
 
-def _telling(progress):
+def _with_message(progress):
     """Return what an index calls as progress(done, total)."""
     return lambda done, total: progress(done, total, f"{done} of {total} photos")
 

@@ -15,7 +15,7 @@ from .index_store import IndexStore
 MOST_AT_ONCE = 500  # photos that are looked at unasked: about a minute on two cores
 
 
-def hits_beside(shelf: IndexStore, header: Header, search: gr.State, first: gr.Gallery, look: list) -> None:
+def build_comparison(indexes: IndexStore, header: Header, search: gr.State, first: gr.Gallery, look: list) -> None:
     """Build the second gallery and fill it whenever the first one or the second backbone changes.
 
     look: number of hits, labels, path, whether to compare parts.
@@ -40,7 +40,7 @@ def hits_beside(shelf: IndexStore, header: Header, search: gr.State, first: gr.G
             return
         name = Path(backbone).name
         yield gr.update(value=f"Looking at the photos with {name}", visible=True), hidden[1]
-        origin, twin = shelf.open(owner, found.key), shelf.open_beside(owner, found.key, backbone)
+        origin, twin = indexes.open(owner, found.key), indexes.open_comparison(owner, found.key, backbone)
         missing = len(origin) - len(twin)
         if missing > MOST_AT_ONCE:
             raise ValueError(

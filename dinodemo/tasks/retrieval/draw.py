@@ -14,6 +14,7 @@ from PIL import Image
 
 from ...io.images import Photo, fit_within
 from ...io.render import colourise
+from ..base import Option
 from ..compare.draw import EVERY, Look, Pair, draw_lines, summary
 from ..tokens import positional_basis_of
 
@@ -26,11 +27,13 @@ MAP_SIDE, DOT = 900, 44  # pixels of the map and of a thumbnail on it
 MOST_ON_MAP = 400
 CELL = 18  # pixels of a cell of the confusion matrix
 ACCENT = (255, 214, 10)
+COUNT = Option("count", 12, "Hits", "at most", 1, 100, 1)
+RERANK = Option("rerank", False, "Compare parts too (slower)", "order the first 50 by their patches too")
 
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """Hold what was asked and what was found."""
+    """What was asked and what was found."""
 
     query: Photo
     key: str  # of the index
@@ -66,7 +69,7 @@ def short(path: str, parts: int = 2) -> str:
 
 
 def hit_pictures(hits) -> list[tuple[Image.Image, str]]:
-    """Return thumbnails with captions; the place that matches a region is outlined."""
+    """Return thumbnails with captions; the region that answers a box is outlined."""
     return [(_outlined(hit), f"{hit.score:.3f} · {short(hit.path)}") for hit in hits]
 
 
@@ -105,7 +108,7 @@ def why(index: "ImageIndex", search: Search, hit: "Hit") -> tuple[np.ndarray, st
 
 
 def status(search: Search, count: int) -> str:
-    """Tell how many photos were searched, with what, how fast."""
+    """Return how many photos were searched, with what, how fast."""
     where = "the boxed part" if search.region else "the photo"
     return (
         f"{len(search.hits)} nearest of {count} photos to {where} of **{search.query.name}**, with "
@@ -147,7 +150,7 @@ def _row(rank: int, hit: "Hit") -> dict:
 
 
 def statistics(found: "Statistics") -> str:
-    """Describe an index in a few lines."""
+    """Return a few lines about an index."""
     if found.recipe is None:
         return "This index is empty; add photos in the tab Build."
     recipe = found.recipe
@@ -162,26 +165,26 @@ def statistics(found: "Statistics") -> str:
     )
 
 
-def map_picture(places: np.ndarray, thumbs: list[Image.Image]) -> np.ndarray:
-    """Draw thumbnails at their places (n, 2), each from 0 to 1: (MAP_SIDE, MAP_SIDE, 3) uint8."""
+def map_picture(positions: np.ndarray, thumbs: list[Image.Image]) -> np.ndarray:
+    """Draw thumbnails at their positions (n, 2), each from 0 to 1: (MAP_SIDE, MAP_SIDE, 3) uint8."""
     canvas = Image.new("RGB", (MAP_SIDE, MAP_SIDE), (32, 32, 36))
-    for place, thumb in zip(places, thumbs, strict=True):
+    for position, thumb in zip(positions, thumbs, strict=True):
         small = thumb.copy()
         small.thumbnail((DOT, DOT))
-        x, y = (int(v * (MAP_SIDE - DOT)) for v in place)
+        x, y = (int(v * (MAP_SIDE - DOT)) for v in position)
         canvas.paste(small, (x + (DOT - small.width) // 2, y + (DOT - small.height) // 2))
     return np.asarray(canvas)
 
 
-def scaled(places: np.ndarray) -> np.ndarray:
-    """Scale places (n, 2) to 0..1; single far ones are held at the border."""
-    low, high = np.quantile(places, 0.01, axis=0), np.quantile(places, 0.99, axis=0)
-    return np.clip((places - low) / np.maximum(high - low, 1e-9), 0, 1)
+def scaled(positions: np.ndarray) -> np.ndarray:
+    """Scale positions (n, 2) to 0..1; single far ones are held at the border."""
+    low, high = np.quantile(positions, 0.01, axis=0), np.quantile(positions, 0.99, axis=0)
+    return np.clip((positions - low) / np.maximum(high - low, 1e-9), 0, 1)
 
 
-def nearest(places: np.ndarray, x: float, y: float) -> int:
-    """Return which of the places (n, 2) on the map is nearest to the pixel (x, y)."""
-    middles = places * (MAP_SIDE - DOT) + DOT / 2
+def nearest(positions: np.ndarray, x: float, y: float) -> int:
+    """Return which of the positions (n, 2) on the map is nearest to the pixel (x, y)."""
+    middles = positions * (MAP_SIDE - DOT) + DOT / 2
     return int(np.square(middles - (x, y)).sum(axis=1).argmin())
 
 

@@ -219,7 +219,7 @@ class ImageIndex:
     def follow(
         self, other: ImageIndex, progress: Progress | None = None, stopped: Callable[[], bool] = lambda: False
     ) -> AddReport:
-        """Hold the photos that another index holds and no others, with vectors of this one's own backbone.
+        """Make this index hold the photos of another one, with vectors of its own backbone.
 
         What is here already stays, so following again is quick. Errors and report as those of `add`.
         """
@@ -230,7 +230,7 @@ class ImageIndex:
         self._after_change(table)
         return report
 
-    def near_duplicates(self, threshold: float = 0.95) -> list[list[Entry]]:
+    def near_duplicates(self, threshold: float = analysis.NEAR_DUPLICATE) -> list[list[Entry]]:
         """Group photos that a chain of cosines at or above the threshold links; the largest group first."""
         entries, vectors = self.gallery()
         return [[entries[i] for i in group] for group in analysis.near_duplicates(vectors, threshold)]

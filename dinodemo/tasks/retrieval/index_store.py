@@ -92,24 +92,24 @@ class IndexStore:
         _touch(path.parent)
         return index
 
-    def open_beside(self, owner: str, key: str, backbone: str) -> "ImageIndex":
+    def open_comparison(self, owner: str, key: str, backbone: str) -> "ImageIndex":
         """Open this person's second index of the same photos, for another backbone; see `ImageIndex.follow`."""
         from . import ImageIndex
 
         engine, resolution = self.services.pool.get(backbone), self.open(owner, key).recipe.resolution
         which = hashlib.sha256(f"{engine.backbone.name} {resolution}".encode()).hexdigest()[:16]
-        path = self._beside(owner, key) / which
+        path = self._comparison(owner, key) / which
         return self._opened(path, lambda: ImageIndex(path, engine, resolution))
 
     def delete(self, owner: str, key: str | None) -> None:
         """Delete an index and the files that were uploaded for it."""
         self.check_may_change(key)
         path = self.path(owner, key)
-        beside = self._beside(owner, key)
+        comparison = self._comparison(owner, key)
         with self._lock:
-            for known in [k for k in self._open if k == str(path) or beside in Path(k).parents]:
+            for known in [k for k in self._open if k == str(path) or comparison in Path(k).parents]:
                 del self._open[known]
-        for folder in (path, self.uploads(owner, key), beside):
+        for folder in (path, self.uploads(owner, key), comparison):
             shutil.rmtree(folder, ignore_errors=True)
 
     def sweep(self) -> None:
@@ -126,7 +126,7 @@ class IndexStore:
                 self._open.popitem(last=False)
         return index
 
-    def _beside(self, owner: str, key: str | None) -> Path:
+    def _comparison(self, owner: str, key: str | None) -> Path:
         return self._private(owner) / BESIDE / (key or "").partition(":")[0] / self.path(owner, key).name
 
     def _private(self, owner: str) -> Path:

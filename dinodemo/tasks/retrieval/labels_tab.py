@@ -1,16 +1,22 @@
-"""Retrieval's sub-tab Classify: how well the vectors of an index tell its labels apart, and where they fail."""
+"""Retrieval's sub-tab Labels: how well the vectors of an index tell its labels apart, and where they fail."""
+
+from dataclasses import dataclass
 
 import gradio as gr
 import numpy as np
 
-from ...web.components import download_button
+from ...web.components import download_button, option_control
 from ...web.errors import friendly
 from ...web.events import ENGINE_QUEUE
+from ..base import Option
 from ..probe import evaluate_knn, evaluate_linear
 from . import draw
 from .index_store import IndexStore
 
 KNN, LINEAR = "Nearest neighbours", "Logistic regression"
+METHOD = Option("method", KNN, "Classifier", "who decides", choices=(KNN, LINEAR))
+NEIGHBOURS = Option("k", 20, "Neighbours", "that vote", 1, 100, 1)
+TEMPERATURE = Option("temperature", 0.07, "Temperature of the votes", "lower: the nearest decide alone", 0.01, 1, 0.01)
 MOST_MISTAKES = 40
 HELP = (
     "Each photo is classified by the others, never by itself: by the votes of its nearest neighbours, or by a logistic "
@@ -18,24 +24,58 @@ HELP = (
 )
 
 
-def build_labels(shelf: IndexStore, owner: gr.Textbox, index: gr.Dropdown) -> None:
+@dataclass(frozen=True)
+class Parts:
+    """The sub-tab's components."""
+
+    method: gr.Radio
+    k: gr.Slider
+    temperature: gr.Slider
+    start: gr.Button
+    verdict: gr.Markdown
+    matrix: gr.Image
+    pairs: gr.Markdown
+    mistakes: gr.Gallery
+
+
+def build_labels(indexes: IndexStore, owner: gr.Textbox, index: gr.Dropdown) -> None:
     """Build the sub-tab."""
     evaluated = gr.State(None, time_to_live=4 * 3600)
+    parts = _parts(evaluated)
+
+    @friendly
+    def on_start(owner: str, key: str | None, method: str, k: float, temperature: float):
+        opened = indexes.open(owner, key)
+        entries, vectors = opened.gallery()
+        labelled = [i for i, entry in enumerate(entries) if entry.label]
+        labels = np.array([entries[i].label for i in labelled])
+        if len(set(labels.tolist())) < 2:
+            raise ValueError("this index has fewer than two labels; add photos that lie in a folder for each class")
+        vectors = vectors[labelled]
+        if METHOD.check(method) == KNN:
+            found = evaluate_knn(vectors, labels, NEIGHBOURS.check(k), TEMPERATURE.check(temperature))
+        else:
+            found = evaluate_linear(vectors, labels)
+        pictures = _mistakes(opened, [entries[i].sha256 for i in labelled], found)
+        return found, _verdict(found, method), draw.confusion_picture(found), draw.confused_pairs(found), pictures
+
+    parts.start.click(
+        on_start,
+        [owner, index, parts.method, parts.k, parts.temperature],
+        [evaluated, parts.verdict, parts.matrix, parts.pairs, parts.mistakes],
+        **ENGINE_QUEUE,
+        api_visibility="private",
+    )
+
+
+def _parts(evaluated: gr.State) -> Parts:
     with gr.Row():
         with gr.Column(scale=1, min_width=320):
             gr.Markdown(HELP)
-            method = gr.Radio([KNN, LINEAR], value=KNN, label="Classifier", elem_id="labels-method")
+            method = gr.Radio(list(METHOD.choices), value=KNN, label=METHOD.label, elem_id="labels-method")
             with gr.Row():
-                k = gr.Slider(1, 100, value=20, step=1, label="Neighbours", elem_id="labels-k", min_width=140)
-                temperature = gr.Slider(
-                    0.01,
-                    1,
-                    value=0.07,
-                    step=0.01,
-                    label="Temperature of the votes",
-                    elem_id="labels-temperature",
-                    min_width=140,
-                )
+                k = option_control(NEIGHBOURS, elem_id="labels-k", min_width=140)
+                temperature = option_control(TEMPERATURE, elem_id="labels-temperature", min_width=140)
             start = gr.Button("Classify", variant="primary", elem_id="labels-start")
             verdict = gr.Markdown(elem_id="labels-verdict")
             download_button(
@@ -60,36 +100,16 @@ def build_labels(shelf: IndexStore, owner: gr.Textbox, index: gr.Dropdown) -> No
         object_fit="contain",
         elem_id="labels-mistakes",
     )
+    return Parts(method, k, temperature, start, verdict, matrix, pairs, mistakes)
 
-    @friendly
-    def on_start(owner: str, key: str | None, method: str, k: float, temperature: float):
-        opened = shelf.open(owner, key)
-        entries, vectors = opened.gallery()
-        labelled = [i for i, entry in enumerate(entries) if entry.label]
-        labels = np.array([entries[i].label for i in labelled])
-        if len(set(labels.tolist())) < 2:
-            raise ValueError("this index has fewer than two labels; add photos that lie in a folder for each class")
-        vectors = vectors[labelled]
-        if method == KNN:
-            found = evaluate_knn(vectors, labels, int(k), temperature)
-        else:
-            found = evaluate_linear(vectors, labels)
-        wrong = found.mistakes[:: max(1, len(found.mistakes) // MOST_MISTAKES)][:MOST_MISTAKES]
-        shas = [entries[labelled[i]].sha256 for i in wrong]
-        thumbs = opened.thumbnails(shas)
-        pictures = [
-            (draw.thumbnail(thumbs[sha]), f"{labels[i]}, taken for {found.predicted[i]}")
-            for i, sha in zip(wrong, shas, strict=True)
-        ]
-        return found, _verdict(found, method), draw.confusion_picture(found), draw.confused_pairs(found), pictures
 
-    start.click(
-        on_start,
-        [owner, index, method, k, temperature],
-        [evaluated, verdict, matrix, pairs, mistakes],
-        **ENGINE_QUEUE,
-        api_visibility="private",
-    )
+def _mistakes(opened, digests: list[str], found) -> list[tuple]:
+    """Return thumbnails of some mistakes, evenly chosen, with what was said."""
+    wrong = found.mistakes[:: max(1, len(found.mistakes) // MOST_MISTAKES)][:MOST_MISTAKES]
+    thumbs = opened.thumbnails([digests[i] for i in wrong])
+    return [
+        (draw.thumbnail(thumbs[digests[i]]), f"{found.truth[i]}, classified as {found.predicted[i]}") for i in wrong
+    ]
 
 
 def _verdict(found, method: str) -> str:

@@ -27,7 +27,7 @@ def rerank(query: Features, hits: list[Hit], features_of: FeaturesOf) -> list[Hi
 
 
 def outline(query: Features, token: np.ndarray, hits: list[Hit], features_of: FeaturesOf) -> list[Hit]:
-    """Give each hit the region that is most like the query (see `similarity`); None where the photo is gone."""
+    """Return the hits, each with the region most similar to the query; None where its photo is gone."""
     found = [(hit, features_of(hit)) for hit in hits]
     return [replace(h, region=best_location(similarity_map(query, token, f), h.size)) if f else h for h, f in found]
 

@@ -5,27 +5,55 @@ from dataclasses import dataclass
 import gradio as gr
 import numpy as np
 
-from ...web.components import download_button
+from ...web.components import download_button, option_control
 from ...web.errors import friendly
-from ...web.events import runs_network
+from ...web.events import QUIET, runs_network
+from ..base import Option
 from . import draw
+from .analysis import NEAR_DUPLICATE
 from .index_store import IndexStore
 
 SHOWN_OF_A_GROUP, MOST_GROUPS = 6, 30
+DUPLICATE = Option(
+    "threshold", NEAR_DUPLICATE, "Alike enough to be a duplicate (cosine)", "of two vectors", 0.5, 1, 0.005
+)
+CLUSTERS = Option("clusters", 8, "Clusters", "groups of photos", 2, 50, 1)
 
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Hold the map that is shown."""
+    """The map that is shown."""
 
     key: str | None
     entries: list
-    places: np.ndarray  # (n, 2) from 0 to 1
+    positions: np.ndarray  # (n, 2) from 0 to 1
 
 
-def build_map(shelf: IndexStore, owner: gr.Textbox, index: gr.Dropdown) -> None:
+@dataclass(frozen=True)
+class Parts:
+    """The sub-tab's components."""
+
+    start: gr.Button
+    picture: gr.Image
+    message: gr.Markdown
+    photo: gr.Image
+    threshold: gr.Slider
+    twice: gr.Button
+    number: gr.Slider
+    cluster: gr.Button
+    summary: gr.Markdown
+    gallery: gr.Gallery
+
+
+def build_map(indexes: IndexStore, owner: gr.Textbox, index: gr.Dropdown) -> None:
     """Build the sub-tab."""
-    drawn, groups = gr.State(None, time_to_live=4 * 3600), gr.State(None, time_to_live=4 * 3600)
+    groups = gr.State(None, time_to_live=4 * 3600)
+    parts = _parts(groups)
+    _wire_map(indexes, owner, index, parts)
+    _wire_groups(indexes, owner, index, parts, groups)
+
+
+def _parts(groups: gr.State) -> Parts:
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
             start = gr.Button("Draw the map", variant="primary", elem_id="map-start")
@@ -37,76 +65,73 @@ def build_map(shelf: IndexStore, owner: gr.Textbox, index: gr.Dropdown) -> None:
                 elem_id="map-picture",
             )
         with gr.Column(scale=2, min_width=320):
-            told = gr.Markdown(elem_id="map-told")
+            message = gr.Markdown(elem_id="map-message")
             photo = gr.Image(label="Photo", format="jpeg", interactive=False, height=360, elem_id="map-photo")
     with gr.Row():
-        threshold = gr.Slider(
-            0.7,
-            1,
-            value=0.95,
-            step=0.005,
-            label="Alike enough to be a duplicate (cosine)",
-            elem_id="map-threshold",
-            min_width=200,
-        )
+        threshold = option_control(DUPLICATE, elem_id="map-threshold", min_width=200)
         twice = gr.Button("Find near-duplicates", elem_id="map-twice", min_width=160)
-        number = gr.Slider(2, 50, value=8, step=1, label="Clusters", elem_id="map-number", min_width=200)
+        number = option_control(CLUSTERS, elem_id="map-number", min_width=200)
         cluster = gr.Button("Make clusters", elem_id="map-cluster", min_width=160)
     summary = gr.Markdown(elem_id="map-summary")
     gallery = gr.Gallery(
         label="Groups", columns=6, height="auto", buttons=[], format="jpeg", object_fit="contain", elem_id="map-groups"
     )
     download_button("Groups (.csv)", _groups_file, [groups], "map-csv")
+    return Parts(start, picture, message, photo, threshold, twice, number, cluster, summary, gallery)
+
+
+def _wire_map(indexes: IndexStore, owner, index, parts: Parts) -> None:
+    drawn = gr.State(None, time_to_live=4 * 3600)
 
     @friendly
     def on_map(owner: str, key: str | None):
-        opened = shelf.open(owner, key)
-        entries, places = opened.map2d()
+        opened = indexes.open(owner, key)
+        entries, positions = opened.map2d()
         chosen = np.linspace(0, len(entries) - 1, min(len(entries), draw.MOST_ON_MAP)).astype(int)
-        entries, places = [entries[i] for i in chosen], draw.scaled(places[chosen])
+        entries, positions = [entries[i] for i in chosen], draw.scaled(positions[chosen])
         thumbs = opened.thumbnails([entry.sha256 for entry in entries])
-        shown = draw.map_picture(places, [draw.thumbnail(thumbs[entry.sha256]) for entry in entries])
-        return Drawn(key, entries, places), shown, f"{len(entries)} of {len(opened)} photos are drawn."
+        shown = draw.map_picture(positions, [draw.thumbnail(thumbs[entry.sha256]) for entry in entries])
+        return Drawn(key, entries, positions), shown, f"{len(entries)} of {len(opened)} photos are drawn."
 
     @friendly
     def on_click(current: Drawn | None, owner: str, event: gr.SelectData):
         if current is None:
             return gr.skip(), gr.skip()
-        entry = current.entries[draw.nearest(current.places, *event.index)]
+        entry = current.entries[draw.nearest(current.positions, *event.index)]
         label = f" · {entry.label}" if entry.label else ""
-        return f"**{draw.short(entry.path, 4)}**{label}", shelf.open(owner, current.key).photo(entry.sha256).rgb
+        return f"**{draw.short(entry.path, 4)}**{label}", indexes.open(owner, current.key).photo(entry.sha256).rgb
 
+    shown = [drawn, parts.picture, parts.message]
+    parts.start.click(on_map, [owner, index], shown, **runs_network(parts.picture))
+    parts.picture.select(on_click, [drawn, owner], [parts.message, parts.photo], **QUIET)
+
+
+def _wire_groups(indexes: IndexStore, owner, index, parts: Parts, groups: gr.State) -> None:
     @friendly
     def on_twice(owner: str, key: str | None, at_least: float):
-        opened = shelf.open(owner, key)
-        found = opened.near_duplicates(at_least)
+        opened = indexes.open(owner, key)
+        found = opened.near_duplicates(DUPLICATE.check(at_least))
         extra = sum(len(group) - 1 for group in found)
-        told = f"**{len(found)} groups**; keeping one of each would leave out {extra} of {len(opened)} photos."
-        return _show(opened, found, told if found else "No near-duplicates at this threshold.")
+        message = f"**{len(found)} groups**; keeping one of each would leave out {extra} of {len(opened)} photos."
+        return _show(opened, found, message if found else "No near-duplicates at this threshold.")
 
     @friendly
     def on_cluster(owner: str, key: str | None, count: float):
-        opened = shelf.open(owner, key)
-        found = opened.clusters(int(count))
-        return _show(
-            opened,
-            found,
-            f"{len(found)} clusters of {', '.join(str(len(g)) for g in found)} photos; "
-            "the most typical of each are shown.",
-        )
+        opened = indexes.open(owner, key)
+        found = opened.clusters(CLUSTERS.check(count))
+        sizes = ", ".join(str(len(group)) for group in found)
+        message = f"{len(found)} clusters of {sizes} photos; the most typical of each are shown."
+        return _show(opened, found, message)
 
-    run = runs_network()
-    start.click(on_map, [owner, index], [drawn, picture, told], **run, show_progress_on=[picture])
-    picture.select(on_click, [drawn, owner], [told, photo], show_progress="hidden", api_visibility="private")
-    shown = [groups, summary, gallery]
-    twice.click(on_twice, [owner, index, threshold], shown, **run, show_progress_on=[gallery])
-    cluster.click(on_cluster, [owner, index, number], shown, **run, show_progress_on=[gallery])
+    shown, run = [groups, parts.summary, parts.gallery], runs_network(parts.gallery)
+    parts.twice.click(on_twice, [owner, index, parts.threshold], shown, **run)
+    parts.cluster.click(on_cluster, [owner, index, parts.number], shown, **run)
 
 
-def _show(opened, found: list, told: str) -> tuple:
+def _show(opened, found: list, message: str) -> tuple:
     few = found[:MOST_GROUPS]
     thumbs = opened.thumbnails([entry.sha256 for group in few for entry in group[:SHOWN_OF_A_GROUP]])
-    return found, told, draw.group_pictures(few, thumbs, SHOWN_OF_A_GROUP)
+    return found, message, draw.group_pictures(few, thumbs, SHOWN_OF_A_GROUP)
 
 
 def _groups_file(groups: list | None) -> tuple[str, bytes]:

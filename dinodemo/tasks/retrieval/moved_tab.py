@@ -13,7 +13,7 @@ from .index_store import IndexStore
 from .moves import moved_folder
 
 
-def offer_new_folder(shelf: IndexStore, owner: gr.Textbox, search: gr.State, hits: gr.Gallery) -> gr.State:
+def offer_new_folder(indexes: IndexStore, owner: gr.Textbox, search: gr.State, hits: gr.Gallery) -> gr.State:
     """Build what shows when hits have no file any more; returns a state that changes when paths were updated."""
     note = gr.Markdown(visible=False, elem_id="moved-note")
     with gr.Row(visible=False, equal_height=True) as row:
@@ -26,10 +26,10 @@ def offer_new_folder(shelf: IndexStore, owner: gr.Textbox, search: gr.State, hit
     def look(who: str, found: Search | None):
         if found is None or not found.hits:
             return gr.update(visible=False), gr.update(visible=False), "", ""
-        missing = shelf.open(who, found.key).missing([hit.sha256 for hit in found.hits])
+        missing = indexes.open(who, found.key).missing([hit.sha256 for hit in found.hits])
         if not missing:
             return gr.update(visible=False), gr.update(visible=False), "", ""
-        folder = moved_folder(missing) if may_move(shelf, found.key) else None
+        folder = moved_folder(missing) if may_move(indexes, found.key) else None
         text = f"{len(missing)} of {plural(len(found.hits), 'hit')} no longer where the index says: {missing[0]}"
         return gr.update(value=text, visible=True), gr.update(visible=folder is not None), *(folder or ("", ""))
 
@@ -37,8 +37,8 @@ def offer_new_folder(shelf: IndexStore, owner: gr.Textbox, search: gr.State, hit
     def on_update(who: str, found: Search | None, before: str, now: str, count: int):
         if found is None or not before.strip() or not now.strip():
             raise ValueError("name the folder that has moved, and where it is now")
-        shelf.check_may_change(found.key)
-        report = shelf.open(who, found.key).relocate(before.strip(), str(target_folder(shelf, now)))
+        indexes.check_may_change(found.key)
+        report = indexes.open(who, found.key).relocate(before.strip(), str(target_folder(indexes, now)))
         left = f"; {len(report.missing)} are not there" if report.missing else ""
         gr.Info(f"{plural(report.moved, 'photo')} at the new place{left}.")
         return count + 1
@@ -48,13 +48,13 @@ def offer_new_folder(shelf: IndexStore, owner: gr.Textbox, search: gr.State, hit
     return updated
 
 
-def may_move(shelf: IndexStore, key: str) -> bool:
+def may_move(indexes: IndexStore, key: str) -> bool:
     """Return whether this visitor may name folders of the server, and change the index."""
-    settings = shelf.services.settings
+    settings = indexes.services.settings
     return bool(settings.local or settings.photos) and not (settings.public and key.startswith("shared:"))
 
 
-def target_folder(shelf: IndexStore, text: str) -> Path:
+def target_folder(indexes: IndexStore, text: str) -> Path:
     """Return the folder that was named; a visitor from elsewhere may name one that the server allows only."""
-    settings = shelf.services.settings
+    settings = indexes.services.settings
     return Path(text.strip()).expanduser().absolute() if settings.local else server_folder(settings, text)

@@ -71,7 +71,7 @@ class Moves:
             self.content[item.path] = digest
 
     def settle(self, store: Store, table) -> tuple[int, int]:
-        """Give rows the paths their photos have now, and drop those whose content is nowhere any more.
+        """Update the paths of rows to where their photos are now, and drop those whose content is nowhere any more.
 
         Returns:
             How many rows have a new path, and how many were dropped because their file holds another photo.
@@ -153,7 +153,7 @@ class Files:
 
 
 def rewrite(store: Store, table, changes: dict[str, Item]) -> int:
-    """Give rows the path, label and time of their files; returns how many have another path than before.
+    """Update path, label and time of rows to those of their files; returns how many have another path than before.
 
     Args:
         store: Of the table.

@@ -53,7 +53,7 @@ def score(query: np.ndarray, vectors: np.ndarray, keep: np.ndarray | None = None
 
 
 def top(scores: np.ndarray, k: int) -> np.ndarray:
-    """Return the places of the k greatest finite scores, greatest first; the earlier of two equal ones first."""
+    """Return the indices of the k greatest finite scores, greatest first; the earlier of two equal ones first."""
     k = min(k, len(scores))
     if k == 0:
         return np.zeros(0, int)

@@ -9,7 +9,7 @@ Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels of the upright photo
 
 @dataclass(frozen=True)
 class Hit:
-    """Hold a photo that was found."""
+    """A photo that was found."""
 
     path: str
     score: float  # what the hits are ordered by: 1 at most, about 0 for photos that have nothing in common
@@ -32,7 +32,7 @@ def to_hit(row: dict) -> Hit:
 
 @dataclass(frozen=True)
 class Entry:
-    """Name a photo of an index."""
+    """A photo of an index."""
 
     sha256: str
     path: str
@@ -41,7 +41,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Describe an index."""
+    """What is known of an index as a whole."""
 
     count: int
     labels: dict[str, int]  # photos of each label

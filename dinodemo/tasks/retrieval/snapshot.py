@@ -26,7 +26,12 @@ COLUMNS = ["sha256", "path", "label", "nbytes", "height", "width", "thumbnail"]
 
 @dataclass(frozen=True)
 class Filter:
-    """Narrow a search. labels: any of these; path: this text occurs in the path, in upper or lower case."""
+    """What a search is narrowed to.
+
+    Args:
+        labels: Any of these.
+        path: A text that occurs in the path, in upper or lower case.
+    """
 
     labels: tuple[str, ...] = ()
     path: str = ""

@@ -46,7 +46,7 @@ Source = PathLike | tuple[str, bytes] | Sequence[PathLike | tuple[str, bytes]]
 
 @dataclass(frozen=True)
 class Item:
-    """Name one photo to be added."""
+    """A photo to be added."""
 
     path: str  # absolute; for a zip's member the zip's path, a slash, its name in there; for bytes their name
     read: Callable[[], bytes]

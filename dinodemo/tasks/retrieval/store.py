@@ -34,7 +34,7 @@ DAMAGE_SIGNS = ("lance error", "lanceerror", "lance file")  # of files that are 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Say how an index's vectors were made; queries must be made the same way."""
+    """How an index's vectors were made; queries must be made the same way."""
 
     backbone: str
     resolution: int  # the network sees resolution x resolution pixels
@@ -44,7 +44,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Row:
-    """Hold one photo of an index."""
+    """One photo of an index."""
 
     sha256: str
     path: str

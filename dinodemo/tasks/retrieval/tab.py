@@ -6,7 +6,15 @@ import gradio as gr
 import numpy as np
 
 from ...io.images import Photo
-from ...web.components import browser_copy, decode_upload, download_button, example_gallery, example_photos, photo_input
+from ...web.components import (
+    browser_copy,
+    decode_upload,
+    download_button,
+    example_gallery,
+    example_photos,
+    option_control,
+    photo_input,
+)
 from ...web.errors import friendly
 from ...web.events import LIVE, QUIET, runs_network
 from ...web.header import Header
@@ -15,8 +23,8 @@ from ...web.painter import painter_value, read_drawing, region_painter
 from ...web.services import Services
 from . import draw
 from .build_tab import build_building
-from .comparison_tab import hits_beside
-from .draw import Search
+from .comparison_tab import build_comparison
+from .draw import COUNT, RERANK, Search
 from .index_store import IndexStore
 from .labels_tab import build_labels
 from .map_tab import build_map
@@ -27,7 +35,7 @@ EMPTY = "Choose an index, or create one under Build, then drop a photo."
 
 @dataclass(frozen=True)
 class Asked:
-    """Hold the components of a question, and the person's state."""
+    """The components of a question, and the person's state."""
 
     owner: gr.Textbox
     index: gr.Dropdown
@@ -44,19 +52,19 @@ class Asked:
 
 @dataclass(frozen=True)
 class Found:
-    """Hold the components of the answer."""
+    """The components of the answer."""
 
     search: gr.State
     status: gr.Markdown
     gallery: gr.Gallery
     why: gr.Image
-    told: gr.Markdown
+    message: gr.Markdown
     moved: gr.State  # changes when the paths of an index have been brought up to date
 
 
 def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> None:
     """Build the picker of indexes and the four sub-tabs."""
-    shelf = IndexStore(services)
+    indexes = IndexStore(services)
     with gr.Row(equal_height=True):
         index = gr.Dropdown(
             [],
@@ -69,18 +77,18 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
         about = gr.Markdown(EMPTY, elem_id="index-about")
     with gr.Tabs():
         with gr.Tab("Search", id="retrieval-search"):
-            photo, examples, asked, found = _search_parts(shelf, header, index)
+            photo, examples, asked, found = _search_parts(indexes, header, index)
         with gr.Tab("Build", id="retrieval-build"):
-            changed = build_building(shelf, header, index, services)
-        with gr.Tab("Classify", id="retrieval-labels"):
-            build_labels(shelf, header.owner, index)
+            changed = build_building(indexes, header, index, services)
+        with gr.Tab("Labels", id="retrieval-labels"):
+            build_labels(indexes, header.owner, index)
         with gr.Tab("Map and duplicates", id="retrieval-map"):
-            build_map(shelf, header.owner, index)
-    _wire_index(shelf, tab, page, asked, about, changed)
-    _wire_search(shelf, photo, examples, asked, found)
+            build_map(indexes, header.owner, index)
+    _wire_index(indexes, tab, page, asked, about, changed)
+    _wire_search(indexes, photo, examples, asked, found)
 
 
-def _search_parts(shelf: IndexStore, header: Header, index: gr.Dropdown) -> tuple:
+def _search_parts(indexes: IndexStore, header: Header, index: gr.Dropdown) -> tuple:
     query, search = gr.State(None, time_to_live=4 * 3600), gr.State(None, time_to_live=4 * 3600)
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
@@ -88,10 +96,8 @@ def _search_parts(shelf: IndexStore, header: Header, index: gr.Dropdown) -> tupl
             examples = example_gallery("retrieval-examples")
             painter = region_painter("retrieval-painter")
             with gr.Row():
-                count = gr.Slider(1, 100, value=12, step=1, label="Hits", elem_id="retrieval-count", min_width=140)
-                rerank = gr.Checkbox(
-                    False, label="Compare parts too (slower)", elem_id="retrieval-rerank", min_width=140
-                )
+                count = option_control(COUNT, elem_id="retrieval-count", min_width=140)
+                rerank = option_control(RERANK, elem_id="retrieval-rerank", min_width=140)
             labels = gr.Dropdown([], multiselect=True, label="Only these labels", elem_id="retrieval-labels-filter")
             path = gr.Textbox(label="Only paths that contain", elem_id="retrieval-path", max_lines=1)
         with gr.Column(scale=3, min_width=320):
@@ -109,9 +115,9 @@ def _search_parts(shelf: IndexStore, header: Header, index: gr.Dropdown) -> tupl
             with gr.Row():
                 download_button("Hits (.csv)", lambda s: draw.hits_csv(_need(s)), [search], "retrieval-csv")
                 download_button("Hits (.json)", lambda s: draw.hits_json(_need(s)), [search], "retrieval-json")
-            moved = offer_new_folder(shelf, header.owner, search, gallery)
-            hits_beside(shelf, header, search, gallery, [count, labels, path, rerank])
-            told = gr.Markdown(elem_id="retrieval-told")
+            moved = offer_new_folder(indexes, header.owner, search, gallery)
+            build_comparison(indexes, header, search, gallery, [count, labels, path, rerank])
+            message = gr.Markdown(elem_id="retrieval-message")
             why = gr.Image(
                 label="Why: parts that agree",
                 format="jpeg",
@@ -121,14 +127,14 @@ def _search_parts(shelf: IndexStore, header: Header, index: gr.Dropdown) -> tupl
                 elem_id="retrieval-why",
             )
     asked = Asked(header.owner, index, query, painter, count, labels, path, rerank)
-    return photo, examples, asked, Found(search, status, gallery, why, told, moved)
+    return photo, examples, asked, Found(search, status, gallery, why, message, moved)
 
 
-def _wire_index(shelf: IndexStore, tab: gr.Tab, page: gr.Blocks, asked: Asked, about: gr.Markdown, changed) -> None:
+def _wire_index(indexes: IndexStore, tab: gr.Tab, page: gr.Blocks, asked: Asked, about: gr.Markdown, changed) -> None:
     @friendly
     def offer(owner: str, chosen: str | None):
-        shelf.sweep()
-        rows = shelf.choices(owner)
+        indexes.sweep()
+        rows = indexes.choices(owner)
         keys = [key for _, key in rows]
         return gr.update(choices=rows, value=chosen if chosen in keys else (keys[0] if keys else None))
 
@@ -136,7 +142,7 @@ def _wire_index(shelf: IndexStore, tab: gr.Tab, page: gr.Blocks, asked: Asked, a
     def describe(owner: str, key: str | None):
         if not key:
             return EMPTY, gr.update(choices=[], value=[])
-        found = shelf.open(owner, key, shelf.services.start.name).statistics()
+        found = indexes.open(owner, key, indexes.services.start.name).statistics()
         return draw.statistics(found), gr.update(choices=list(found.labels), value=[])
 
     page.load(offer, [asked.owner, asked.index], asked.index, js=WITH_KEY, **QUIET)
@@ -145,7 +151,7 @@ def _wire_index(shelf: IndexStore, tab: gr.Tab, page: gr.Blocks, asked: Asked, a
         trigger(describe, [asked.owner, asked.index], [about, asked.labels], **LIVE)
 
 
-def _wire_search(shelf: IndexStore, photo, examples, asked: Asked, found: Found) -> None:
+def _wire_search(indexes: IndexStore, photo, examples, asked: Asked, found: Found) -> None:
     run = runs_network(found.gallery)
 
     @friendly
@@ -163,14 +169,14 @@ def _wire_search(shelf: IndexStore, photo, examples, asked: Asked, found: Found)
     def on_hit(search: Search | None, owner: str, event: gr.SelectData):
         if search is None or not 0 <= event.index < len(search.hits):
             return gr.skip(), gr.skip()
-        picture, told = draw.why(shelf.open(owner, search.key), search, search.hits[event.index])
-        return gr.update(value=picture, visible=True), told
+        picture, message = draw.why(indexes.open(owner, search.key), search, search.hits[event.index])
+        return gr.update(value=picture, visible=True), message
 
     @friendly
     def ask(*values):
-        return _ask(shelf, *values)
+        return _ask(indexes, *values)
 
-    shown = [found.search, found.status, found.gallery, found.why, found.told]
+    shown = [found.search, found.status, found.gallery, found.why, found.message]
     given = [asked.query, asked.painter, photo]
     for event in (photo.upload(on_photo, photo, given, **QUIET), examples.select(on_example, None, given, **QUIET)):
         event.success(ask, asked.all(), shown, **run)
@@ -186,16 +192,16 @@ def _wire_search(shelf: IndexStore, photo, examples, asked: Asked, found: Found)
         trigger(ask, asked.all(), shown, **run, trigger_mode="always_last")
     photo.clear(lambda: (None, painter_value(None)), None, [asked.query, asked.painter], **QUIET)
     found.gallery.select(
-        on_hit, [found.search, asked.owner], [found.why, found.told], **{**run, "show_progress_on": [found.why]}
+        on_hit, [found.search, asked.owner], [found.why, found.message], **{**run, "show_progress_on": [found.why]}
     )
 
 
-def _ask(shelf: IndexStore, owner, key, query: Photo | None, painted, count, labels, path, rerank) -> tuple:
+def _ask(indexes: IndexStore, owner, key, query: Photo | None, painted, count, labels, path, rerank) -> tuple:
     """Search with the given settings; returns the search, status, gallery, and an empty "why"."""
     hidden = gr.update(value=None, visible=False)
     if query is None or not key:
         return None, EMPTY, [], hidden, ""
-    index = shelf.open(owner, key)
+    index = indexes.open(owner, key)
     search = draw.find(index, key, query, box_of(painted, query), count, labels, path, rerank)
     return search, draw.status(search, len(index)), draw.hit_pictures(search.hits), hidden, ""
 

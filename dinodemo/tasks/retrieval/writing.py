@@ -115,7 +115,7 @@ class Writer:
 
 
 def new_recipe(engine: Engine, resolution: int, descriptor: str | None) -> Recipe:
-    """Say how an index made by an engine makes its vectors; raises ValueError for what it cannot."""
+    """Return how an index made by an engine makes its vectors; raises ValueError for what it cannot."""
     backbone = engine.backbone
     descriptor = descriptor or default_descriptor(backbone)
     side = input_side(resolution, backbone.patch_size)
