@@ -233,6 +233,17 @@ def test_segment_takes_several_references_and_parts_that_are_not_it(tiny, capsys
     assert "for each --negative or for none" in refused(capsys, *given, "--negative", "room.jpg")
 
 
+def test_segment_asks_which_label_of_a_mask_is_meant(tiny, capsys):
+    labels = np.zeros((60, 90), np.uint8)
+    labels[10:30, 10:40], labels[35:, 50:] = 7, 140
+    Image.fromarray(labels).save(tiny / "labels.png")
+    given = ["segment", "photos", "--out", "masks", *SMALL, "--reference", "cup.jpg", "--mask", "labels.png"]
+    assert "holds 2 labels: 140 (18.5%), 7 (11.1%); choose, for example --label 140" in refused(capsys, *given)
+    assert len(ask(capsys, *given, "--label", "7", "--label", "140")["photos"]) == 2
+    assert cli.main([str(part) for part in [*given, "--overwrite", "--label", "7", "--invert-mask"]]) == 0
+    assert "marks 89% of the photo" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("relative", [False, True])
 def test_depth_is_written_in_its_unit(relative, tiny, tiny_folder, make_picture, capsys):
     engine = Engine(str(tiny_folder), device="cpu")

@@ -123,7 +123,7 @@ def test_a_basis_of_pca_comes_back_and_is_used(client, send):
     assert len(told["explained_variance_ratio"]) == 8
 
 
-def test_segment(client, send):
+def test_segment(client, send, folder):
     given = {"references": [send("a.png")], "masks": [send("mask.png")], "negatives": [send("c.png")], "presence": 0}
     photos = [send("a.png"), send("broken.jpg"), send("b.png")]
     masks, facts, told = client.predict(photos=photos, api_name="/segment", **given, **SMALL)
@@ -132,6 +132,12 @@ def test_segment(client, send):
     for path, photo in zip(masks, told["photos"], strict=True):
         mask = np.asarray(Image.open(path))
         assert mask.shape == (60, 90) and (mask > 127).sum() == photo["area"]
+    labels = np.zeros((60, 90), np.uint8)
+    labels[10:30, 10:40], labels[35:, 50:] = 7, 140
+    Image.fromarray(labels).save(folder / "labels.png")
+    given["masks"] = [send("labels.png")]
+    assert "holds 2 labels: 140" in refused(client, "/segment", photos=photos, **given)
+    client.predict(photos=photos, api_name="/segment", label="7", invert=True, **given, **SMALL)
     given["masks"] = []
     assert "1 references and 0 masks" in refused(client, "/segment", photos=photos, **given)
 

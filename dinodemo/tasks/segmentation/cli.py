@@ -2,11 +2,15 @@
 
 import argparse
 import json
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...commands import Made, add_command, add_photos, open_batch, open_engine
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ...engine import Engine
     from ...io.images import Photo
     from .reference import ReferenceSegmenter
@@ -37,8 +41,19 @@ def add_commands(commands) -> None:
         help="a photo of the thing; may be given several times, each with its --mask",
     )
     parser.add_argument(
-        "--mask", action="append", required=True, help="of the reference: white, coloured or opaque where the thing is"
+        "--mask",
+        action="append",
+        required=True,
+        help="of the reference: a picture (white, coloured or opaque on the object, class indices, flat colours), "
+        ".npy, COCO json, YOLO txt, labelme json, CVAT xml or Label Studio json",
     )
+    parser.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        help="which label of the masks is the object; may be given several times; needed where a mask holds several",
+    )
+    parser.add_argument("--invert-mask", action="store_true", help="take what the masks do not cover")
     parser.add_argument("--negative", action="append", default=[], metavar="PHOTO", help="a photo without the thing")
     parser.add_argument(
         "--negative-mask",
@@ -82,7 +97,6 @@ def _segment(args: argparse.Namespace) -> int:
 def _references(args: argparse.Namespace) -> tuple[list[tuple], list]:
     """Read the references and negatives: [(photo, mask), ...], [(photo, mask) or photo, ...]."""
     from ...io.images import load_photo
-    from .masks import read_mask_file
 
     if len(args.reference) != len(args.mask):
         raise ValueError(f"each --reference needs its --mask; there are {len(args.reference)} and {len(args.mask)}")
@@ -92,11 +106,25 @@ def _references(args: argparse.Namespace) -> tuple[list[tuple], list]:
             f"{len(args.negative_mask)} and {len(args.negative)}"
         )
     photos = [load_photo(path) for path in args.reference]
-    references = [(p, read_mask_file(path, p)) for p, path in zip(photos, args.mask, strict=True)]
+    references = [(p, _mask(path, p, args.label, args.invert_mask)) for p, path in zip(photos, args.mask, strict=True)]
     negatives: list = [load_photo(path) for path in args.negative]
     if args.negative_mask:
-        negatives = [(p, read_mask_file(m, p)) for p, m in zip(negatives, args.negative_mask, strict=True)]
+        negatives = [(p, _mask(m, p, (), False)) for p, m in zip(negatives, args.negative_mask, strict=True)]
     return references, negatives
+
+
+def _mask(path: str, photo: "Photo", labels: Sequence[str], invert: bool) -> "np.ndarray":
+    """Read a mask and say on stderr what might have been meant otherwise; raises ValueError that names the option."""
+    from .masks import open_mask_file
+
+    file = open_mask_file(path, photo)
+    if len(file.labels) > 1 and not labels:
+        names = " ".join(f"--label {label.name}" for label in file.labels[:2])
+        raise ValueError(f"{file.name} holds {len(file.labels)} labels: {file.describe()}; choose, for example {names}")
+    mask = file.choose(labels, invert)
+    if message := file.message(mask):
+        print(f"{message} (--invert-mask)" if "invert" in message else message, file=sys.stderr)
+    return mask
 
 
 def _fit(engine: "Engine", resolution: int, references: list, negatives: list) -> "ReferenceSegmenter":

@@ -5,44 +5,26 @@ from dataclasses import dataclass, replace
 import gradio as gr
 
 from ...engine.provenance import made_with_name
-from ...io.images import Photo, load_photo
+from ...io.images import load_photo
 from ...web.comparison import beside, second_image
-from ...web.components import ASSETS, download_button, option_control, photo_input
+from ...web.components import ASSETS, download_button, option_control
 from ...web.errors import friendly
 from ...web.events import ENGINE_QUEUE, LIVE, QUIET
 from ...web.header import Header
 from ...web.memory import remember
-from ...web.painter import mask_painter, painter_value
+from ...web.painter import painter_value
 from ...web.services import Services
 from ..segmentation_head.tab import build_head_tab
 from . import draw
-from .draw import VIEWS, Look, Reference
+from .draw import VIEWS, Look
 from .masks import read_mask_file
-from .references import DEFAULT_NAME, MOST_TARGETS, fit
-from .search_tab import Found, gather, read_reference, search
+from .reference_tab import ReferenceParts, reference_parts, wire_masks, wire_reference
+from .references import MOST_TARGETS, fit
+from .search_tab import Found, gather, search
 from .video_tab import build_video_tab
 
 EMPTY = "Paint an object, add photos to search, then click Find it."
 EXAMPLE = ASSETS / "segmentation"
-
-
-@dataclass(frozen=True)
-class ReferenceParts:
-    """Hold the components of the reference side."""
-
-    photo: gr.Image
-    painter: gr.HTML
-    name: gr.Textbox
-    mask_file: gr.File
-    add: gr.Button
-    clear: gr.Button
-    kept: gr.Gallery
-    current: gr.State  # Photo on the painter
-    references: gr.State  # tuple[Reference, ...]
-
-    def drawing(self) -> list:
-        """Return what `gather` is asked with."""
-        return [self.references, self.painter, self.current, self.name]
 
 
 @dataclass(frozen=True)
@@ -82,44 +64,18 @@ def _build_find_tab(services: Services, header: Header, page: gr.Blocks) -> Refe
     with gr.Row():
         with gr.Column(scale=1, min_width=320):
             example = gr.Button("Try the example: find this cup", size="sm", elem_id="seg-example")
-            reference = _reference_parts()
+            reference = reference_parts()
         with gr.Column(scale=1, min_width=320):
             result = _result_parts()
             pictures = (result.picture, result.second)
             segmentation_beside(services, header, pictures, result.found, reference.drawing(), result.look())
     remember(page, "segmentation", [result.opacity, result.view])
-    _wire_reference(reference, result, example)
+    wire_reference(reference)
+    wire_masks(reference)
+    _wire_example(reference, result, example)
     _wire_search(services, header, reference, result)
     _wire_results(result)
     return reference
-
-
-def _reference_parts() -> ReferenceParts:
-    photo = photo_input("1. Reference photo", "seg-reference", height=190)
-    painter = mask_painter("seg-painter")
-    name = gr.Textbox(
-        label="Label",
-        value=DEFAULT_NAME,
-        max_length=40,
-        elem_id="seg-name",
-        info="Add several objects under different labels; each is a counter-example for the others.",
-    )
-    with gr.Row():
-        add = gr.Button("Add another reference", size="sm", elem_id="seg-add")
-        clear = gr.Button("Clear references", size="sm", elem_id="seg-forget")
-    with gr.Accordion("Or upload a mask for this photo", open=False):
-        mask_file = gr.File(label="Mask: white or opaque where the thing is", height=110, elem_id="seg-mask-file")
-    kept = gr.Gallery(
-        label="Kept references",
-        columns=4,
-        height="auto",
-        allow_preview=False,
-        buttons=[],
-        elem_id="seg-kept",
-        visible=False,
-        format="jpeg",
-    )
-    return ReferenceParts(photo, painter, name, mask_file, add, clear, kept, gr.State(None), gr.State(()))
 
 
 def _result_parts() -> ResultParts:
@@ -171,30 +127,7 @@ def _result_parts() -> ResultParts:
     )
 
 
-def _wire_reference(reference: ReferenceParts, result: ResultParts, example: gr.Button) -> None:
-    on_painter = [reference.painter, reference.current]
-
-    @friendly
-    def on_photo(photo: Photo | None):
-        return painter_value(photo), photo
-
-    @friendly
-    def on_mask(path: str | None, photo: Photo | None):
-        if path is None:
-            return gr.skip()
-        if photo is None:
-            raise ValueError("there is no reference photo for this mask yet; drop the photo first")
-        return painter_value(photo, read_mask_file(path, photo))
-
-    @friendly
-    def keep(kept: tuple[Reference, ...], value: dict, photo: Photo | None, name: str):
-        kept = (*kept, read_reference(value, photo, name))
-        pictures = [(draw.draw_reference(r), r.name) for r in kept]
-        return kept, gr.update(value=pictures, visible=True), None, painter_value(None), None
-
-    def forget():
-        return (), gr.update(value=[], visible=False)
-
+def _wire_example(reference: ReferenceParts, result: ResultParts, example: gr.Button) -> None:
     @friendly
     def load_example():
         photo = load_photo(ASSETS / "coffee_cup.jpg")
@@ -203,13 +136,7 @@ def _wire_reference(reference: ReferenceParts, result: ResultParts, example: gr.
         targets.append(str(ASSETS / "mountain_path.jpg"))
         return str(ASSETS / "coffee_cup.jpg"), painter_value(photo, mask), photo, targets
 
-    reference.photo.upload(on_photo, reference.photo, on_painter, **QUIET)
-    reference.photo.clear(lambda: (painter_value(None), None), None, on_painter, **QUIET)
-    reference.mask_file.upload(on_mask, [reference.mask_file, reference.current], reference.painter, **QUIET)
-    reference.add.click(
-        keep, reference.drawing(), [reference.references, reference.kept, reference.photo, *on_painter], **QUIET
-    )
-    reference.clear.click(forget, None, [reference.references, reference.kept], **QUIET)
+    on_painter = [reference.painter, reference.current]
     example.click(load_example, None, [reference.photo, *on_painter, result.targets], **QUIET)
 
 

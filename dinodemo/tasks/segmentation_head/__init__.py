@@ -2,4 +2,7 @@
 
 from ..base import lazy
 
-__getattr__ = lazy(__name__, {"SegmentationHead": "head", "SegmentationResult": "head", "read_pairs": "pairs"})
+__getattr__ = lazy(
+    __name__,
+    {"SegmentationHead": "head", "SegmentationResult": "head", "read_dataset": "pairs", "read_pairs": "pairs"},
+)

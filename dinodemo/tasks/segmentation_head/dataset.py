@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from ...io.images import Photo
+from ..segmentation.mask_pictures import is_soft
 from .training import IGNORE, Sample
 
 BACKGROUND = "background"
@@ -18,11 +19,11 @@ def check_masks(masks: list[np.ndarray], classes: Sequence[str] | None) -> tuple
     if not masks:
         raise ValueError("no pairs to train on; draw at least one mask")
     masks = [_as_labels(np.asarray(mask), i) for i, mask in enumerate(masks)]
+    if classes is None:
+        masks, classes = _renumber(masks)
     area = np.sum([np.bincount(mask.ravel(), minlength=256) for mask in masks], axis=0)
     highest = int(np.flatnonzero(area[:IGNORE]).max(initial=0))
-    if classes is None:
-        classes = [f"class {i}" for i in range(1, highest + 1)]
-    elif isinstance(classes, str) or not all(isinstance(name, str) and name for name in classes):
+    if isinstance(classes, str) or not all(isinstance(name, str) and name for name in classes):
         raise ValueError(f"classes must be a list of names, got {classes!r}")
     names = (BACKGROUND, *classes)
     if len(set(names)) < len(names) or len(classes) > MAX_CLASSES:
@@ -35,10 +36,24 @@ def check_masks(masks: list[np.ndarray], classes: Sequence[str] | None) -> tuple
         )
     missing = [name for name, pixels in zip(names[1:], area[1:], strict=False) if not pixels]
     if missing:
-        raise ValueError(f"no mask shows {', '.join(missing)}; draw some or leave the name out")
+        shown = ", ".join(missing[:8]) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
+        raise ValueError(f"no mask shows {shown}; draw some or leave the name out")
     if np.count_nonzero(area[:IGNORE]) < 2:
         raise ValueError("all masks hold one and the same label, there is nothing to tell apart; leave some background")
     return masks, names
+
+
+def _renumber(masks: list[np.ndarray]) -> tuple[list[np.ndarray], list[str]]:
+    """Close gaps between labels: {0, 15} becomes {0, 1} named "class 15"; soft black-and-white masks become {0, 1}."""
+    if any(is_soft(mask) for mask in masks):
+        masks = [(mask > 127).astype(np.uint8) for mask in masks]
+    found = sorted(set().union(*(np.unique(mask).tolist() for mask in masks)) - {0, IGNORE})
+    if not found and any((mask == 0).any() and (mask == IGNORE).any() for mask in masks):
+        masks, found = [(mask > 0).astype(np.uint8) for mask in masks], [1]
+    table = np.zeros(256, np.uint8)
+    table[IGNORE] = IGNORE
+    table[found] = np.arange(1, len(found) + 1)
+    return [table[mask] for mask in masks], [f"class {label}" for label in found]
 
 
 def _as_labels(mask: np.ndarray, i: int) -> np.ndarray:

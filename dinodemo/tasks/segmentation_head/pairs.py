@@ -1,88 +1,210 @@
-"""Read photos with index masks from a folder or a zip: what fits together is returned, the rest is named."""
+"""Read photos with masks or annotations from a folder or a zip: what fits together is returned, the rest is named."""
 
 import io
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from ...io.archives import BadFile, Entry, Problem, open_entries
 from ...io.files import MASK_SUFFIXES, PHOTO_SUFFIXES, is_photo
-from ...io.images import DAMAGE, MAX_PIXELS, load_photo
+from ...io.images import DAMAGE, MAX_PIXELS, Photo, load_photo
 from ...io.zips import Limits
+from ..segmentation.annotations import SUFFIXES as ANNOTATION_SUFFIXES
+from ..segmentation.annotations import read_annotations, read_class_names
+from ..segmentation.labels import MaskFile
+from ..segmentation.mask_pictures import read_picture
+from ..segmentation.masks import from_annotations, read_array
+from ..segmentation.shapes import Annotated
+from .renumber import Labelled, apply, find_classes, shorten
 from .training import IGNORE
 
 PHOTO_FOLDERS = {"images", "image", "imgs", "img", "photos", "jpegimages"}
 MASK_FOLDERS = {"masks", "mask", "labels", "annotations", "segmentationclass"}
 MASK_SUFFIX = re.compile(r"[_-](mask|masks|label|labels|seg)$", re.IGNORECASE)
+ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
+CLASS_FILES = frozenset({"classes.txt", "data.yaml", "data.yml", "dataset.yaml", "obj.names", "labels.txt"})
 LIMITS = Limits()
 MAX_MASK_BYTES = 2_000_000_000  # of all masks together, they are held in memory
 
 Pair = tuple[Path | bytes, np.ndarray]  # photo, mask (H, W) uint8
 
 
-def read_pairs(source: str | Path, out: str | Path | None = None) -> tuple[list[Pair], list[Problem]]:
-    """Read photos and their index masks: `images/x.jpg` + `masks/x.png`, or `x.jpg` + `x_mask.png` or `x.png`.
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Represent photos with index masks.
 
-    source: a folder (with those inside it), or a zip. out: where the photos of a zip are written; without it they
-    are returned as encoded bytes. Returns pairs (path or bytes, (H, W) uint8), sorted by name, and problems
-    (file, reason) for all that was left out. Masks: grey or palette pictures with 0 for background, 255 for ignore;
-    where no mask holds another label than these two, they are black-and-white masks and 255 is returned as 1.
-    Raises ValueError when no pair is left.
+    Attributes:
+        pairs: (path or bytes of the photo, (H, W) uint8), sorted by name; 0 background, 255 ignored.
+        problems: (file, reason) for all that was left out.
+        classes: names of the labels 1, 2, ...; None where they have none but their numbers.
+        notes: sentences on how masks were read, each said once.
+    """
+
+    pairs: list[Pair]
+    problems: list[Problem]
+    classes: list[str] | None
+    notes: list[str]
+
+
+@dataclass
+class _Found:
+    """Gather what was read so far."""
+
+    photos: list[Path | bytes] = field(default_factory=list)
+    masks: list[Labelled] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)  # of the mask files
+    soft: int = 0
+    held: int = 0  # bytes of masks
+
+
+def read_pairs(source: str | Path, out: str | Path | None = None) -> tuple[list[Pair], list[Problem]]:
+    """Return the pairs and the problems of `read_dataset`."""
+    found = read_dataset(source, out)
+    return found.pairs, found.problems
+
+
+def read_dataset(source: str | Path, out: str | Path | None = None) -> Dataset:
+    """Read photos and their masks from a folder (with those inside it) or a zip.
+
+    `images/x.jpg` goes with `masks/x.png`, `x.jpg` with `x_mask.png` or `x.png`. Instead of a picture a mask may be
+    `x.npy`, `x.json` (labelme), `x.txt` (YOLO polygons, with `classes.txt` or `data.yaml` beside), or one COCO json,
+    CVAT xml or Label Studio json for all photos. Labels with gaps are renumbered; where all masks are black and white
+    there is one class, else 255 is ignored.
+
+    Args:
+        source: the folder or zip.
+        out: where the photos of a zip are written; without it they are returned as encoded bytes.
+
+    Raises:
+        ValueError: when no pair is left.
     """
     source = Path(source)
     with open_entries(source, LIMITS, _reason_against) as (entries, problems):
-        pairs = _read_all(entries, problems, None if out is None else Path(out))
+        found, order = _read_all(entries, problems, None if out is None else Path(out))
+    pairs, classes, notes = _number(found, problems, order)
     problems.sort()
     if not pairs:
         shown = "; ".join(f"{name}: {reason}" for name, reason in problems[:5])
         raise ValueError(
-            f"{source.name} holds no usable pair of photo and mask; expected images/x.jpg with masks/x.png, or x.jpg "
-            f"with x_mask.png{f' ({shown})' if shown else ''}"
+            f"{source.name} holds no usable pair of photo and mask; expected images/x.jpg with masks/x.png, x.jpg "
+            f"with x_mask.png, or photos with COCO, YOLO, labelme, CVAT or Label Studio files"
+            f"{f' ({shown})' if shown else ''}"
         )
-    return pairs, problems
+    return Dataset(pairs, problems, classes, notes)
 
 
 def _reason_against(name: PurePosixPath) -> str | None:
-    return None if is_photo(name) or name.suffix.lower() in MASK_SUFFIXES else "is neither a photo nor a mask; left out"
+    suffix = name.suffix.lower()
+    known = MASK_SUFFIXES | ARRAY_SUFFIXES | ANNOTATION_SUFFIXES
+    if is_photo(name) or suffix in known or name.name.lower() in CLASS_FILES:
+        return None
+    return "is neither a photo nor a mask; left out"
 
 
-def _read_all(entries: list[Entry], problems: list[Problem], out: Path | None) -> list[Pair]:
-    pairs: list[Pair] = []
-    held = 0
-    for photo, mask in _match(entries, problems):
+def _read_all(entries: list[Entry], problems: list[Problem], out: Path | None) -> tuple[_Found, list[str]]:
+    """Read every pair; returns them and the classes that a YOLO set names."""
+    found = _Found()
+    order = _class_names(entries, problems)
+    annotations = [e for e in entries if _is_annotation(e)]
+    pictures = [e for e in entries if not _is_annotation(e) and e.name.name.lower() not in CLASS_FILES]
+    annotated, pictures = _annotated(annotations, pictures, problems, order)
+    for photo, mask, content in [*((p, m, None) for p, m in _match(pictures, problems)), *annotated]:
         try:
-            labels = _read_mask(mask)
             data = photo.read()
-            size = load_photo(data).size
-            if labels.shape != size:
-                raise BadFile(mask, _size_mismatch(labels.shape, photo, size))
-            held += labels.nbytes
-            if held > MAX_MASK_BYTES:
-                most = MAX_MASK_BYTES // 10**9
-                raise BadFile(mask, f"more than {most} GB of masks; scale them and their photos down")
+            picture = load_photo(data, photo.name.name)
+            file = _open_mask(mask) if content is None else from_annotations(content, picture, mask.name.name)
+            if file.index.shape != picture.size:
+                raise BadFile(mask, _size_mismatch(file.index.shape, photo, picture))
+            labelled = shorten(file)
         except BadFile as bad:
             problems.append((str(bad.entry.name), bad.reason))
             continue
         except ValueError as error:
             problems.append((str(photo.name), str(error)))
             continue
-        pairs.append((photo.path or (data if out is None else _write(out, len(pairs), photo, data)), labels))
-    return _binary_to_index(pairs)
+        found.held += labelled.index.nbytes
+        if found.held > MAX_MASK_BYTES:
+            most = MAX_MASK_BYTES // 10**9
+            problems.append((str(mask.name), f"more than {most} GB of masks; scale them and their photos down"))
+            break
+        found.soft += any("soft" in note for note in file.notes)
+        found.photos.append(photo.path or (data if out is None else _write(out, len(found.photos), photo, data)))
+        found.masks.append(labelled)
+        found.names.append(str(mask.name))
+    return found, order
 
 
-def _size_mismatch(mask: tuple[int, int], photo: Entry, size: tuple[int, int]) -> str:
+def _number(found: _Found, problems: list[Problem], order: list[str]) -> tuple[list[Pair], list[str] | None, list[str]]:
+    """Give the labels of all masks common numbers; masks that are ignored as a whole are left out."""
+    classes = find_classes(found.masks, order)
+    pairs: list[Pair] = []
+    for photo, mask, name in zip(found.photos, found.masks, found.names, strict=True):
+        labels = apply(mask, classes)
+        if labels.min() == IGNORE:
+            problems.append((name, f"every pixel is {IGNORE} (ignore); draw on it or leave the pair out"))
+        else:
+            pairs.append((photo, labels))
+    notes = list(classes.notes)
+    if found.soft:
+        notes.append(f"{found.soft} masks have soft edges; they were cut at half of their range")
+    return pairs, classes.names, notes
+
+
+def _is_annotation(entry: Entry) -> bool:
+    return entry.name.suffix.lower() in ANNOTATION_SUFFIXES and entry.name.name.lower() not in CLASS_FILES
+
+
+def _class_names(entries: list[Entry], problems: list[Problem]) -> list[str]:
+    """Return the classes that a YOLO set names beside its files."""
+    for entry in entries:
+        if entry.name.name.lower() in CLASS_FILES:
+            try:
+                return read_class_names(entry.read(), entry.name.name)
+            except ValueError as error:
+                problems.append((str(entry.name), str(error)))
+    return []
+
+
+def _annotated(
+    files: list[Entry], pictures: list[Entry], problems: list[Problem], order: Sequence[str]
+) -> tuple[list[tuple[Entry, Entry, Annotated]], list[Entry]]:
+    """Find the photos that annotation files speak of; returns (photo, file, what it says), and other pictures."""
+    found: dict[str, tuple[Entry, Entry, Annotated]] = {}
+    for file in files:
+        try:
+            contents = read_annotations(file.read(), file.name.name, order)
+        except ValueError as error:
+            problems.append((str(file.name), str(error)))
+            continue
+        for content in contents:
+            photo = _photo_of(content, file, pictures)
+            if photo is None:
+                problems.append((content.photo, f"{file.name} speaks of it, but no photo has this name; add it"))
+            elif content.shapes:  # a photo without shapes may be one that nobody looked at yet
+                found[str(photo.name)] = (photo, file, content)
+    return sorted(found.values(), key=lambda one: one[0].name), [e for e in pictures if str(e.name) not in found]
+
+
+def _photo_of(content: Annotated, file: Entry, pictures: list[Entry]) -> Entry | None:
+    """Return the photo that is meant: of this name or stem, the one whose folders are most like the file's."""
+    wanted = PurePosixPath(content.photo.replace("\\", "/"))
+    same = [e for e in pictures if e.name.name == wanted.name] or [
+        e for e in pictures if e.name.stem.casefold() in (wanted.stem.casefold(), wanted.name.casefold())
+    ]
+    folders = set(file.name.parts) | set(wanted.parts)
+    return max(same, key=lambda e: len(folders & set(e.name.parts[:-1])), default=None)
+
+
+def _size_mismatch(mask: tuple[int, ...], photo: Entry, picture: Photo) -> str:
+    height, width = picture.size
     return (
-        f"the mask is {mask[1]} x {mask[0]} but {photo.name} is {size[1]} x {size[0]} (upright); "
+        f"the mask is {mask[1]} x {mask[0]} but {photo.name} is {width} x {height} (upright); "
         "draw it on this photo or rotate it"
     )
-
-
-def _binary_to_index(pairs: list[Pair]) -> list[Pair]:
-    if any(((mask > 0) & (mask < IGNORE)).any() for _, mask in pairs):
-        return pairs
-    return [(photo, (mask > 0).astype(np.uint8)) for photo, mask in pairs]
 
 
 def _write(out: Path, i: int, photo: Entry, data: bytes) -> Path:
@@ -127,7 +249,7 @@ def _role(name: PurePosixPath) -> tuple[str, tuple]:
         if folders[i].lower() in MASK_FOLDERS | PHOTO_FOLDERS:
             role = "mask" if folders[i].lower() in MASK_FOLDERS else "photo"
             return role, (*folders[:i], *folders[i + 1 :], name.stem)
-    if MASK_SUFFIX.search(name.stem):
+    if MASK_SUFFIX.search(name.stem) or name.suffix.lower() in ARRAY_SUFFIXES:
         return "mask", (*folders, MASK_SUFFIX.sub("", name.stem))
     return "photo", (*folders, name.stem)
 
@@ -135,41 +257,30 @@ def _role(name: PurePosixPath) -> tuple[str, tuple]:
 def _split_twins(photos: list[Entry], masks: list[Entry]) -> tuple[list[Entry], list[Entry]]:
     """Take x.png for the mask of x.jpg when both lie in one folder and no other mask is there."""
     lossy = [e for e in photos if e.name.suffix.lower() in PHOTO_SUFFIXES - MASK_SUFFIXES]
-    exact = [e for e in photos if e.name.suffix.lower() in MASK_SUFFIXES]
+    exact = [e for e in photos if e.name.suffix.lower() in MASK_SUFFIXES | ARRAY_SUFFIXES]
     return (lossy, exact) if not masks and len(lossy) == len(exact) == 1 else (photos, masks)
 
 
-def _read_mask(entry: Entry) -> np.ndarray:
-    """Read an index mask as (H, W) uint8; raises BadFile."""
-    if entry.name.suffix.lower() not in MASK_SUFFIXES:
-        raise BadFile(entry, "a mask of this type loses its labels; save it as PNG")
+def _open_mask(entry: Entry) -> MaskFile:
+    """Read a mask's labels from a picture or a NumPy file; raises BadFile."""
     data = entry.read()
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "GIF", "BMP", "TIFF")) as image:
+        if entry.name.suffix.lower() in ARRAY_SUFFIXES:
+            return read_array(data, entry.name.name)
+        with Image.open(io.BytesIO(data), formats=("PNG", "GIF", "BMP", "TIFF", "JPEG", "WEBP")) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise BadFile(entry, f"has more than {MAX_PIXELS // 1_000_000} million pixels; scale it down")
             image.load()
-            upright = ImageOps.exif_transpose(image)
-            labels = np.asarray(upright)
+            lossy = image.format in ("JPEG", "WEBP")
+            file = read_picture(image, entry.name.name)
     except BadFile:
         raise
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise BadFile(entry, "is not a picture that can be read; save the mask as PNG") from error
+    except ValueError as error:
+        raise BadFile(entry, str(error)) from error
     except DAMAGE as error:
         raise BadFile(entry, f"is truncated or damaged ({error}); export it again") from error
-    return _to_labels(labels, upright.mode, entry)
-
-
-def _to_labels(pixels: np.ndarray, mode: str, entry: Entry) -> np.ndarray:
-    if mode in ("LA", "RGB", "RGBA", "PA"):  # grey saved as colour is common and harmless
-        colours = pixels[..., : 3 if mode.startswith("RGB") else 1]
-        if mode == "PA" or (colours != colours[..., :1]).any():
-            raise BadFile(entry, "is a colour picture, no index mask; save it as grey or palette PNG")
-        pixels = colours[..., 0]
-    if pixels.ndim != 2 or pixels.dtype.kind not in "biu" or pixels.min() < 0 or pixels.max() > IGNORE:
-        wanted = f"values must be whole numbers from 0 to {IGNORE}"
-        raise BadFile(entry, f"is no index mask ({mode}, {wanted}); save it as PNG")
-    labels = pixels.astype(np.uint8)
-    if labels.min() == IGNORE:
-        raise BadFile(entry, f"every pixel is {IGNORE} (ignore); draw on it or leave the pair out")
-    return labels
+    if lossy and not file.binary:
+        raise BadFile(entry, "a mask of this type loses its labels; save it as PNG")
+    return file

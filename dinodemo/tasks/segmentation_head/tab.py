@@ -25,8 +25,9 @@ if TYPE_CHECKING:  # the head needs torch, which is loaded only once the page is
 
 KINDS = [("Convolutional decoder: finer, about a minute", "conv"), ("Linear: seconds", "linear")]
 HELP = (
-    "Upload a zip with photos and index masks (`images/x.jpg` + `masks/x.png`, or `x.jpg` + `x_mask.png`; 0 is "
-    "background, 255 is ignored), or train on the references kept under *Find by reference*: each name is a class."
+    "Upload a zip with photos and masks (`images/x.jpg` + `masks/x.png`, or `x.jpg` + `x_mask.png`; 0 is background, "
+    "255 is ignored) or with COCO, YOLO, labelme, CVAT or Label Studio annotations, or train on the references kept "
+    "under *Find by reference*: each name is a class."
 )
 
 
@@ -104,10 +105,12 @@ def _wire_training(services: Services, header: Header, references: gr.State, par
     def on_train(path, kept: tuple[Reference, ...], text: str, chosen: str, n: int, backbone: str, resolution: float):
         from . import SegmentationHead
 
-        found, problems, classes = _gather(path, kept, text)
+        found, problems, classes, notes = _gather(path, kept, text)
         engine = services.pool.get(backbone)
         new = SegmentationHead(kind=chosen, epochs=int(n), resolution=int(resolution))
         job = Work(lambda progress: new.fit(engine, found, classes=classes, progress=progress))
+        for note in notes:
+            gr.Info(note)
         yield gr.skip(), job, f"{len(found)} pairs", problem_list(problems), gr.update(visible=True)
         for share, message in job.steps():
             yield gr.skip(), gr.skip(), f"{share:.0%} · {message}", gr.skip(), gr.skip()
@@ -176,16 +179,17 @@ def draw_labels(photo: Photo, result: "SegmentationResult") -> np.ndarray:
     return blend(rgb, colours[classes], 0.55 * (classes > 0).astype(np.float32))
 
 
-def _gather(path: str | None, kept: tuple[Reference, ...], text: str) -> tuple[list, list, list[str] | None]:
-    """Return pairs to train on, problems, and names of the classes: of an uploaded zip, else of what was painted."""
-    from . import read_pairs
+def _gather(path: str | None, kept: tuple[Reference, ...], text: str) -> tuple[list, list, list[str] | None, list[str]]:
+    """Return pairs to train on, problems, names of the classes and notes: of a zip, else of the references."""
+    from . import read_dataset
 
     if path is not None:
-        return *read_pairs(path), _names(text)
+        data = read_dataset(path)
+        return data.pairs, data.problems, _names(text) or data.classes, data.notes
     if not kept:
         raise ValueError("there are no masks yet; upload a zip, or keep painted references in the other tab")
     pairs, names = painted_pairs(kept)
-    return pairs, [], names
+    return pairs, [], names, []
 
 
 def painted_pairs(kept: tuple[Reference, ...]) -> tuple[list[tuple[Photo, np.ndarray]], list[str]]:
