@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 
 from dinodemo import cli
 from dinodemo.commands import LEFT_OUT
@@ -124,6 +125,16 @@ def test_train_eval_export(photos, tiny_folder, tmp_path, capsys, monkeypatch):
     assert 0 <= found["knn"] <= 1 and (found["photos"], found["classes"]) == (12, 2)
     assert run("export", tmp_path / "run", tmp_path / "mine") == 0
     assert (tmp_path / "mine" / "config.json").is_file()
+    last = tmp_path / "last.safetensors"
+    assert run("export", tmp_path / "run", last, "--which", "last", "--format", "safetensors") == 0
+    assert load_file(last).keys() == load_file(tmp_path / "mine" / "model.safetensors").keys()
+
+
+def test_export_refuses_what_contradicts_itself(tiny_folder, tmp_path, capsys):
+    assert run("export", tiny_folder, tmp_path / "x", "--which", "last") == 1
+    assert "--which is for the folder of a run" in capsys.readouterr().err
+    assert run("export", tiny_folder, "--backbone", tmp_path) == 1
+    assert "contradict each other" in capsys.readouterr().err
 
 
 def test_a_misspelt_setting_names_the_nearest(photos, tiny_folder, tmp_path, capsys):

@@ -1,6 +1,8 @@
-"""`dinodemo weights`: list, fetch, verify and import backbones."""
+"""`dinodemo weights`: list, fetch, verify and import backbones; and what `dinodemo export` does."""
 
 import argparse
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 from . import (
@@ -15,6 +17,7 @@ from . import (
     imported_names,
     resolve,
 )
+from .export import FORMATS, export
 from .identity import identify
 
 
@@ -37,6 +40,39 @@ def add_commands(commands) -> None:
     importing.add_argument("source", type=Path, help="a .pth, .pt, .bin or .safetensors file, or a folder with one")
     importing.add_argument("--name", help="what it is called from now on (default: the file's name)")
     importing.set_defaults(run=_import)
+
+
+def add_export_options(parser: argparse.ArgumentParser) -> None:
+    """Add what `dinodemo export` takes."""
+    parser.add_argument("source", nargs="?", help="name, folder, run or hub id (default: the one on this machine)")
+    parser.add_argument("target", nargs="?", type=Path, help="the file or, with hf, the folder to write")
+    parser.add_argument("--format", choices=FORMATS, default="hf", help="what it is written as (default: %(default)s)")
+    parser.add_argument("--backbone", help="the same as SOURCE")
+    parser.add_argument("--out", type=Path, help="the same as TARGET (default: the backbone's name, here)")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
+
+
+def settle_export_options(args: argparse.Namespace) -> None:
+    """Bring both ways of naming source and target together; raises ValueError where they contradict each other."""
+    for place, option in (("source", "backbone"), ("target", "out")):
+        given, named = getattr(args, place), getattr(args, option)
+        if given is not None and named is not None and str(given) != str(named):
+            raise ValueError(f"{given} and --{option} {named} contradict each other; give one of them")
+        setattr(args, place, given if given is not None else named)
+
+
+def run_export(args: argparse.Namespace, source: str | None) -> None:
+    """Write a backbone, and print what was done."""
+    made = export(source, args.format, args.target, args.overwrite)
+    if args.json:
+        facts = {"format": args.format, "path": str(made.path), "identity": asdict(made.identity)}
+        print(json.dumps({"command": "export", **facts, "differences": dict(made.differences)}))
+        return
+    print(f"{made.identity.label}: {made.path}")
+    if made.differences:
+        worst = ", ".join(f"{name} {value:.1e}" for name, value in made.differences.items())
+        print(f"compared with PyTorch under ONNX Runtime at several sizes; largest difference: {worst}")
 
 
 def _list(_args: argparse.Namespace) -> None:

@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import tempfile
 from pathlib import Path
 
+from ...backbones.cli import add_export_options, run_export, settle_export_options
 from ...io.files import plural
 from ...io.states import RunState
 
@@ -32,12 +34,13 @@ def add_commands(commands) -> None:
     measure.set_defaults(run=_eval)
     export = commands.add_parser(
         "export",
-        help="take a run's network out as a Hugging Face folder",
-        epilog="dinodemo export runs/mine my-backbone",
+        help="write a backbone or a run's result as a Hugging Face folder, ONNX graph or safetensors file",
+        epilog="examples:\n  dinodemo export runs/mine my-backbone\n"
+        "  dinodemo export --backbone dinov2-small --format onnx --out vits14.onnx",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    export.add_argument("run_folder", metavar="run", type=Path, help="folder of a run")
-    export.add_argument("out", type=Path, help="folder to write")
-    export.add_argument("--which", choices=("best", "last", "start"), default="best", help="default: %(default)s")
+    add_export_options(export)
+    export.add_argument("--which", choices=("best", "last", "start"), help="of a run (default: best)")
     export.set_defaults(run=_export)
 
 
@@ -66,4 +69,13 @@ def _eval(args: argparse.Namespace) -> None:
 def _export(args: argparse.Namespace) -> None:
     from ...train import export_run
 
-    print(export_run(args.run_folder, args.out, args.which))
+    settle_export_options(args)
+    is_run = args.source is not None and (Path(args.source) / "checkpoints").is_dir()
+    if args.which and not is_run:
+        raise ValueError(f"--which is for the folder of a run, and {args.source or 'the default'} is none")
+    if not args.which or args.which == "best":
+        run_export(args, args.source)
+        return
+    with tempfile.TemporaryDirectory(prefix="dinodemo-export-") as scratch:
+        run = Path(args.source).absolute()
+        run_export(args, str(export_run(run, Path(scratch) / f"{run.name}-{args.which}", args.which)))
