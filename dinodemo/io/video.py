@@ -9,12 +9,14 @@ import cv2
 import numpy as np
 
 from .files import whole_file
-from .images import fit_within
+from .resizing import fit_within, resize
 
 MAX_SECONDS = 10.0
 MAX_FPS = 10.0
 MAX_SIDE = 960  # pixels
 MAX_FRAME_PIXELS = 40_000_000  # 8K passes
+MAX_FRAMES = 5000  # that are looked at: 480 a second for the longest video; time stamps may stand still or creep
+WIDEST_PIXEL = 4.0  # a pixel's width over its height, or the inverse: beyond it the file is taken to be wrong
 LONGER = 0.5  # seconds by which a file may exceed the limit: clips cut to a length rarely have it exactly
 JITTER = 0.0015  # seconds: some containers round times to milliseconds
 ACCEPTED = "MP4, MOV, WebM or GIF"
@@ -25,7 +27,7 @@ CODEC = "vp09"  # in MP4: free of charge, in every OpenCV from PyPI; Chromium, F
 
 @dataclass(frozen=True, eq=False)
 class VideoClip:
-    """Hold the frames of a short video, one every 1 / fps seconds. What stands still longer is there several times."""
+    """The frames of a short video, one every 1 / fps seconds. What stands still longer is there several times."""
 
     frames: tuple[np.ndarray, ...]  # each (H, W, 3) uint8 RGB, upright, read-only, all of one size
     fps: float
@@ -52,6 +54,8 @@ def read_frames(
     path: str | Path, max_seconds: float = MAX_SECONDS, max_fps: float = MAX_FPS, max_side: int = MAX_SIDE
 ) -> VideoClip:
     """Read a short video: MP4, MOV, WebM or GIF, turned upright as its metadata says, transparency ignored.
+
+    Pixels that are not square, as DV and DVDs have them, are made so by enlarging their shorter side.
 
     max_fps: of faster videos only every second, third, ... frame is kept. max_side: longer sides are shrunk to so
     many pixels. The frames are held in memory: with the defaults at most 100 of 960 pixels, 160 MB for 16:9.
@@ -107,8 +111,12 @@ def _decode(
     """Return times in seconds, from 0, and frames that are at least `gap` seconds apart."""
     times: list[float] = []
     frames: list[np.ndarray] = []
-    start = None
+    start, grabbed = None, 0
+    wide = _pixel_shape(capture)
     while capture.grab():
+        grabbed += 1
+        if grabbed > MAX_FRAMES:
+            raise ValueError(f"{name} holds more than {MAX_FRAMES} frames, or its time stamps are damaged; {ADVICE}")
         at = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
         start = at if start is None else start
         if at - start > max_seconds + LONGER:
@@ -118,7 +126,7 @@ def _decode(
         done, bgr = capture.retrieve()
         if not done:
             break
-        rgb = fit_within(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), max_side)
+        rgb = _with_square_pixels(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), wide, max_side)
         if frames and rgb.shape != frames[0].shape:
             raise ValueError(f"{name} changes its size from {_size(frames[0])} to {_size(rgb)}; {ADVICE}")
         rgb.flags.writeable = False
@@ -127,6 +135,22 @@ def _decode(
     if not frames:
         raise ValueError(f"{name}: no frame can be decoded, it is damaged or its codec is not supported; {ADVICE}")
     return times, frames
+
+
+def _pixel_shape(capture: cv2.VideoCapture) -> float:
+    """Return how wide a pixel of the upright frames is, its height being 1."""
+    across, down = capture.get(cv2.CAP_PROP_SAR_NUM), capture.get(cv2.CAP_PROP_SAR_DEN)
+    wide = across / down if across > 0 and down > 0 else 1.0
+    if capture.get(cv2.CAP_PROP_ORIENTATION_META) % 180:  # the ratio is that of the frames as they are stored
+        wide = 1 / wide
+    return wide if 1 / WIDEST_PIXEL <= wide <= WIDEST_PIXEL else 1.0
+
+
+def _with_square_pixels(rgb: np.ndarray, wide: float, max_side: int) -> np.ndarray:
+    height, width = rgb.shape[:2]
+    across, down = max(wide, 1.0) * width, max(1 / wide, 1.0) * height
+    scale = min(1.0, max_side / max(across, down))
+    return fit_within(rgb, max_side) if wide == 1 else resize(rgb, (round(down * scale), round(across * scale)))
 
 
 def _too_long(capture: cv2.VideoCapture, name: str, max_seconds: float) -> str:

@@ -1,5 +1,6 @@
 """Parts that several tabs use: photo input, example photos, downloads."""
 
+import html
 import shutil
 import tempfile
 import time
@@ -12,7 +13,7 @@ import gradio as gr
 from gradio import component_meta
 
 from ..io.files import resource_folder
-from ..io.images import DISPLAY_SIDE, Photo, fit_within, load_photo, shrink
+from ..io.images import DISPLAY_SIDE, LONGEST_SIDE, Photo, fit_within, load_photo
 from ..tasks.base import COLOUR_MAP, Option
 from .errors import friendly
 
@@ -27,8 +28,8 @@ def example_photos() -> list[str]:
 
 
 def browser_copy(photo: Photo):
-    """Return the photo as an array if browsers cannot show its file, else no update."""
-    shown = Path(photo.name).suffix.lower() in BROWSER_SUFFIXES
+    """Return the photo as an array if browsers cannot show its file, or show it otherwise than it was read."""
+    shown = Path(photo.name).suffix.lower() in BROWSER_SUFFIXES and not photo.notes
     return gr.skip() if shown else fit_within(photo.rgb, DISPLAY_SIDE)
 
 
@@ -50,8 +51,11 @@ def example_gallery(elem_id: str) -> gr.Gallery:
 
 @friendly
 def decode_upload(path: str | Path, name: str | None = None) -> Photo:
-    """Read an uploaded file; raises gr.Error with the reason."""
-    return shrink(load_photo(path, name))
+    """Read an uploaded file and tell what had to be decided for it; raises gr.Error with the reason."""
+    photo = load_photo(path, name, LONGEST_SIDE)
+    for note in photo.notes:
+        gr.Info(f"{html.escape(photo.name)}: {note}")
+    return photo
 
 
 @contextmanager

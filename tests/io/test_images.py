@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from dinodemo.io import images
+from dinodemo.io import images, resizing
 from dinodemo.io.images import center_crop, fit_within, grid_size, load_image, load_photo, network_input, resize
 
 
@@ -162,8 +162,8 @@ def test_float_tiff_is_stretched(values):
 
 
 def test_32_bit_integers_with_16_bit_content_keep_its_range():
-    values = np.array([[0, 257, 12850]], dtype=np.int32)
-    np.testing.assert_array_equal(load_image(encode(values, "TIFF"))[..., 0], [[0, 1, 50]])
+    values = np.array([[0, 257, 51400]], dtype=np.int32)
+    np.testing.assert_array_equal(load_image(encode(values, "TIFF"))[..., 0], [[0, 1, 200]])
 
 
 def test_not_a_number_does_not_reach_the_picture():
@@ -311,6 +311,13 @@ def test_decompression_bomb_is_refused_from_its_header(size, monkeypatch):
     assert used < 20e6
 
 
+@pytest.mark.parametrize("size", [(149_999_999, 1), (1, 149_999_999), (70_000, 2000)])
+@pytest.mark.filterwarnings("ignore")
+def test_a_header_that_promises_much_is_no_lack_of_memory(size):
+    with pytest.raises(ValueError, match="truncated or damaged"):
+        load_image(png(*size, 8, 2, b""))
+
+
 def test_the_pixel_limit_is_inclusive_and_holds_for_every_source(monkeypatch):
     monkeypatch.setattr(images, "MAX_PIXELS", 100)
     assert load_image(encode(Image.new("RGB", (10, 10)), "PNG")).shape == (10, 10, 3)
@@ -418,6 +425,15 @@ def test_resize_is_antialiased_bicubic(old, new, make_picture):
     assert np.abs(resize(picture, new) - expected.clip(0, 255)).max() <= 2
 
 
+@pytest.mark.parametrize("size", [(30, 40), (55, 90), (100, 150), (7, 300)])
+def test_large_pictures_are_resampled_in_parts_with_the_same_result(size, make_picture, monkeypatch):
+    picture = make_picture(121, 187)
+    whole = Image.fromarray(picture).resize(size[::-1], Image.Resampling.BICUBIC, reducing_gap=3.0)
+    monkeypatch.setattr(resizing, "LARGE", 2000)
+    monkeypatch.setattr(resizing, "STRIP_PIXELS", 700)
+    assert np.abs(resize(picture, size).astype(int) - np.asarray(whole)).max() <= 1
+
+
 def test_shrinking_averages_instead_of_picking_pixels():
     checkers = np.indices((448, 448)).sum(axis=0) % 2 * 255
     small = resize(np.repeat(checkers[..., None], 3, axis=2).astype(np.uint8), (28, 28))
@@ -443,8 +459,8 @@ def test_center_crop_is_the_classification_protocol(size, make_picture):
 @pytest.mark.parametrize("size", [(1, 12000), (12000, 1), (2, 2000)])
 def test_center_crop_of_a_strip_never_enlarges_all_of_it(size, monkeypatch):
     largest = []
-    real = images.resize
-    monkeypatch.setattr(images, "resize", lambda rgb, to: largest.append(to) or real(rgb, to))
+    real = resizing.resize
+    monkeypatch.setattr(resizing, "resize", lambda rgb, to: largest.append(to) or real(rgb, to))
     picture = np.zeros((*size, 3), np.uint8)
     middle = tuple(slice(s // 2 - min(s // 2, 3), s // 2 + 3) for s in size)
     picture[middle] = 200

@@ -95,6 +95,46 @@ def test_videos_from_phones_come_upright(tmp_path, name):
         assert np.abs(found - COLOURS[i]).max() <= 12
 
 
+def with_pixel_shape(path, target, across, down):
+    """Copy an MP4 and add the shape of its pixels (`pasp`) to its description of the video."""
+    content = bytearray(path.read_bytes())
+    entry = content.find(b"vp09", content.find(b"stsd")) - 4
+    end = entry + struct.unpack_from(">I", content, entry)[0]
+    assert content.find(b"mdat") < end  # so that no place of a frame changes
+    starts = [content.find(name) - 4 for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")]
+    for at in (*starts, entry):
+        struct.pack_into(">I", content, at, struct.unpack_from(">I", content, at)[0] + 16)
+    content[end:end] = struct.pack(">I4sII", 16, b"pasp", across, down)
+    target.write_bytes(content)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("ratio", "side", "size"),
+    [((16, 11), 960, (48, 93)), ((10, 11), 960, (53, 64)), ((2, 1), 32, (12, 32)), ((1, 1), 960, (48, 64)),
+     ((500, 1), 960, (48, 64))],
+)  # fmt: skip
+def test_pixels_that_are_not_square_are_made_so(tmp_path, ratio, side, size):
+    plain = write_video(tmp_path / "plain.mp4", [quarters()] * 3, 6)
+    clip = read_frames(with_pixel_shape(plain, tmp_path / "wide.mp4", *ratio), max_side=side)
+    assert clip.size == size
+    for found, colour in zip(corners(clip.frames[0]), COLOURS, strict=True):
+        assert np.abs(found - colour).max() <= 12
+
+
+def test_the_shape_of_pixels_is_turned_with_the_frames(tmp_path):
+    plain = write_video(tmp_path / "plain.mp4", [quarters()] * 3, 6)
+    wide = with_pixel_shape(plain, tmp_path / "wide.mp4", 2, 1)
+    clip = read_frames(turned(wide, tmp_path / "turned.mp4", ROTATIONS["a quarter right"][0]))
+    assert clip.size == (128, 48)
+
+
+def test_time_stamps_that_stand_still_do_not_keep_the_reader_busy(clip_path, monkeypatch):
+    monkeypatch.setattr(video, "MAX_FRAMES", 5)
+    with pytest.raises(ValueError, match="more than 5 frames, or its time stamps are damaged"):
+        read_frames(clip_path)
+
+
 def test_what_a_gif_holds_for_long_is_shown_for_long(tmp_path):
     frames = [Image.fromarray(grey(level)) for level in (0, 60, 120, 180)]
     path = tmp_path / "holds.gif"
