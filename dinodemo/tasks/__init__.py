@@ -5,10 +5,11 @@ from .base import Option, Task
 from .compare import TASK as COMPARE
 from .depth import TASK as DEPTH
 from .finetune import TASK as FINETUNE
+from .lens import TASK as LENS
 from .pca import TASK as PCA
 from .retrieval import TASK as RETRIEVAL
 from .segmentation import TASK as SEGMENTATION
 
-TASKS: tuple[Task, ...] = (ATTENTION, PCA, SEGMENTATION, DEPTH, RETRIEVAL, COMPARE, FINETUNE)
+TASKS: tuple[Task, ...] = (ATTENTION, LENS, PCA, SEGMENTATION, DEPTH, RETRIEVAL, COMPARE, FINETUNE)
 
 __all__ = ["TASKS", "Option", "Task"]

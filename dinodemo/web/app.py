@@ -46,10 +46,10 @@ def build_app(services: Services) -> gr.Blocks:
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CACHE_SWEEP) as demo:
         gr.Markdown(f"# {TITLE}\n{SUBTITLE}", elem_id="title")
         header = build_header(services, demo)
-        with gr.Tabs():
+        with header.tabs.render():
             for task in tasks.TASKS:
                 if room := task.room("tab"):
-                    with gr.Tab(task.title, id=task.name) as tab:
+                    with gr.Tab(task.title, id=task.name, elem_id=f"tab-{task.name}") as tab:
                         room.build(services, header, tab, demo)
         build_api(services)
     return demo

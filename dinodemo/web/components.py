@@ -16,6 +16,7 @@ from ..io.files import resource_folder
 from ..io.images import DISPLAY_SIDE, LONGEST_SIDE, Photo, fit_within, load_photo
 from ..tasks.base import COLOUR_MAP, Option
 from .errors import friendly
+from .events import QUIET, Options
 
 ASSETS = resource_folder("assets")
 BROWSER_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif", ".bmp")
@@ -58,6 +59,29 @@ def decode_upload(path: str | Path, name: str | None = None) -> Photo:
     return photo
 
 
+def read_photos(paths: Sequence[str], most: int) -> list[Photo]:
+    """Read uploaded photos; bad ones are named in a warning and left out.
+
+    Args:
+        paths: of the uploads, in their order.
+        most: how many are used.
+
+    Raises:
+        ValueError: if none can be read.
+    """
+    if len(paths) > most:
+        gr.Warning(f"The first {most} of {len(paths)} photos are used.")
+    photos = []
+    for path in paths[:most]:
+        try:
+            photos.append(shrink(load_photo(path)))
+        except ValueError as error:
+            gr.Warning(f"Left out: {error}.")
+    if paths and not photos:
+        raise ValueError("none of these files is a picture that can be read")
+    return photos
+
+
 @contextmanager
 def _without_stub():
     """Keep Gradio from writing a .pyi file for a new component beside its source, which may lie in site-packages."""
@@ -90,6 +114,71 @@ def photo_input(label: str, elem_id: str, **options) -> PhotoInput:
     return PhotoInput(
         label=label, elem_id=elem_id, sources=["upload", "clipboard", "webcam"], buttons=["fullscreen"], **options
     )
+
+
+def wire_photo(
+    photo: PhotoInput,
+    examples: gr.Gallery,
+    take: Callable[..., Sequence],
+    inputs: Sequence,
+    outputs: Sequence,
+    empty: Sequence,
+    current: gr.State,
+    tab: gr.Tab,
+    run: Options = QUIET,
+    again: Sequence[Callable] = (),
+    fresh: Callable[..., bool] = lambda *_: False,
+) -> list[Any]:
+    """Wire the photo of a tab: uploaded, taken from the examples, brought along from another tab, or removed.
+
+    A photo that cannot be read, or fails in `take`, empties the tab: nothing of the photo before stays on the page.
+
+    Args:
+        photo: where photos are dropped.
+        examples: the strip made by `example_gallery`.
+        take: `take(photo, *inputs)` returns the values of `outputs`.
+        inputs, outputs: components.
+        empty: values of `outputs` while there is no photo.
+        current: the person's latest photo, whichever tab it came from.
+        tab: opening it takes the current photo if that is another than the tab's own.
+        run: options of the events that call `take`.
+        again: event listeners after which the tab's own photo is taken anew.
+        fresh: `fresh(*inputs)` tells whether the outputs already hold what `take` would return for the same photo.
+
+    Returns:
+        The events after which the outputs have changed.
+    """
+    own = gr.State(None, time_to_live=4 * 3600)
+    nothing = [gr.skip()] * (len(outputs) + 1)
+
+    @friendly
+    def on_photo(given: Photo | None, *values):
+        if given is None:
+            raise ValueError("no photo was given; drop one on the field first")
+        return *take(given, *values), browser_copy(given), given, given
+
+    @friendly
+    def on_tab(latest: Photo | None, before: Photo | None, *values):
+        wanted = latest or before
+        same = wanted is not None and before is not None and wanted.digest == before.digest
+        if wanted is None or (same and fresh(*values)):
+            return *nothing, gr.skip()
+        return *take(wanted, *values), gr.skip() if same else fit_within(wanted.rgb, DISPLAY_SIDE), wanted
+
+    @friendly
+    def on_again(before: Photo | None, *values):
+        return nothing[1:] if before is None or fresh(*values) else take(before, *values)
+
+    def pick(event: gr.SelectData):
+        return example_photos()[event.index]
+
+    emptied = [*outputs, photo, own, current]
+    picked = examples.select(pick, None, photo, **QUIET)  # the photo is seen before its result is there
+    events = [start(on_photo, [photo, *inputs], emptied, **run) for start in (photo.upload, picked.success)]
+    events += [event.failure(lambda: (*empty, None, None, None), None, emptied, **QUIET) for event in events]
+    events.append(photo.clear(lambda: (*empty, None, None), None, [*outputs, own, current], **QUIET))
+    events.append(tab.select(on_tab, [current, own, *inputs], [*outputs, photo, own], **run))
+    return events + [trigger(on_again, [own, *inputs], list(outputs), **run) for trigger in again]
 
 
 def option_control(option: Option, **more: Any) -> Any:

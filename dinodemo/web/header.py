@@ -19,12 +19,15 @@ LEAST_ON_PAGE = 224  # pixels
 
 @dataclass(frozen=True)
 class Header:
-    """Hold the shared controls.
+    """Shared controls and what belongs to one person.
 
     second: name of another backbone with which every tab draws its result again, once it is here; empty for none.
     second_picker: where it is chosen. tuned: choices of the pickers beside the table's, this page's results.
     ready: changes when a backbone has been loaded or the resolution has changed.
     owner: the key that names this browser's indexes and runs.
+    photo: the photo that was given last, in whichever tab (`io.images.Photo` or None).
+    painted: (photo, mask (H, W) bool, a number never used before) for Segmentation to show as paint, or None.
+    tabs: the tabs below, to open one of them.
     """
 
     backbone: gr.Dropdown
@@ -34,6 +37,9 @@ class Header:
     resolution: gr.Slider
     ready: gr.State
     owner: gr.Textbox
+    photo: gr.State
+    painted: gr.State
+    tabs: gr.Tabs
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,9 @@ def build_header(services: Services, page: gr.Blocks) -> Header:
         resolution,
         gr.State((default, RESOLUTION.default)),
         browser_key(page),
+        gr.State(None, time_to_live=4 * 3600),
+        gr.State(None, time_to_live=4 * 3600),
+        gr.Tabs(render=False),
     )
     _wire_start(services, page, header, lines)
     _wire_backbone(services, header, lines)

@@ -79,7 +79,8 @@ class Visitor:
     def _run(self, event: dict, data: Any = None) -> None:
         self.receive(event, self.join(event, event_data=data).raise_for_status().json()["event_id"])
         for following in self._events:
-            if following["trigger_after"] == event["id"] and following["backend_fn"]:
+            after = following["trigger_after"] == event["id"] and not following["trigger_only_on_failure"]
+            if after and following["backend_fn"]:
                 self._run(following)
 
     def receive(self, event: dict, event_id: str) -> None:

@@ -20,6 +20,17 @@ SINKS_ADVICE = (
     "with registers, such as `dinov2-small-with-registers` or a DINOv3 one."
 )
 MASS = Option("mass", 1.0, "Share", "show only the strongest patches that hold this share", 0.001, 1)
+MASS_PERCENT = Option(
+    "mass",
+    100,
+    "Show strongest patches (% of attention)",
+    "Show only the strongest patches that together hold this share.",
+    5,
+    100,
+    5,
+)
+LAYER = Option("layer", 12, "Layer", "1 is the first, the last is deepest", 1, 12, 1)
+POINT = tuple(Option(n, 50, f"Point: % from the {side}", "", 0, 100, 1) for n, side in (("x", "left"), ("y", "top")))
 
 
 @dataclass(frozen=True)

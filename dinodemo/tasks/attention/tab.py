@@ -7,17 +7,15 @@ import gradio as gr
 from ...io.images import DISPLAY_SIDE, Photo
 from ...web.comparison import beside, second_image
 from ...web.components import (
-    browser_copy,
     colour_map_picker,
-    decode_upload,
     download_button,
     example_gallery,
-    example_photos,
     option_control,
     photo_input,
+    wire_photo,
 )
 from ...web.errors import friendly
-from ...web.events import LIVE, PICTURE, Options, runs_network
+from ...web.events import LIVE, PICTURE, QUIET, Options, runs_network
 from ...web.header import Header
 from ...web.memory import remember
 from ...web.services import Services
@@ -34,7 +32,7 @@ NOTHING: tuple = (None, HIDDEN, HIDDEN, [], None, "", EMPTY)  # what `Outputs` s
 
 @dataclass(frozen=True)
 class Controls:
-    """Hold the components that change the look, in the order of `Look`."""
+    """Components that change the look, in the order of `Look`."""
 
     layer: gr.Slider
     head: gr.Radio
@@ -49,7 +47,7 @@ class Controls:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Hold the components that show results."""
+    """Components that show results."""
 
     overlay: gr.Image
     second: gr.Image
@@ -87,19 +85,9 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
 
 def _controls() -> Controls:
     return Controls(
-        layer=gr.Slider(
-            1, 12, value=12, step=1, label="Layer", info="1 is the first, the last is deepest", elem_id="layer"
-        ),
+        layer=option_control(draw.LAYER, info=draw.LAYER.help, elem_id="layer"),
         head=gr.Radio(_head_choices(6), value="mean", label="Head", elem_id="head"),
-        mass=gr.Slider(
-            5,
-            100,
-            value=100,
-            step=5,
-            label="Show strongest patches (% of attention)",
-            elem_id="mass",
-            info="Show only the strongest patches that together hold this share.",
-        ),
+        mass=option_control(draw.MASS_PERCENT, info=draw.MASS_PERCENT.help, elem_id="mass"),
         opacity=option_control(OPACITY, elem_id="opacity"),
         colour_map=colour_map_picker(),
         smooth=option_control(SMOOTH, elem_id="smooth"),
@@ -108,8 +96,7 @@ def _controls() -> Controls:
 
 def _point_controls() -> tuple[gr.Slider, gr.Slider, gr.Button]:
     with gr.Accordion("Choose a patch by coordinates", open=False):
-        x = gr.Slider(0, 100, value=50, step=1, label="Point: % from the left", elem_id="point-x")
-        y = gr.Slider(0, 100, value=50, step=1, label="Point: % from the top", elem_id="point-y")
+        x, y = (option_control(option, elem_id=f"point-{option.name}") for option in draw.POINT)
         return x, y, gr.Button("Show this patch", size="sm", elem_id="point-ask")
 
 
@@ -152,38 +139,27 @@ def _outputs(view: gr.State, controls: Controls) -> Outputs:
 
 
 def _wire_photo(services, header, tab, view, photo, examples, controls, outputs) -> None:
-    chosen = [header.backbone, header.resolution]
-    after = [view, controls.layer, controls.head]
-    run = runs_network(outputs.overlay)
+    def take(given: Photo, before: View | None, backbone: str, resolution: float):
+        return analyse(services, given, backbone, resolution, before)
 
-    @friendly
-    def on_photo(given: Photo | None, current: View | None, backbone: str, resolution: float):
-        if given is None:
-            raise ValueError("no photo was given; drop one on the field first")
-        return *analyse(services, given, backbone, resolution, current), browser_copy(given)
+    def fresh(before: View | None, backbone: str, resolution: float) -> bool:
+        return before is not None and before.key == (backbone, int(resolution))
 
-    @friendly
-    def on_example(current: View | None, backbone: str, resolution: float, event: gr.SelectData):
-        path = example_photos()[event.index]
-        return *analyse(services, decode_upload(path), backbone, resolution, current), path
-
-    @friendly
-    def refresh(current: View | None, backbone: str, resolution: float):
-        if current is None or current.key == (backbone, int(resolution)):
-            return gr.skip(), gr.skip(), gr.skip()
-        return analyse(services, current.photo, backbone, resolution, current)
-
-    events = [
-        photo.upload(on_photo, [photo, view, *chosen], [*after, photo], **run),
-        examples.select(on_example, [view, *chosen], [*after, photo], **run),
-        header.ready.change(refresh, [view, *chosen], after, **run),
-        tab.select(refresh, [view, *chosen], after, **run),
-    ]
+    events = wire_photo(
+        photo,
+        examples,
+        take,
+        inputs=[view, header.backbone, header.resolution],
+        outputs=[view, controls.layer, controls.head],
+        empty=(None, gr.skip(), gr.skip()),
+        current=header.photo,
+        tab=tab,
+        run=runs_network(outputs.overlay),
+        again=[header.ready.change],
+        fresh=fresh,
+    )
     for event in events:
-        event.success(
-            show_all, [view, *controls.all()], outputs.all(), show_progress="hidden", api_visibility="private"
-        )
-    photo.clear(lambda: (None, *NOTHING), None, [view, *outputs.all()], api_visibility="private")
+        event.success(show_all, [view, *controls.all()], outputs.all(), **QUIET)
 
 
 def _wire_controls(view: gr.State, controls: Controls, outputs: Outputs) -> None:
@@ -214,12 +190,11 @@ def _wire_point(services, view, photo, point, controls, outputs) -> None:
             raise ValueError("there is no photo yet; drop one first")
         return ask_patch(services, current, across / 100, down / 100)
 
-    shown = {"show_progress": "hidden", "api_visibility": "private"}
     inputs = [view, *controls.all()]
     outputs.overlay.select(on_click, view, [view, x, y], **run).success(
-        show_pictures, inputs, outputs.pictures(), **shown
+        show_pictures, inputs, outputs.pictures(), **QUIET
     )
-    ask.click(on_ask, [view, x, y], view, **run).success(show_pictures, inputs, outputs.pictures(), **shown)
+    ask.click(on_ask, [view, x, y], view, **run).success(show_pictures, inputs, outputs.pictures(), **QUIET)
 
 
 def analyse(services: Services, photo: Photo, backbone: str, resolution: float, before: View | None) -> tuple:

@@ -9,14 +9,13 @@ from ...engine.provenance import made_with_name
 from ...io.images import Photo
 from ...web.comparison import beside, second_image
 from ...web.components import (
-    browser_copy,
+    PhotoInput,
     colour_map_picker,
-    decode_upload,
     download_button,
     example_gallery,
-    example_photos,
     option_control,
     photo_input,
+    wire_photo,
     write_download,
 )
 from ...web.errors import friendly
@@ -38,7 +37,7 @@ NO_PROBE = "No probe fits this backbone: train one in the next tab, load one, or
 class Inputs:
     """Hold the components of the left side. The first six are what the depth depends on."""
 
-    photo: gr.Image
+    photo: PhotoInput
     examples: gr.Gallery
     probe: gr.Dropdown
     other: gr.Dropdown
@@ -233,34 +232,24 @@ def _wire_photo(
 ) -> None:
     settings = [inputs.probe, inputs.other, memory.own, header.backbone, header.resolution, inputs.flip, inputs.guided]
     after = [memory.view, memory.second, inputs.near, inputs.far, inputs.card, outputs.status]
-    run = runs_network(outputs.picture)
 
-    @friendly
-    def on_photo(given: Photo | None, *chosen):
-        if given is None:
-            raise ValueError("no photo was given; drop one on the field first")
-        return *estimate(shelf, given, None, None, *chosen), browser_copy(given)
+    def take(given: Photo, view: View | None, second: View | None, *chosen):
+        return estimate(shelf, given, view, second, *chosen)
 
-    @friendly
-    def on_example(key, other, own, backbone, resolution, flip, guided, event: gr.SelectData):
-        chosen, path = (key, other, own, backbone, resolution, flip, guided), example_photos()[event.index]
-        return *estimate(shelf, decode_upload(path), None, None, *chosen), path
-
-    @friendly
-    def refresh(view: View | None, second: View | None, *chosen):
-        return (gr.skip(),) * 6 if view is None else estimate(shelf, view.photo, view, second, *chosen)
-
-    events = [
-        inputs.photo.upload(on_photo, [inputs.photo, *settings], [*after, inputs.photo], **run),
-        inputs.examples.select(on_example, settings, [*after, inputs.photo], **run),
-        tab.select(refresh, [memory.view, memory.second, *settings], after, **run),
-    ]
-    for trigger in (inputs.probe.input, inputs.other.input, inputs.flip.change, inputs.guided.change, *choices):
-        events.append(trigger(refresh, [memory.view, memory.second, *settings], after, **run))
+    events = wire_photo(
+        inputs.photo,
+        inputs.examples,
+        take,
+        inputs=[memory.view, memory.second, *settings],
+        outputs=after,
+        empty=(None, None, gr.skip(), gr.skip(), gr.skip(), EMPTY),
+        current=header.photo,
+        tab=tab,
+        run=runs_network(outputs.picture),
+        again=[inputs.probe.input, inputs.other.input, inputs.flip.change, inputs.guided.change, *choices],
+    )
     for event in events:
         event.success(show, [memory.view, memory.second, *inputs.look()], outputs.drawn(), **QUIET)
-    cleared = inputs.photo.clear(lambda: (None, None, EMPTY), None, after[:2] + after[-1:], **QUIET)
-    cleared.success(show, [memory.view, memory.second, *inputs.look()], outputs.drawn(), **QUIET)
 
 
 def _wire_look(memory: Memory, inputs: Inputs, outputs: Outputs) -> None:

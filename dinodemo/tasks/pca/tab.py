@@ -6,9 +6,8 @@ from pathlib import Path
 
 import gradio as gr
 
-from ...io.images import Photo, load_photo, shrink
 from ...web.comparison import beside
-from ...web.components import ASSETS, download_button, option_control
+from ...web.components import ASSETS, download_button, option_control, read_photos
 from ...web.errors import friendly
 from ...web.events import QUIET, Options, runs_network
 from ...web.header import Header
@@ -101,7 +100,7 @@ def _wire(services, header, tab, parts, controls, outputs) -> None:
 
     @friendly
     def on_files(paths: list[str] | None, backbone: str, resolution: float):
-        photos = read_photos(paths or [])
+        photos = read_photos(paths or [], MOST_PHOTOS)
         yield from analyse(services, photos, backbone, resolution)
 
     @friendly
@@ -131,21 +130,6 @@ def _wire(services, header, tab, parts, controls, outputs) -> None:
         show, show_inputs, [*outputs.all(), threshold], trigger_mode="always_last", **QUIET
     )
     loader.change(load_basis, loader, basis, **QUIET).success(show, show_inputs, [*outputs.all(), threshold], **QUIET)
-
-
-def read_photos(paths: list[str]) -> list[Photo]:
-    """Read uploaded photos; bad ones are named in a warning and left out. Raises ValueError if none is left."""
-    if len(paths) > MOST_PHOTOS:
-        gr.Warning(f"The first {MOST_PHOTOS} of {len(paths)} photos are used.")
-    photos = []
-    for path in paths[:MOST_PHOTOS]:
-        try:
-            photos.append(shrink(load_photo(path)))
-        except ValueError as error:
-            gr.Warning(f"Left out: {error}.")
-    if paths and not photos:
-        raise ValueError("none of these files is a picture that can be read")
-    return photos
 
 
 def analyse(services: Services, photos, backbone: str, resolution: float):

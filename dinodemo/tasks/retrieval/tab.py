@@ -6,15 +6,7 @@ import gradio as gr
 import numpy as np
 
 from ...io.images import Photo
-from ...web.components import (
-    browser_copy,
-    decode_upload,
-    download_button,
-    example_gallery,
-    example_photos,
-    option_control,
-    photo_input,
-)
+from ...web.components import download_button, example_gallery, option_control, photo_input, wire_photo
 from ...web.errors import friendly
 from ...web.events import LIVE, QUIET, runs_network
 from ...web.header import Header
@@ -85,7 +77,7 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
         with gr.Tab("Map and duplicates", id="retrieval-map"):
             build_map(indexes, header.owner, index)
     _wire_index(indexes, tab, page, asked, about, changed)
-    _wire_search(indexes, photo, examples, asked, found)
+    _wire_search(indexes, header.photo, tab, photo, examples, asked, found)
 
 
 def _search_parts(indexes: IndexStore, header: Header, index: gr.Dropdown) -> tuple:
@@ -151,19 +143,10 @@ def _wire_index(indexes: IndexStore, tab: gr.Tab, page: gr.Blocks, asked: Asked,
         trigger(describe, [asked.owner, asked.index], [about, asked.labels], **LIVE)
 
 
-def _wire_search(indexes: IndexStore, photo, examples, asked: Asked, found: Found) -> None:
+def _wire_search(
+    indexes: IndexStore, current: gr.State, tab: gr.Tab, photo, examples, asked: Asked, found: Found
+) -> None:
     run = runs_network(found.gallery)
-
-    @friendly
-    def on_photo(given: Photo | None):
-        if given is None:
-            raise ValueError("no photo was given; drop one on the field first")
-        return given, painter_value(given), browser_copy(given)
-
-    @friendly
-    def on_example(event: gr.SelectData):
-        given = decode_upload(example_photos()[event.index])
-        return given, painter_value(given), example_photos()[event.index]
 
     @friendly
     def on_hit(search: Search | None, owner: str, event: gr.SelectData):
@@ -177,8 +160,18 @@ def _wire_search(indexes: IndexStore, photo, examples, asked: Asked, found: Foun
         return _ask(indexes, *values)
 
     shown = [found.search, found.status, found.gallery, found.why, found.message]
-    given = [asked.query, asked.painter, photo]
-    for event in (photo.upload(on_photo, photo, given, **QUIET), examples.select(on_example, None, given, **QUIET)):
+    events = wire_photo(
+        photo,
+        examples,
+        lambda given: (given, painter_value(given)),
+        inputs=[],
+        outputs=[asked.query, asked.painter],
+        empty=(None, painter_value(None)),
+        current=current,
+        tab=tab,
+        fresh=lambda: True,
+    )
+    for event in events:
         event.success(ask, asked.all(), shown, **run)
     for trigger in (
         asked.painter.change,
@@ -190,7 +183,6 @@ def _wire_search(indexes: IndexStore, photo, examples, asked: Asked, found: Foun
         found.moved.change,
     ):
         trigger(ask, asked.all(), shown, **run, trigger_mode="always_last")
-    photo.clear(lambda: (None, painter_value(None)), None, [asked.query, asked.painter], **QUIET)
     found.gallery.select(
         on_hit, [found.search, asked.owner], [found.why, found.message], **{**run, "show_progress_on": [found.why]}
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import gradio as gr
 
 from ...engine.provenance import made_with_name
-from ...io.images import load_photo
+from ...io.images import DISPLAY_SIDE, fit_within, load_photo
 from ...web.comparison import beside, second_image
 from ...web.components import ASSETS, download_button, option_control
 from ...web.errors import friendly
@@ -73,6 +73,7 @@ def _build_find_tab(services: Services, header: Header, page: gr.Blocks) -> Refe
     wire_reference(reference)
     wire_masks(reference)
     _wire_example(reference, result, example)
+    _wire_painted(header, reference)
     _wire_search(services, header, reference, result)
     _wire_results(result)
     return reference
@@ -138,6 +139,19 @@ def _wire_example(reference: ReferenceParts, result: ResultParts, example: gr.Bu
 
     on_painter = [reference.painter, reference.current]
     example.click(load_example, None, [reference.photo, *on_painter, result.targets], **QUIET)
+
+
+def _wire_painted(header: Header, reference: ReferenceParts) -> None:
+    """Take a photo with its mask from another tab."""
+
+    @friendly
+    def on_painted(painted: tuple | None):
+        if painted is None:
+            return (gr.skip(),) * 3
+        photo, mask, _ = painted
+        return painter_value(photo, mask), photo, fit_within(photo.rgb, DISPLAY_SIDE)
+
+    header.painted.change(on_painted, header.painted, [reference.painter, reference.current, reference.photo], **QUIET)
 
 
 def _wire_search(services: Services, header: Header, reference: ReferenceParts, result: ResultParts) -> None:
