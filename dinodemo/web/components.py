@@ -53,6 +53,10 @@ def example_gallery(elem_id: str) -> gr.Gallery:
 @friendly
 def decode_upload(path: str | Path, name: str | None = None) -> Photo:
     """Read an uploaded file and tell what had to be decided for it; raises gr.Error with the reason."""
+    return _read(path, name)
+
+
+def _read(path: str | Path, name: str | None = None) -> Photo:
     photo = load_photo(path, name, LONGEST_SIDE)
     for note in photo.notes:
         gr.Info(f"{html.escape(photo.name)}: {note}")
@@ -74,7 +78,7 @@ def read_photos(paths: Sequence[str], most: int) -> list[Photo]:
     photos = []
     for path in paths[:most]:
         try:
-            photos.append(shrink(load_photo(path)))
+            photos.append(_read(path))
         except ValueError as error:
             gr.Warning(f"Left out: {error}.")
     if paths and not photos:
