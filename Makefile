@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WEIGHTS := weights/.ready
 
-.PHONY: run test bench lint lock audit docs screenshots clean
+.PHONY: run test bench lint lock audit docs screenshots notebook clean
 
 run: $(VENV)/.run $(WEIGHTS)
 	$(BIN)/python app.py $(ARGS)
@@ -43,6 +43,10 @@ docs: $(VENV)/.docs
 # the pictures of the documentation, from the real app; ARGS may name some of them
 screenshots: $(VENV)/.dev $(WEIGHTS) chromium
 	$(BIN)/python -m tools.screenshots $(ARGS)
+
+# the lecture's notebook, from its script
+notebook: $(VENV)/.dev
+	$(BIN)/python -m tools.notebook
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else 0'

@@ -8,7 +8,7 @@
 #     python lecture/companion.py            # all of it; figures land in lecture/figures/
 #     python lecture/companion.py --fast     # smaller and quicker: to see that it runs
 #
-# Editors that know `# %%` show it as cells; `jupytext --to notebook lecture/companion.py` makes a notebook of it.
+# The same as a notebook: `lecture/companion.ipynb`, made from this file by `make notebook`.
 # Needed besides dinodemo: matplotlib, and the weights of the default backbone (`dinodemo weights fetch`).
 
 # %%
@@ -55,6 +55,8 @@ def save(figure, name: str) -> None:
     """Write a figure to the folder of figures."""
     figure.tight_layout()
     figure.savefig(FIGURES / f"{name}.png", dpi=60 if FAST else 110)
+    if "ipykernel" in sys.modules:  # in a notebook it is shown, too
+        plt.show()
     plt.close(figure)
 
 
@@ -419,6 +421,96 @@ for name, colour in zip(names, colours, strict=True):
 axis.legend(fontsize=6)
 axis.set_title("the index on its two main directions")
 save(figure, "10-retrieval")
+
+# %% [markdown]
+# ## Exercises
+#
+# Each cell computes an answer. Guess first, run it, then change one number.
+#
+# **A. Collapse.** How sharp must the teacher be? At which temperature do the answers become uniform, and what does the
+# centre do about it?
+
+# %%
+temperatures = (0.04, 0.3) if FAST else (0.04, 0.1, 0.3, 1.0)
+sharpness = {t: distil(centering="softmax", temperature=t) for t in temperatures}
+figure, axis = plt.subplots(figsize=(5, 3))
+axis.plot(temperatures, [64 ** sharpness[t]["entropy of the mean"][-1] for t in temperatures], "o-", label="in use")
+axis.plot(temperatures, [64 ** sharpness[t]["entropy"][-1] for t in temperatures], "s-", label="per answer")
+axis.set_xscale("log")
+axis.set_xlabel("teacher temperature")
+axis.set_ylabel("prototypes (of 64)")
+axis.legend(fontsize=7)
+save(figure, "11-sharpness")
+
+# %% [markdown]
+# **B. Multi-crop.** *From the part, guess the whole*: how small may a part be, until a trained network no longer knows
+# its photo? The cosine of a part's class token to its own photo's, and to the other photos'.
+
+# %%
+album = [load_image(ASSETS / name) for name in ("cat_chelsea.jpg", "two_dogs_balcony.jpg", "flower_dahlia.jpg")]
+
+
+def middle(picture: np.ndarray, share: float) -> np.ndarray:
+    """Cut the middle part that holds a share of the area."""
+    height, width = (max(14, round(side * share**0.5)) for side in picture.shape[:2])
+    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
+    return picture[top : top + height, left : left + width]
+
+
+def unit_class_tokens(pictures: list[np.ndarray]) -> np.ndarray:
+    """Return the class tokens (B, D), of length 1."""
+    rows = np.stack([f.cls for f in engine.features_batch(pictures, resolution=112)])
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+areas = (0.05, 0.5) if FAST else (0.02, 0.05, 0.1, 0.25, 0.5)
+whole = unit_class_tokens(album)
+cosines = np.stack([unit_class_tokens([middle(picture, share) for picture in album]) @ whole.T for share in areas])
+own = cosines.diagonal(axis1=1, axis2=2).mean(axis=1)
+other = (cosines.sum(axis=(1, 2)) - own * len(album)) / (len(album) ** 2 - len(album))
+figure, axis = plt.subplots(figsize=(5, 3))
+axis.plot(areas, own, "o-", label="its own photo")
+axis.plot(areas, other, "s-", label="other photos")
+axis.set_xlabel("share of the area")
+axis.set_ylabel("cosine")
+axis.legend(fontsize=7)
+save(figure, "12-part-and-whole")
+
+# %% [markdown]
+# **C. What is iBOT for?** With its weight at 0 the class tokens still learn, the patches are left to themselves.
+# Compare the curves: does the loss for patches cost the class tokens anything?
+
+# %%
+with_patches = distil(centering="sinkhorn", ibot_weight=1.0)
+without = distil(centering="sinkhorn", ibot_weight=0.0)
+figure, axes = plt.subplots(1, 2, figsize=(8, 3))
+for axis, name in zip(axes, ("entropy of the mean", "effective rank"), strict=True):
+    axis.plot(with_patches[name], label="DINO + iBOT")
+    axis.plot(without[name], label="DINO alone")
+    axis.set_title(name, fontsize=9)
+axes[0].legend(fontsize=7)
+save(figure, "13-ibot")
+
+# %% [markdown]
+# **D. Frozen features.** How many labels does a probe need? Class means from 1, 2, 5 and 10 labelled shapes a class,
+# tested on all others.
+
+# %%
+unit_cls = cls / np.linalg.norm(cls, axis=1, keepdims=True)
+counts = (1, 2) if FAST else (1, 2, 5, 10)
+needed = []
+for count in counts:
+    kept = np.concatenate([np.flatnonzero(shape_labels == kind)[:count] for kind in range(len(KINDS))])
+    means = np.stack([unit_cls[kept][shape_labels[kept] == kind].mean(axis=0) for kind in range(len(KINDS))])
+    rest = np.setdiff1d(np.arange(len(cls)), kept)
+    needed.append(((unit_cls[rest] @ means.T).argmax(axis=1) == shape_labels[rest]).mean())
+    print(f"{count:2} labels a class: {needed[-1]:.0%} right")
+figure, axis = plt.subplots(figsize=(5, 3))
+axis.plot(counts, needed, "o-")
+axis.axhline(1 / len(KINDS), linestyle=":", color="grey")
+axis.set_xlabel("labelled shapes a class")
+axis.set_ylabel("right")
+save(figure, "14-few-labels")
 
 # %% [markdown]
 # ## Where to go from here

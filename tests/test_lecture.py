@@ -20,6 +20,10 @@ FIGURES = [
     "8-segmentation",
     "9-depth",
     "10-retrieval",
+    "11-sharpness",
+    "12-part-and-whole",
+    "13-ibot",
+    "14-few-labels",
 ]
 
 
@@ -53,3 +57,13 @@ def test_the_companion_shows_what_it_says(tmp_path, monkeypatch, one_thread):
     assert min(accuracy["class tokens, k-NN"], accuracy["class tokens, linear"]) > 0.7
     assert max(accuracy["pixels, k-NN"], accuracy["pixels, linear"]) < 0.5
     assert shown["iou"] > 0.8 and shown["right"] > 0.8
+    assert shown["sharpness"][0.3]["entropy"][-1] > shown["sharpness"][0.04]["entropy"][-1]
+    assert (shown["own"] > shown["other"]).all() and shown["own"][-1] > shown["own"][0]
+    assert shown["needed"][-1] > 0.5
+
+
+def test_the_notebook_is_the_script():
+    pytest.importorskip("jupytext", reason="jupytext is in requirements-dev.txt")
+    from tools.notebook import notebook_text
+
+    assert COMPANION.with_suffix(".ipynb").read_text(encoding="utf-8") == notebook_text(), "run `make notebook`"

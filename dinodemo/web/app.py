@@ -19,6 +19,7 @@ from ..tasks.retrieval.index_store import private_root
 from .api import build_api
 from .header import build_header
 from .health import health_routes
+from .i18n import HEAD, SWITCH, translate_page, translations
 from .security import Guard, check_backbone, fetch_nothing
 from .services import Services
 from .settings import Settings
@@ -44,7 +45,10 @@ FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "mon
 def build_app(services: Services) -> gr.Blocks:
     """Lay out the whole page; loads no backbone."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CACHE_SWEEP) as demo:
-        gr.Markdown(f"# {TITLE}\n{SUBTITLE}", elem_id="title")
+        with gr.Row(elem_id="top"):
+            gr.Markdown(f"# {TITLE}\n{SUBTITLE}", elem_id="title")
+            language = gr.Button("한국어", size="sm", scale=0, min_width=90, elem_id="language")  # in Korean: English
+            language.click(None, None, None, js=SWITCH, api_visibility="private")
         header = build_header(services, demo)
         with header.tabs.render():
             for task in tasks.TASKS:
@@ -52,6 +56,7 @@ def build_app(services: Services) -> gr.Blocks:
                     with gr.Tab(task.title, id=task.name, elem_id=f"tab-{task.name}") as tab:
                         room.build(services, header, tab, demo)
         build_api(services)
+    translate_page(demo)
     return demo
 
 
@@ -81,6 +86,8 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
         ssr_mode=False,
         css=CSS,
         js=KEYBOARD_RELEASE,
+        head=HEAD,
+        i18n=translations(),
         mcp_server=settings.mcp,
         theme=theme,
         enable_monitoring=False,

@@ -11,6 +11,7 @@ import traceback
 import gradio as gr
 
 from ..engine.request_log import Entry, current
+from .i18n import localized, say
 
 log = logging.getLogger(__name__)
 FULL = "The server's disk is full; what was saved before is still there. Try again later, or tell who runs it."
@@ -33,7 +34,7 @@ def friendly(function):
                 while True:
                     with entry.active(), _as_messages():  # step by step: each may run in another thread
                         step = next(steps)
-                    yield step
+                    yield localized(step)
             except StopIteration:
                 outcome = "ok"
             except gr.Error as error:
@@ -52,7 +53,7 @@ def friendly(function):
             entry, outcome = _entry(function), "ok"
             try:
                 with entry.active(), _as_messages():
-                    return function(*args, **kwargs)
+                    return localized(function(*args, **kwargs))
             except gr.Error as error:
                 outcome = _outcome(error)
                 raise
@@ -85,17 +86,19 @@ def as_message(error: Exception) -> gr.Error:
     if isinstance(error, gr.Error):
         return error
     if is_expected(error):
-        return gr.Error(_sentence(str(error)), print_exception=False)
+        return gr.Error(_sentence(say(str(error))), print_exception=False)
     if told := _told_by_the_system(error):
         log.error("%s", told)
-        return gr.Error(told, print_exception=False)
+        return gr.Error(say(told), print_exception=False)
     entry = current()
     reference = entry.id if entry else secrets.token_hex(4)
     where = "".join(traceback.format_tb(error.__traceback__))
     # the error's own text may hold names and paths of a person's files
     log.error("unexpected %s in request %s\n%s", type(error).__name__, reference, where)
     log.debug("request %s: %s", reference, error)
-    return gr.Error(f"Something went wrong on the server. Reference in its log: {reference}", print_exception=False)
+    return gr.Error(
+        say(f"Something went wrong on the server. Reference in its log: {reference}"), print_exception=False
+    )
 
 
 def is_expected(error: Exception) -> bool:

@@ -110,7 +110,7 @@ def open_page(browser, app_url):
         page.on("request", lambda r: hosts.add(r.url.split("/")[2]) if r.url.startswith("http") else None)
         page.goto(app_url)
         page.wait_for_selector("#attention-photo input[type=file]", state="attached")
-        page.wait_for_selector("#cost >> text=a picture here")  # the backbone is loaded
+        page.wait_for_selector("#cost >> text=/a picture here|여기서 사진/")  # the backbone is loaded
         return page
 
     yield open_one

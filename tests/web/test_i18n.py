@@ -1,0 +1,108 @@
+"""The catalogue of Korean texts: whole, well formed, and used where a request asks for it."""
+
+import gradio as gr
+import pytest
+from gradio.context import LocalContext
+
+from dinodemo.backbones import BACKBONES
+from dinodemo.engine.pool import EnginePool
+from dinodemo.io.render import COLOUR_MAPS
+from dinodemo.web import i18n
+from dinodemo.web.app import build_app
+from dinodemo.web.errors import friendly
+from dinodemo.web.services import Services
+from dinodemo.web.settings import parse
+
+NAMES = {*COLOUR_MAPS, "me/my-backbone"}  # the same in every language
+
+
+class Request:
+    def __init__(self, **headers: str):
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+@pytest.fixture
+def korean():
+    token = LocalContext.request.set(Request(accept_language="ko-KR,ko;q=0.9"))
+    yield
+    LocalContext.request.reset(token)
+
+
+@pytest.fixture
+def entries(monkeypatch):
+    """A small catalogue, so that these tests do not depend on the wording of the real one."""
+    known = {"{} of {} photos": "사진 {} / {}", "Layer": "층", "{}: no such file": "{}: 파일이 없습니다", "done": "끝"}
+    monkeypatch.setattr(i18n, "catalogue", lambda language="ko": {} if language == "en" else known)
+    i18n._patterns.cache_clear()
+    yield known
+    i18n._patterns.cache_clear()
+
+
+def test_every_fixed_text_of_the_page_has_a_translation():
+    page = build_app(Services(parse([]), EnginePool("cpu")))
+    known = i18n.catalogue("ko")
+    texts = {text for text in i18n.page_texts(page) if text.split(" · ")[0] not in BACKBONES} - NAMES
+    missing = {text for text in texts if text not in known and i18n.translate(text, "ko") == text}
+    assert not missing, f"add to dinodemo/web/locales/ko.json: {sorted(missing)}"
+
+
+def test_translations_keep_the_gaps_and_are_not_empty():
+    for english, translated in i18n.catalogue("ko").items():
+        assert english.count("{}") == translated.count("{}"), english
+        assert translated.strip(), english
+
+
+def test_labels_are_marked_for_the_browser_and_values_stay():
+    with gr.Blocks() as page:
+        choice = gr.Radio([("Mean", "mean"), ("my own", "x")], label="Layer", value="mean")
+        text = gr.Textbox(value="Layer")
+    i18n.translate_page(page)
+    assert str(choice.label).startswith("__i18n__") and choice.value == "mean"
+    assert choice.choices[1] == ("my own", "x") and text.value == "Layer"
+
+
+def test_sentences_follow_the_request(entries, korean):
+    assert i18n.say("Layer") == "층"
+    assert i18n.say("3 of 50 photos") == "사진 3 / 50"
+    assert i18n.say("a.jpg: no such file") == "a.jpg: 파일이 없습니다"
+    assert i18n.say("Layer\nunknown") == "층\nunknown"
+    assert i18n.say("nobody wrote this") == "nobody wrote this"
+
+
+@pytest.mark.parametrize(
+    ("headers", "language"),
+    [
+        ({}, "en"),
+        ({"accept_language": "de,ko;q=0.5"}, "en"),
+        ({"accept_language": "ko"}, "ko"),
+        ({"accept_language": "ko", "cookie": "a=b; dinodemo_language=en"}, "en"),
+        ({"accept_language": "en", "cookie": "dinodemo_language=ko"}, "ko"),
+        ({"accept_language": "en", "cookie": "dinodemo_language=../../x"}, "en"),
+    ],
+)
+def test_the_language_of_a_request(headers, language):
+    token = LocalContext.request.set(Request(**headers))
+    try:
+        assert i18n.request_language() == language
+    finally:
+        LocalContext.request.reset(token)
+
+
+def test_handlers_answer_in_the_language_of_the_request(entries, korean):
+    @friendly
+    def works():
+        return "done", gr.update(label="Layer", value="done"), ["2 of 3 photos"], 5
+
+    @friendly
+    def steps():
+        yield "1 of 2 photos"
+
+    @friendly
+    def fails():
+        raise ValueError("b.png: no such file")
+
+    assert works() == ("끝", gr.update(label="층", value="끝"), ["사진 2 / 3"], 5)
+    assert list(steps()) == ["사진 1 / 2"]
+    with pytest.raises(gr.Error) as caught:
+        fails()
+    assert caught.value.message == "b.png: 파일이 없습니다."
