@@ -10,9 +10,10 @@ from typing import Any
 
 from ..backbones import resolve
 from ..io.states import RunState
-from .config import FinetuneConfig, check_lengths, parse_set
+from .budget import Clock
+from .config import FinetuneConfig, check_lengths, explanations, parse_set
 
-SETTINGS = ("epochs", "steps", "batch_size", "lr", "seed")  # those that have an option of their own
+SETTINGS = ("minutes", "objective", "epochs", "steps", "batch_size", "lr", "seed")  # that have an option of their own
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,8 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", nargs="?", type=Path, help="photos at any depth; not needed with --resume")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--backbone", help='name, model folder, finished run, hub id, or "scratch"')
+    helps = explanations()
     for name in SETTINGS:
-        parser.add_argument(f"--{name.replace('_', '-')}", help=argparse.SUPPRESS if name == "seed" else None)
+        parser.add_argument(f"--{name.replace('_', '-')}", help=helps[name])
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any setting, see config.py")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--threads", type=int, help="CPU threads of torch")
@@ -30,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """Train with parsed options and return the report; raises ValueError and RuntimeError for user errors."""
+    clock = Clock()  # before what takes seconds: importing torch
     import torch
 
     from ..engine.devices import limit_threads
@@ -52,7 +55,7 @@ def run_arguments(args: argparse.Namespace) -> dict[str, Any]:
     elif explicit or args.backbone:
         raise ValueError("a resumed run keeps its settings; leave them out, or start a new run")
     bar = _Bar() if sys.stderr.isatty() and os.environ.get("RANK", "0") == "0" else None
-    return finetune(args.folder, args.out, config, device=args.device, resume=args.resume, progress=bar)
+    return finetune(args.folder, args.out, config, device=args.device, resume=args.resume, progress=bar, clock=clock)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -32,9 +32,19 @@ def one_of(*choices: str) -> Rule:
     return Rule(f"be one of {', '.join(choices)}", lambda value: value in choices)
 
 
-def setting(default: Any, help: str, rule: Rule = ANY) -> Any:
-    """Declare a field of FinetuneConfig. `help` is what the page and `explanations` show of it."""
-    return dataclasses.field(default=default, metadata={"help": help, "rule": rule})
+DINO, TAIL = ("dino",), ("diet", "labels")  # objectives
+
+
+def setting(default: Any, help: str, rule: Rule = ANY, only: tuple[str, ...] = (*DINO, *TAIL)) -> Any:
+    """Declare a field of FinetuneConfig.
+
+    Args:
+        default: Its value unless another is given; its type is the setting's.
+        help: What the page and `explanations` show of it.
+        rule: Which values it may have.
+        only: The objectives that it means something to.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "rule": rule, "only": only})
 
 
 @dataclass(frozen=True)
@@ -45,19 +55,47 @@ class FinetuneConfig:
         ValueError: For a value outside its range, and for settings that contradict each other; names the field.
     """
 
+    # what is trained, and how long
+    objective: str = setting(
+        "dino",
+        '"diet": each photo is its own class, the last blocks learn on cached activations; "labels": the same with the '
+        'classes of class folders; "dino": self-distillation of the whole network',
+        one_of("diet", "labels", "dino"),
+    )
+    minutes: float = setting(0.0, "above 0: wall time of the whole run, whatever steps and epochs allow", NOT_NEGATIVE)
     # where it starts
     backbone: str = setting(DEFAULT, 'a name, a model folder, a finished run, a hub id, or "scratch"')
-    scratch_width: int = setting(SCRATCH_SHAPE["scratch_width"], "width of a network from scratch", POSITIVE)
-    scratch_depth: int = setting(SCRATCH_SHAPE["scratch_depth"], "blocks of a network from scratch", POSITIVE)
-    scratch_heads: int = setting(SCRATCH_SHAPE["scratch_heads"], "attention heads of a network from scratch", POSITIVE)
-    scratch_patch: int = setting(SCRATCH_SHAPE["scratch_patch"], "patch size of a network from scratch, px", POSITIVE)
+    scratch_width: int = setting(SCRATCH_SHAPE["scratch_width"], "width of a network from scratch", POSITIVE, only=DINO)
+    scratch_depth: int = setting(
+        SCRATCH_SHAPE["scratch_depth"], "blocks of a network from scratch", POSITIVE, only=DINO
+    )
+    scratch_heads: int = setting(
+        SCRATCH_SHAPE["scratch_heads"], "attention heads of a network from scratch", POSITIVE, only=DINO
+    )
+    scratch_patch: int = setting(
+        SCRATCH_SHAPE["scratch_patch"], "patch size of a network from scratch, px", POSITIVE, only=DINO
+    )
     seed: int = setting(0, "seed of everything random", NOT_NEGATIVE)
+    # the tail (objectives diet and labels)
+    tail_blocks: int = setting(
+        1, "last blocks that learn; those below run once for each view of a photo", POSITIVE, only=TAIL
+    )
+    views: int = setting(
+        0, "views of each photo; 0: as many as time and disk allow, from 2 to 6", NOT_NEGATIVE, only=TAIL
+    )
+    activation_bytes: int = setting(4 << 30, "most bytes of activations on the disk", POSITIVE, only=TAIL)
+    label_smoothing: float = setting(0.3, "share of the target that is spread over all classes", SHARE, only=TAIL)
+    logit_scale: float = setting(
+        10.0, "scale of the cosines in DIET's classifier at the start; it is learnt", POSITIVE, only=TAIL
+    )
     # crops
     global_size: int = setting(224, "side of the two global crops, px", POSITIVE)
     global_scale: tuple[float, float] = setting((0.32, 1.0), "share of the photo's area in a global crop", INTERVAL)
-    n_local: int = setting(8, "local crops of each photo", NOT_NEGATIVE)
-    local_size: int = setting(98, "side of a local crop, px", POSITIVE)
-    local_scale: tuple[float, float] = setting((0.05, 0.32), "share of the photo's area in a local crop", INTERVAL)
+    n_local: int = setting(8, "local crops of each photo", NOT_NEGATIVE, only=DINO)
+    local_size: int = setting(98, "side of a local crop, px", POSITIVE, only=DINO)
+    local_scale: tuple[float, float] = setting(
+        (0.05, 0.32), "share of the photo's area in a local crop", INTERVAL, only=DINO
+    )
     flip: bool = setting(True, "mirror half of the crops; off where left and right differ in meaning")
     colour: float = setting(1.0, "strength of colour jitter, 0 to 1; 0 also turns greying and solarising off", SHARE)
 
@@ -65,52 +103,71 @@ class FinetuneConfig:
     epochs: float = setting(10.0, "passes over the photos", POSITIVE)
     steps: int = setting(0, "above 0: this many steps, whatever epochs says", NOT_NEGATIVE)
     batch_size: int = setting(32, "photos of one step on one rank, before accumulation", POSITIVE)
-    accumulate: int = setting(1, "batches whose gradients add up to one step", POSITIVE)
+    accumulate: int = setting(1, "batches whose gradients add up to one step", POSITIVE, only=DINO)
 
     # optimiser: AdamW
     lr: float = setting(1e-4, "peak learning rate of the backbone's last block", POSITIVE)
     head_lr: float = setting(1e-3, "peak learning rate of the heads, which start from random weights", POSITIVE)
     min_lr: float = setting(1e-6, "learning rate at the end of the run", NOT_NEGATIVE)
-    warmup: float = setting(0.1, "share of the run over which learning rates rise", SHARE)
-    layer_decay: float = setting(0.9, "factor on the learning rate from one block to the one below", SHARE)
-    patch_embed_scale: float = setting(0.2, "factor on the learning rate of the patch embedding", NOT_NEGATIVE)
+    warmup: float = setting(0.1, "share of the run over which learning rates rise", SHARE, only=DINO)
+    layer_decay: float = setting(0.9, "factor on the learning rate from one block to the one below", SHARE, only=DINO)
+    patch_embed_scale: float = setting(
+        0.2, "factor on the learning rate of the patch embedding", NOT_NEGATIVE, only=DINO
+    )
     weight_decay_start: float = setting(0.04, "weight decay at the start", NOT_NEGATIVE)
-    weight_decay_end: float = setting(0.2, "weight decay at the end of the run", NOT_NEGATIVE)
+    weight_decay_end: float = setting(0.2, "weight decay at the end of the run", NOT_NEGATIVE, only=DINO)
     clip: float = setting(3.0, "largest gradient norm of the backbone and of each head; 0: off", NOT_NEGATIVE)
-    drop_path: float = setting(0.0, "probability that a block is skipped for a photo", SHARE)
+    drop_path: float = setting(0.0, "probability that a block is skipped for a photo", SHARE, only=DINO)
     # continuing a trained backbone
-    head_warmup: float = setting(0.15, "share in which only the heads learn, on the frozen backbone", SHARE)
-    thaw: float = setting(0.25, "share after that over which blocks unfreeze one by one, from the top", SHARE)
-    max_blocks: int = setting(0, "at most this many blocks unfreeze; 0: all, and then the embeddings", NOT_NEGATIVE)
+    head_warmup: float = setting(0.15, "share in which only the heads learn, on the frozen backbone", SHARE, only=DINO)
+    thaw: float = setting(
+        0.25, "share after that over which blocks unfreeze one by one, from the top", SHARE, only=DINO
+    )
+    max_blocks: int = setting(
+        0, "at most this many blocks unfreeze; 0: all, and then the embeddings", NOT_NEGATIVE, only=DINO
+    )
 
     # teacher
-    momentum_start: float = setting(0.994, "the teacher's momentum; 1: it never learns, 0: copies the student", SHARE)
-    momentum_end: float = setting(1.0, "momentum of the teacher at the end of the run", SHARE)
-    teacher_temp_start: float = setting(0.04, "temperature of the teacher at the start; lower is sharper", POSITIVE)
-    teacher_temp: float = setting(0.07, "temperature of the teacher after its warmup", POSITIVE)
-    teacher_temp_warmup: float = setting(0.3, "share over which the teacher's temperature rises", SHARE)
-    student_temp: float = setting(0.1, "temperature of the student", POSITIVE)
+    momentum_start: float = setting(
+        0.994, "the teacher's momentum; 1: it never learns, 0: copies the student", SHARE, only=DINO
+    )
+    momentum_end: float = setting(1.0, "momentum of the teacher at the end of the run", SHARE, only=DINO)
+    teacher_temp_start: float = setting(
+        0.04, "temperature of the teacher at the start; lower is sharper", POSITIVE, only=DINO
+    )
+    teacher_temp: float = setting(0.07, "temperature of the teacher after its warmup", POSITIVE, only=DINO)
+    teacher_temp_warmup: float = setting(0.3, "share over which the teacher's temperature rises", SHARE, only=DINO)
+    student_temp: float = setting(0.1, "temperature of the student", POSITIVE, only=DINO)
     centering: str = setting(
         "sinkhorn",
         '"softmax": the moving centre of DINO; "off": nothing prevents collapse',
         one_of("sinkhorn", "softmax", "off"),
+        only=DINO,
     )
-    centre_momentum: float = setting(0.9, "momentum of the moving centre", SHARE)
+    centre_momentum: float = setting(0.9, "momentum of the moving centre", SHARE, only=DINO)
     # losses
-    dino_weight: float = setting(1.0, "weight of the DINO loss: crops of a photo agree on it; 0: off", NOT_NEGATIVE)
-    ibot_weight: float = setting(1.0, "weight of the iBOT loss: masked patches are predicted; 0: off", NOT_NEGATIVE)
+    dino_weight: float = setting(
+        1.0, "weight of the DINO loss: crops of a photo agree on it; 0: off", NOT_NEGATIVE, only=DINO
+    )
+    ibot_weight: float = setting(
+        1.0, "weight of the iBOT loss: masked patches are predicted; 0: off", NOT_NEGATIVE, only=DINO
+    )
     koleo_weight: float = setting(0.1, "weight of KoLeo: photos of a batch spread out; 0: off", NOT_NEGATIVE)
-    gram_weight: float = setting(0.0, "weight of Gram: patch similarities stay those of the start", NOT_NEGATIVE)
-    mask_probability: float = setting(0.5, "share of global crops with masked patches", SHARE)
-    mask_ratio: tuple[float, float] = setting((0.1, 0.5), "share of a masked crop's patches", INTERVAL)
+    gram_weight: float = setting(
+        0.0, "weight of Gram: patch similarities stay those of the start", NOT_NEGATIVE, only=DINO
+    )
+    mask_probability: float = setting(0.5, "share of global crops with masked patches", SHARE, only=DINO)
+    mask_ratio: tuple[float, float] = setting((0.1, 0.5), "share of a masked crop's patches", INTERVAL, only=DINO)
 
     # heads
-    shared_head: bool = setting(False, "one head for CLS and patches")
-    prototypes: int = setting(4096, "outputs of the heads", POSITIVE)
-    head_hidden: int = setting(2048, "width of the heads' hidden layers", POSITIVE)
-    head_bottleneck: int = setting(256, "width before the prototypes", POSITIVE)
-    head_layers: int = setting(3, "layers of the heads", POSITIVE)
-    freeze_last_layer: float = setting(0.02, "share of the run in which the heads' last layers are frozen", SHARE)
+    shared_head: bool = setting(False, "one head for CLS and patches", only=DINO)
+    prototypes: int = setting(4096, "outputs of the heads", POSITIVE, only=DINO)
+    head_hidden: int = setting(2048, "width of the heads' hidden layers", POSITIVE, only=DINO)
+    head_bottleneck: int = setting(256, "width before the prototypes", POSITIVE, only=DINO)
+    head_layers: int = setting(3, "layers of the heads", POSITIVE, only=DINO)
+    freeze_last_layer: float = setting(
+        0.02, "share of the run in which the heads' last layers are frozen", SHARE, only=DINO
+    )
 
     # evaluation, and what follows from it
     eval_every: int = setting(0, "steps between evaluations; 0: ten evaluations a run", NOT_NEGATIVE)
@@ -136,8 +193,10 @@ class FinetuneConfig:
         "number format of the forward pass; auto: bfloat16 where the GPU has it",
         one_of("auto", "float32", "bfloat16"),
     )
-    compile: bool = setting(False, "torch.compile: slower start, faster steps")
-    shard: bool = setting(False, "several processes split every network among them (FSDP2); for very large backbones")
+    compile: bool = setting(False, "torch.compile: slower start, faster steps", only=DINO)
+    shard: bool = setting(
+        False, "several processes split every network among them (FSDP2); for very large backbones", only=DINO
+    )
     checkpoint_every: int = setting(0, "steps between checkpoints; 0: with every evaluation", NOT_NEGATIVE)
     keep_last: int = setting(2, "checkpoints kept besides the best", POSITIVE)
     log_every: int = setting(1, "steps between two lines of metrics", POSITIVE)
@@ -167,7 +226,7 @@ class FinetuneConfig:
         """
         check_names(explicit)
         check_lengths(explicit)
-        chosen = choose(n_images, backbone, device, explicit)
+        chosen = choose(n_images, backbone, device, explicit, any(only_of(name) == DINO for name in explicit))
         return cls.from_dict({**chosen, **explicit, "backbone": backbone})
 
     @classmethod
@@ -198,9 +257,15 @@ class FinetuneConfig:
                 raise ValueError(f"{name} {size} is not a multiple of the patch size {patch_size}; use {fits}")
 
 
-def explanations() -> dict[str, str]:
-    """Return each field's help text by the field's name, in the order of the fields."""
-    return {field.name: field.metadata["help"] for field in fields(FinetuneConfig)}
+def explanations(objective: str = "") -> dict[str, str]:
+    """Return help texts by the field's name, in the order of the fields: all, or those that mean something."""
+    found = fields(FinetuneConfig)
+    return {f.name: f.metadata["help"] for f in found if not objective or objective in f.metadata["only"]}
+
+
+def only_of(name: str) -> tuple[str, ...]:
+    """Return the objectives to which a setting means something."""
+    return FinetuneConfig.__dataclass_fields__[name].metadata["only"]
 
 
 def parse_set(pairs: Iterable[str]) -> dict[str, Any]:

@@ -66,6 +66,15 @@ class Snapshot:
     attention: Tensor  # of the last layer, mean over heads
 
 
+def choose_measure(parts: Split, config: FinetuneConfig) -> str:
+    """Return what decides, "knn" or "crop_recall"; raises ValueError when it needs classes and there are none."""
+    labelled = parts.labels is not None
+    measure = ("knn" if labelled else "crop_recall") if config.measure == "auto" else config.measure
+    if measure == "knn" and not labelled:
+        raise ValueError('measure is "knn", but not every photo lies in one of two or more class folders')
+    return measure
+
+
 def _measurable(cache: PhotoCache, indices: list[int]) -> list[int]:
     """Return the readable photos of `indices`; raises RuntimeError when there are none."""
     found = cache.readable(indices)
@@ -96,10 +105,7 @@ class Evaluator:
         self, cache: PhotoCache, parts: Split, config: FinetuneConfig, mean: tuple, std: tuple, device: torch.device
     ):
         self.cache, self.split, self.config, self.device = cache, parts, config, device
-        labelled = parts.labels is not None
-        self.measure = ("knn" if labelled else "crop_recall") if config.measure == "auto" else config.measure
-        if self.measure == "knn" and not labelled:
-            raise ValueError('measure is "knn", but not every photo lies in one of two or more class folders')
+        self.measure = choose_measure(parts, config)
         step = max(1, len(parts.training) // (4 * config.eval_images))  # bounds the time of an evaluation
         self.gallery = _measurable(cache, parts.training[::step])
         self.queries = _measurable(cache, parts.queries)

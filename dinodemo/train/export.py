@@ -6,8 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
+import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import AutoModelForImageClassification, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from ..backbones import Backbone, is_hub_id
@@ -45,6 +46,41 @@ def write_model(folder: Path, module: PreTrainedModel, start: StartingBackbone, 
     return folder
 
 
+def write_classifier(
+    folder: Path, start: StartingBackbone, weight: Tensor, bias: Tensor, class_names: list[str], size: int = 224
+) -> Path | None:
+    """Write a folder that transformers' `AutoModelForImageClassification` and its pipeline open.
+
+    Args:
+        folder: To write.
+        start: With the trained backbone.
+        weight: Of the classifier, (C, D), on class tokens.
+        bias: (C,).
+        class_names: In the order of the rows.
+        size: Side of the classification crop, px.
+
+    Returns:
+        The folder, or None for a family for which transformers has no classifier.
+
+    Raises:
+        DiskFull: It could not be written.
+    """
+    config = copy.deepcopy(start.module.config)
+    config.id2label = dict(enumerate(class_names))
+    config.label2id = {name: i for i, name in enumerate(class_names)}
+    try:
+        model = AutoModelForImageClassification.from_config(config)
+    except ValueError:
+        return None
+    model.base_model.load_state_dict(start.module.state_dict(), strict=False)  # all but the mask token
+    with torch.no_grad():
+        model.classifier.weight.zero_()  # DINOv2's also takes the mean of the patches, which was not trained
+        model.classifier.weight[:, : weight.shape[1]] = weight
+        model.classifier.bias.copy_(bias)
+    card = f"A classifier of {len(class_names)} classes: {', '.join(class_names)}.\n"
+    return write_model(folder, model, start, card, size)
+
+
 def restore(folder: Path) -> None:
     """Restore the former folder where a killed process left none."""
     old = folder.with_name(f".{folder.name}.old")
@@ -75,7 +111,7 @@ def export_run(run: Path, out: Path, which: str = "best") -> Path:
     start, state = load_folder(sources["start"]), load_newest_checkpoint(run / "checkpoints")
     if state is None:
         raise ValueError(f"{run} holds no checkpoint; there is no teacher but the start yet")
-    start.module.load_state_dict(teacher_backbone(state["ssl"]))
+    load_result(start.module, state["ssl"])
     card = (sources["last"] / "README.md").read_text(encoding="utf-8")
     return write_model(out, start.module, start, f"{card}\nThis is the last teacher, of step {state['step']}.\n")
 
@@ -86,13 +122,25 @@ def teacher_backbone(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
 
 
-def model_card(backbone: Backbone, sentence: str, settings: str) -> str:
-    """Return the README of an exported model, with the hub's fields; local folders are not named."""
+def load_result(module: PreTrainedModel, weights: dict[str, Tensor]) -> None:
+    """Load a checkpoint's result into the starting backbone; a tail alone leaves the blocks below as they are."""
+    module.load_state_dict({**module.state_dict(), **teacher_backbone(weights)})
+
+
+def model_card(backbone: Backbone, sentence: str, settings: str, method: str) -> str:
+    """Return the README of an exported model, with the hub's fields; local folders are not named.
+
+    Args:
+        backbone: The start.
+        sentence: The verdict.
+        settings: Of the run, as JSON.
+        method: How it was trained, completing the sentence "Trained ...".
+    """
     name = Path(backbone.name).name
     # only what is on the hub can be its base model there
     base = backbone.hub_id or (backbone.name if is_hub_id(backbone.name) and not Path(backbone.name).exists() else None)
     fields = ["library_name: transformers", *([f"base_model: {base}"] if base else []), *_licence_fields(backbone)]
-    head = "\n".join([*fields, "tags: [self-supervised, dino, ibot]"])
+    head = "\n".join([*fields, "tags: [fine-tuned, dino]"])
     return f"""---
 {head}
 ---
@@ -100,7 +148,7 @@ def model_card(backbone: Backbone, sentence: str, settings: str) -> str:
 
 {sentence}
 
-Trained without labels (DINO, iBOT, KoLeo and a moving-average teacher; this is the teacher's backbone) from
+Trained {method} from
 `{name}` (licence: {backbone.licence}) by dinodemo.
 
 ```python

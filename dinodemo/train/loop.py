@@ -17,15 +17,18 @@ from ..backbones import resolve
 from ..engine import devices
 from ..io.states import RunState
 from . import distributed
+from .budget import Clock
 from .config import FinetuneConfig
 from .data import scan
 from .export import restore
 from .loader import seed_of
 from .monitor import Action
 from .network import autocast
+from .opening import open_state
 from .optim import clip, schedule_step
 from .runfolder import DiskFull, RunFolder, read_json, remove_partial_files
-from .state import TrainState, open_state
+from .state import TrainState
+from .tail import TailState
 
 log = logging.getLogger(__package__)
 Progress = Callable[[int, int, dict[str, Any]], None]  # step, total, the line of metrics
@@ -48,6 +51,7 @@ def finetune(
     device: str = "auto",
     resume: bool = False,
     progress: Progress | None = None,
+    clock: Clock | None = None,
 ) -> dict[str, Any]:
     """Train on a folder of photos. SIGTERM and Ctrl-C save and return.
 
@@ -58,6 +62,7 @@ def finetune(
         device: "auto", "cpu", "cuda" or "mps".
         resume: Continue the run in `out`.
         progress: Called after every step with the step, the total and the line of metrics.
+        clock: Of the budget of time; by default it begins now.
 
     Returns:
         The report, also in `out`/report.json.
@@ -66,16 +71,18 @@ def finetune(
         ValueError: Settings, photos or folders are of no use.
         RuntimeError: The run cannot go on; status.json says so too.
     """
+    clock = clock or Clock()
     data, config, device = _settings(data, out, config, device, resume)
+    clock.minutes = config.minutes
     group = distributed.process_group(devices.choose_device(device))
     with group as chosen, _stop_signals() as stop, torch.random.fork_rng():
         if distributed.rank():
-            with open_state(data, None, out, config, chosen, resume) as state:
+            with open_state(data, None, out, config, chosen, resume, clock) as state:
                 train_loop(state, stop)
                 return state.verdict()
         with RunFolder(out).open(log) as folder:
             try:
-                return _train_on_first_rank(data, folder, config, chosen, device, resume, stop, progress)
+                return _train_on_first_rank(data, folder, config, chosen, device, resume, stop, progress, clock)
             except Exception as error:
                 log.error("%s: %s", type(error).__name__, error)
                 _report_failure(folder, error)
@@ -91,13 +98,14 @@ def _train_on_first_rank(
     resume: bool,
     stop: threading.Event,
     progress: Progress | None,
+    clock: Clock,
 ) -> dict[str, Any]:
     """Train on the rank that writes all files; `device` is the one asked for, `chosen` the one in use."""
     remove_partial_files(folder.path)
     remove_partial_files(folder.checkpoints)
     restore(folder.export)
     folder.report_status(force=True, state=RunState.RUNNING, message="reading the photos")
-    with open_state(data, folder, folder.path, config, chosen, resume) as state:
+    with open_state(data, folder, folder.path, config, chosen, resume, clock) as state:
         if not (folder.path / "config.json").is_file():
             folder.write_json(
                 "config.json",
@@ -116,6 +124,8 @@ def _train_on_first_rank(
             state.export(None)
         outcome = train_loop(state, stop, progress)
         state.export_best()
+        if outcome.state != RunState.STOPPED:
+            state.clean_up()
         report = {"state": outcome.state, **state.verdict()}
         folder.write_json("report.json", report)
         message = outcome.message or report["sentence"]
@@ -128,7 +138,7 @@ def train_loop(state: TrainState, stop: threading.Event, progress: Progress | No
     """Train to the end, until `stop` is set or the monitor ends the run; all ranks together."""
     stopped = "stopped at step {}; resume to go on"
     while True:
-        if state.evaluated != state.step and (state.step % state.eval_every == 0 or state.step == state.total):
+        if state.evaluation_due:
             try:
                 outcome = evaluate(state, stop)
             except _Stopped:
@@ -136,25 +146,25 @@ def train_loop(state: TrainState, stop: threading.Event, progress: Progress | No
                 return Outcome(RunState.STOPPED, stopped.format(state.step))
             if outcome:
                 return outcome
-        if state.step >= state.total:
+        if state.finished:
             return Outcome(RunState.FINISHED)
         if not _wait_while_paused(state, stop):
             state.save()
             return Outcome(RunState.STOPPED, stopped.format(state.step))
 
         began = time.perf_counter()
-        metrics = train_one_step(state)
+        metrics = state.one_step() if isinstance(state, TailState) else train_one_step(state)
         if metrics is None:
             outcome = _on_nonfinite(state)
             if outcome:
                 return outcome
             continue
         _report_step(state, metrics, time.perf_counter() - began, progress)
-        if state.step % state.checkpoint_every == 0 and state.step % state.eval_every:
+        if state.checkpoint_due:
             state.save()
 
 
-def train_one_step(state: TrainState) -> dict[str, float] | None:
+def train_one_step(state: Any) -> dict[str, float] | None:
     """Do one optimiser step and return its metrics; None, with nothing changed, where they are not finite."""
     config, device = state.config, state.device
     # learning rates, weight decay, momentum and temperature of this step; layers that begin to learn
@@ -191,10 +201,8 @@ def evaluate(state: TrainState, stop: threading.Event) -> Outcome | None:
     """Measure the teacher, save, and do what the monitor decides; returns an outcome if the run ends here."""
     folder, monitor = state.folder, state.monitor
     if folder:
-        folder.report_status(message="measuring the teacher")
-    state.loader.drain()
-    teacher = state.ssl.teacher
-    metrics, hits = state.evaluator(teacher["backbone"], teacher["dino_head"], _heartbeat(state, stop))
+        folder.report_status(message="measuring")
+    metrics, hits = state.measure(_heartbeat(state, stop))
     decision = distributed.from_first(monitor.judge(state.step, metrics, hits))
     state.evaluated = state.step
     state.log_problems()
@@ -242,18 +250,19 @@ def _wait_while_paused(state: TrainState, stop: threading.Event) -> bool:
         if not paused:
             return True
         time.sleep(PAUSE_SECONDS)
+        state.clock.skip(PAUSE_SECONDS)
 
 
 def _report_step(state: TrainState, metrics: dict[str, float], seconds: float, progress: Progress | None) -> None:
     if not state.folder:
         return
-    photos = state.config.batch_size * state.config.accumulate * distributed.world()
     state.seconds = seconds if state.seconds is None else 0.9 * state.seconds + 0.1 * seconds
-    line = {"kind": "train", "step": state.step, **metrics, "images_per_second": round(photos / seconds, 2)}
+    line = {"kind": "train", "step": state.step, **metrics, "images_per_second": round(state.batch / seconds, 2)}
     if state.step % state.config.log_every == 0 or state.step == state.total:
         state.folder.add_metrics(line)
-    eta_s = round((state.total - state.step) * state.seconds, 1)
-    state.folder.report_status(step=state.step, eta_s=eta_s, message="")
+    state.folder.report_status(
+        step=state.step, total=state.total, eta_s=round(state.seconds_left, 1), message=state.activity
+    )
     if progress:
         progress(state.step, state.total, line)
 

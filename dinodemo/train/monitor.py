@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .config import FinetuneConfig
 from .metrics import Change, paired_change
+from .worth import Worth
 
 NAMES = {"knn": "k-NN accuracy", "crop_recall": "recall of a photo by a small crop of it"}
 SAME_COSINE = 0.99  # all pictures look alike above this mean cosine, where the start's was lower
@@ -49,6 +50,7 @@ class CollapseMonitor:
     def __init__(self, config: FinetuneConfig, measure: str, settled: int):
         self.config, self.measure = config, measure
         self.settled = settled  # step from which the heads must distinguish pictures
+        self.worth: Worth | None = None  # of training on these photos, where it was asked
         self.history: list[dict[str, Any]] = []
         self.start_hits = self.best_hits = torch.zeros(0, dtype=torch.bool)
         self.best_step = self.fallen = self.rollbacks = 0
@@ -64,6 +66,7 @@ class CollapseMonitor:
         self.history.append({"step": step, **metrics})
         if len(self.history) == 1:
             self.start_hits = self.best_hits = hits
+            self.best_step = step
             return Decision(Action.CONTINUE)
         collapse = self._collapse(step, metrics)
         if collapse:
@@ -93,8 +96,20 @@ class CollapseMonitor:
 
     @property
     def better(self) -> bool:
-        """Return whether the best teacher beats the start by more than one standard error of the difference."""
-        return self.best_step > 0 and self.change.difference > self.change.error
+        """Return whether the best backbone counts as better than the start.
+
+        The difference must exceed so many standard errors: 1, or what the photos promise. Where training is likely to
+        help, any gain counts; where it is unlikely, two. A small crop finds its photo ever better in any training of
+        this kind, so that this measure cannot stand against the expectation.
+        """
+        if not self.history or self.best_step == self.history[0]["step"]:
+            return False
+        needed = 1.0
+        if self.worth is not None:
+            if self.measure != "knn" and not self.worth.likely:
+                return False
+            needed = 0.0 if self.worth.likely else 2.0
+        return self.change.difference > needed * self.change.error
 
     def verdict(self, where: str) -> dict[str, Any]:
         """Return the content of report.json.
@@ -105,8 +120,10 @@ class CollapseMonitor:
         if not self.history:
             return {"better": False, "sentence": "Nothing has been measured yet; export/ holds the start."}
         start = self.history[0]
-        best = next(entry for entry in self.history if entry["step"] == (self.best_step if self.better else 0))
+        best = next(entry for entry in self.history if not self.better or entry["step"] == self.best_step)
+        about = {} if self.worth is None else {"worth": {**vars(self.worth), "likely": self.worth.likely}}
         return {
+            **about,
             "better": self.better,
             "sentence": self._sentence(where),
             "measure": self.measure,
@@ -127,11 +144,13 @@ class CollapseMonitor:
             "best_step": self.best_step,
             "fallen": self.fallen,
             "rollbacks": self.rollbacks,
+            "worth": None if self.worth is None else vars(self.worth),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what `state_dict` returned."""
-        for name, value in state.items():
+        worth = state.get("worth")
+        for name, value in {**state, "worth": worth and Worth(**worth)}.items():
             setattr(self, name, value)
 
     def _collapse(self, step: int, metrics: dict[str, float]) -> str:
@@ -141,14 +160,14 @@ class CollapseMonitor:
         most = max(entry["rank"] for entry in self.history[:-1])
         if metrics["rank"] < self.config.rank_floor * most:
             return f"the effective rank of the features fell from {most:.1f} to {metrics['rank']:.1f}"
-        used = self.config.prototypes ** metrics["mean_entropy"]
+        used = self.config.prototypes ** metrics.get("mean_entropy", 1.0)
         if used < LEAST_PROTOTYPES:
             return f"the teacher sends nearly all pictures to one prototype ({used:.1f} in use)"
         if step < self.settled:
             return ""
         if metrics["mean_cosine"] > SAME_COSINE > self.history[0]["mean_cosine"]:
             return f"all pictures look alike to the teacher (mean cosine {metrics['mean_cosine']:.3f})"
-        if metrics["mean_entropy"] - metrics["entropy"] < SAME_ANSWER:
+        if metrics.get("mean_entropy", 1.0) - metrics.get("entropy", 0.0) < SAME_ANSWER:
             return f"the teacher gives every picture the same answer (entropy {metrics['entropy']:.3f} of log K)"
         return ""
 
@@ -166,6 +185,11 @@ class CollapseMonitor:
 
     def _sentence(self, where: str) -> str:
         name, change, n = NAMES[self.measure], self.change, len(self.history) - 1
+        if not self.better and self.worth is not None and not self.worth.likely and change.difference > 0:
+            return (
+                f"The start is kept unchanged. {self.worth.sentence} {name} on {where} rose from {change.before:.1%} "
+                f"to {change.after:.1%}, which is no proof of the contrary."
+            )
         if not self.better:
             best = f"the best of {n} evaluations reached {change.after:.1%}" if n else "nothing was evaluated after it"
             return (

@@ -77,11 +77,18 @@ def tokens(module: nn.Module, pixels: Tensor, masks: Tensor | None = None) -> tu
     return cls, patches
 
 
-def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """Return the autocast context of a forward pass; "auto": bfloat16 on GPUs that have it, else float32."""
+def autocast(device: torch.device, precision: str, trunk: bool = False) -> AbstractContextManager:
+    """Return the autocast context of a forward pass.
+
+    Args:
+        device: On which it runs.
+        precision: "float32", "bfloat16", or "auto": bfloat16 on GPUs that have it, else float32.
+        trunk: The pass is of frozen blocks; then "auto" also takes bfloat16 on processors that multiply in it.
+    """
     if precision == "auto":
         cuda = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        precision = "bfloat16" if cuda else "float32"
+        cpu = trunk and device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+        precision = "bfloat16" if cuda or cpu else "float32"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 

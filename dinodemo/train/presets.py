@@ -7,12 +7,19 @@ from ..backbones import BACKBONES, Backbone, describe, find_local
 
 SCRATCH = "scratch"  # the backbone's name for a new network with random weights
 SCRATCH_SHAPE = {"scratch_width": 192, "scratch_depth": 12, "scratch_heads": 3, "scratch_patch": 14}
+MANY = 2_000  # photos from which a GPU has the time for self-distillation
 _BATCH = {384: 64, 768: 48, 1024: 32, 1536: 8}  # photos a step that fit a 24 GB card, by the backbone's width
 
 
-def choose(n_images: int, backbone: str, device: str, explicit: Mapping[str, Any]) -> dict[str, Any]:
+def choose(
+    n_images: int, backbone: str, device: str, explicit: Mapping[str, Any], distilling: bool = False
+) -> dict[str, Any]:
     """Return the settings of a run that depend on the folder; those that follow from `explicit` ones respect them.
 
+    - objective: "diet" on a processor and below 2,000 photos, unless a setting that only self-distillation has was
+      asked for (`distilling`), or a start from scratch. The list below is of self-distillation; `_tail` is for the
+      other objectives.
+    - minutes: 10, unless a length was asked for or the objective is self-distillation, which has a number of steps.
     - crops: 224 and 8 of 98 on a GPU as in DINOv2. A CPU takes 8 x 8 patches and two small crops: a tenth of the work,
       and what tells photos of one folder apart is mostly visible at that size.
     - batch_size: what fits a 24 GB card, on a CPU 16; at most a quarter of the photos, since KoLeo and Sinkhorn compare
@@ -38,6 +45,9 @@ def choose(n_images: int, backbone: str, device: str, explicit: Mapping[str, Any
 
     on_cpu = choose_device(device).type == "cpu"
     row = _row(backbone, explicit)
+    objective = _objective(n_images, backbone, on_cpu, explicit, distilling)
+    if objective != "dino":
+        return _tail(n_images, objective, row, explicit)
     scratch = backbone == SCRATCH
     batch = explicit.get("batch_size") or _batch(n_images, row.width, on_cpu)
     small = n_images < 10_000 or on_cpu
@@ -53,6 +63,41 @@ def choose(n_images: int, backbone: str, device: str, explicit: Mapping[str, Any
         "momentum_start": min(max(1 - 10 / steps, 0.9), 0.9995),
     }
     return chosen | (_from_scratch(batch) if scratch else _continued(n_images, batch, row.depth))
+
+
+def _objective(n_images: int, backbone: str, on_cpu: bool, explicit: Mapping[str, Any], distilling: bool) -> str:
+    if "objective" in explicit:
+        return explicit["objective"]
+    if backbone == SCRATCH or distilling:
+        return "dino"
+    return "diet" if on_cpu or n_images < MANY else "dino"
+
+
+def _tail(n_images: int, objective: str, row: Backbone, explicit: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run on cached activations.
+
+    - crops of 8 x 8 patches: a fifth of the work of 16 x 16, and as good where it was compared (docs/finetune.md).
+    - the photos measured: a fifth; of few photos up to half, so that there are 8.
+    """
+    timed = not (explicit.get("steps") or explicit.get("epochs") or "minutes" in explicit)
+    labels = objective == "labels"
+    return {
+        "objective": objective,
+        "minutes": 10.0 if timed else explicit.get("minutes", 0.0),
+        "epochs": explicit.get("epochs", 20.0),
+        "global_size": 8 * row.patch_size,
+        "eval_size": 16 * row.patch_size,
+        "local_size": 4 * row.patch_size,
+        "global_scale": (0.4, 1.0),
+        "colour": 0.5,
+        "batch_size": explicit.get("batch_size") or max(2, min(64, n_images // 2)),
+        "lr": 1e-4,
+        "head_lr": 1e-3 if labels else 1e-2,
+        "weight_decay_start": 0.05,
+        "koleo_weight": 0.0,
+        "label_smoothing": 0.1 if labels else 0.3,
+        "holdout": min(0.5, max(0.2, 9 / n_images)),
+    }
 
 
 def _continued(n_images: int, batch: int, depth: int) -> dict[str, Any]:

@@ -25,6 +25,9 @@ class SelfDistillation(nn.Module):
     2025, arXiv:2508.10104), None unless gram_weight is above 0.
     """
 
+    dino_centre: Tensor
+    ibot_centre: Tensor
+
     def __init__(self, backbone: PreTrainedModel, config: FinetuneConfig):
         super().__init__()
         self.config = config
@@ -133,6 +136,11 @@ class SelfDistillation(nn.Module):
         networks = self.teacher, self.student
         teacher, student = ([distributed.own_part(p) for p in network.parameters()] for network in networks)
         torch._foreach_lerp_(teacher, student, 1 - momentum)
+
+    def reset_centres(self) -> None:
+        """Forget what has moved the centres."""
+        self.dino_centre.zero_()
+        self.ibot_centre.zero_()
 
     def shard(self, device: torch.device) -> None:
         """Split all networks over the ranks: block by block, then the rest of each backbone, and each head."""

@@ -1,21 +1,18 @@
 """A backbone in two parts: the frozen blocks, run once for each view of a photo, and the tail, run at every step.
 
-The activations between them are kept in a memory-mapped file, so that a step costs the tail alone.
+The activations between them are kept (activations.py), so that a step costs the tail alone.
 """
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import PreTrainedModel
 
 from ..backbones.adapter import adapter_of
-from ..io.files import read_json, write_json
 
 _BLOCK = re.compile(r"(?:.+\.)?layers?\.\d+")
 # shapes: B photos, T tokens (class token, registers, patches), D width
@@ -137,62 +134,3 @@ def _scaled(block: Any, name: str, rows: Tensor) -> Tensor:
 
 def _dropped(block: Any, rows: Tensor) -> Tensor:
     return block.drop_path(rows) if hasattr(block, "drop_path") else rows
-
-
-class ActivationCache:
-    """Keep the trunk's activations of V views of n photos in one memory-mapped file, (V, n, T, D).
-
-    float16: 11 bits of the value, of which training notices nothing. `done` counts the rows that are filled, view by
-    view; a resumed run goes on after them.
-    """
-
-    def __init__(self, folder: Path, shape: tuple[int, int, int, int], dtype: Any = np.float16):
-        self.folder, self.shape = folder, shape
-        self.done = 0
-        folder.mkdir(parents=True, exist_ok=True)
-        path, about = folder / "activations.npy", read_json(folder / "activations.json")
-        same = about.get("shape") == list(shape) and path.is_file()
-        try:
-            self._rows = np.lib.format.open_memmap(
-                path, mode="r+" if same else "w+", dtype=dtype, shape=None if same else shape
-            )
-        except OSError as error:
-            raise RuntimeError(f"the activations do not fit on the disk ({error.strerror}); lower views") from error
-        if same:
-            self.done = int(about["done"])
-
-    @property
-    def total(self) -> int:
-        """Return how many rows there are to fill."""
-        return self.shape[0] * self.shape[1]
-
-    @property
-    def complete(self) -> bool:
-        """Return whether all rows are filled."""
-        return self.done >= self.total
-
-    def next_rows(self, most: int) -> tuple[int, list[int]]:
-        """Return the view and the photos (0 to n - 1) of the next rows to fill, at most `most`."""
-        view, first = divmod(self.done, self.shape[1])
-        return view, list(range(first, min(first + most, self.shape[1])))
-
-    def fill(self, hidden: Tensor) -> None:
-        """Store activations (B, T, D) as the next rows."""
-        view, first = divmod(self.done, self.shape[1])
-        self._rows[view, first : first + len(hidden)] = hidden.float().cpu().numpy()
-        self.done += len(hidden)
-
-    def save(self) -> None:
-        """Note on the disk how far the file is filled."""
-        self._rows.flush()
-        write_json(self.folder / "activations.json", {"shape": list(self.shape), "done": self.done})
-
-    def get(self, views: Tensor | np.ndarray, photos: Tensor | np.ndarray) -> Tensor:
-        """Return activations (B, T, D) float32 of rows by view and photo, (B,) each."""
-        return torch.from_numpy(np.asarray(self._rows[np.asarray(views), np.asarray(photos)], np.float32))
-
-    @property
-    def views_of(self) -> np.ndarray:
-        """Return how many views of each photo are filled, (n,)."""
-        whole, rest = divmod(self.done, self.shape[1])
-        return whole + (np.arange(self.shape[1]) < rest)

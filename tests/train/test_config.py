@@ -92,9 +92,34 @@ def test_crops_must_be_whole_patches():
 def test_a_folder_of_any_size_gets_valid_settings(n_images, backbone):
     config = FinetuneConfig.for_dataset(n_images, backbone, "cpu")
     assert config.backbone == backbone
-    assert 2 <= config.batch_size <= max(2, n_images // 4)
+    assert config.objective == ("dino" if backbone == "scratch" else "diet")
+    assert 2 <= config.batch_size <= max(2, n_images // (4 if backbone == "scratch" else 2))
     assert config.total_steps(n_images) * config.batch_size <= max(100 * n_images, 20)
     config.check_patch({"dino-vits8": 8, "dinov3-vits16": 16}.get(backbone, 14))
+
+
+@pytest.mark.parametrize("n_images", [8, 800, 100_000])
+def test_self_distillation_of_a_folder_of_any_size_gets_valid_settings(n_images):
+    config = FinetuneConfig.for_dataset(n_images, "dinov2-small", "cpu", objective="dino")
+    assert 2 <= config.batch_size <= max(2, n_images // 4) and config.minutes == 0 < config.steps
+
+
+def test_the_objective_follows_from_what_was_asked_for():
+    def chosen(**explicit):
+        return FinetuneConfig.for_dataset(800, "dinov2-small", "cpu", **explicit)
+
+    assert (chosen().objective, chosen().minutes) == ("diet", 10)
+    assert chosen(max_blocks=2).objective == chosen(centering="off").objective == "dino"
+    assert (chosen(objective="dino", minutes=5).minutes, chosen(steps=7).minutes) == (5, 0)
+    assert chosen(objective="labels").label_smoothing < chosen().label_smoothing
+    with pytest.raises(ValueError, match="objective must be one of diet, labels, dino"):
+        chosen(objective="dint")
+
+
+def test_settings_are_listed_for_the_objectives_that_have_them():
+    diet, dino = explanations("diet"), explanations("dino")
+    assert "views" in diet and "views" not in dino and "centering" in dino and "centering" not in diet
+    assert {"lr", "minutes", "seed"} <= set(diet) & set(dino)
 
 
 def test_explicit_settings_win_and_others_follow():
@@ -105,7 +130,7 @@ def test_explicit_settings_win_and_others_follow():
 
 
 def test_small_sets_are_treated_gently():
-    few, many = (FinetuneConfig.for_dataset(n, "dinov2-small", "cpu") for n in (200, 100_000))
+    few, many = (FinetuneConfig.for_dataset(n, "dinov2-small", "cpu", objective="dino") for n in (200, 100_000))
     assert few.prototypes < many.prototypes
     assert 0 < few.max_blocks < 12 and many.max_blocks == 0
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from dinodemo.train.activations import ActivationCache
 from dinodemo.train.network import load_folder, tokens
-from dinodemo.train.trunk import ActivationCache, Tail, run_trunk
+from dinodemo.train.trunk import Tail, run_trunk
 
 FAMILIES = ("dinov2", "dinov2-registers", "dino-v1", "dinov3")
 
@@ -69,6 +70,9 @@ def test_activations_are_filled_view_by_view_and_found_again(tmp_path):
     cache.fill(rows[1, :2])
     cache.save()
     again = ActivationCache(tmp_path, (2, 5, 3, 4))
+    assert (again.done, again.stored) == (0, 7)
+    assert torch.equal(again.pass_over(4), again.get(np.zeros(4, int), np.arange(4)))
+    assert again.pass_over(1) is not None and again.pass_over(2) is not None and again.pass_over(1) is None
     assert again.done == 7 and not again.complete and again.views_of.tolist() == [2, 2, 1, 1, 1]
     found = again.get(np.array([0, 1, 0]), np.array([4, 1, 2]))
     assert torch.allclose(found, rows[[0, 1, 0], [4, 1, 2]], rtol=1e-3, atol=1e-4)
@@ -80,4 +84,4 @@ def test_activations_of_another_shape_are_not_used(tmp_path):
     cache = ActivationCache(tmp_path, (1, 3, 2, 4))
     cache.fill(torch.ones(3, 2, 4))
     cache.save()
-    assert ActivationCache(tmp_path, (2, 3, 2, 4)).done == 0
+    assert ActivationCache(tmp_path, (2, 3, 2, 4)).stored == 0
