@@ -1,5 +1,6 @@
 """Read a depth channel out of an OpenEXR file: scan lines, stored plainly or with ZIP compression."""
 
+import re
 import struct
 import zlib
 
@@ -10,9 +11,13 @@ from .files import BadFile, Entry
 
 MAGIC = 20000630
 TILED, DEEP, MULTIPART = 1 << 9, 1 << 11, 1 << 12  # flags of the version field
-LINES = {0: 1, 2: 1, 3: 16}  # compression (none, zips, zip) -> scan lines a chunk
+LINES = {0: 1, 1: 1, 2: 1, 3: 16}  # compression (none, run lengths, zips, zip) -> scan lines a chunk
+RLE = 1
 TYPES = {0: "<u4", 1: "<f2", 2: "<f4"}
-DEPTH_CHANNELS = ("Z", "Y", "depth", "Depth", "depth.Z", "R", "V")  # the first of these, else the only one
+DEPTH_CHANNELS = ("Z", "depth", "Depth", "depth.Z")  # the first of these
+PLAIN_CHANNELS = ("Y", "R", "V")  # of pictures of one value, where nothing is called depth
+LAYER_CHANNELS = re.compile(r"(^|\.)(depth|z)(\.(z|v|y|r|x))?$", re.IGNORECASE)  # ViewLayer.Depth.Z of a renderer's layers
+OTHER_LAYERS = re.compile(r"(normal|position|vector|mist|uv|cryptomatte)[^.]*\.[^.]+$", re.IGNORECASE)
 ADVICE = "save it as one-channel scan lines with ZIP compression, or as npy"
 
 
@@ -43,16 +48,15 @@ def _read(data: bytes, entry: Entry) -> np.ndarray:
         raise ValueError(f"its window is {width} x {height}")
     if header["compression"][0] not in LINES:
         raise BadFile(entry, f"uses a compression that is not read here; {ADVICE}")
-    name = next((n for n in DEPTH_CHANNELS if n in channels), None) or (
-        next(iter(channels)) if len(channels) == 1 else None
-    )
+    name = _depth_channel(channels)
     if name is None:
-        raise BadFile(entry, f"has channels {', '.join(channels)}, none of them called Z; {ADVICE}")
-    chunk_lines = LINES[header["compression"][0]]
+        raise BadFile(entry, f"has channels {', '.join(channels)}, none of them called Z or Depth; {ADVICE}")
+    compression = header["compression"][0]
+    chunk_lines = LINES[compression]
     offsets = struct.unpack_from(f"<{-(-height // chunk_lines)}Q", data, at)
     depth = np.empty((height, width), np.float32)
     for offset in offsets:
-        _read_chunk(data, offset, depth, top, channels, name, chunk_lines)
+        _read_chunk(data, offset, depth, top, channels, name, compression)
     return depth
 
 
@@ -79,17 +83,17 @@ def _channels(content: bytes) -> dict[str, np.dtype]:
     return found
 
 
-def _read_chunk(data: bytes, offset: int, depth: np.ndarray, top: int, channels: dict, name: str, most: int) -> None:
+def _read_chunk(data: bytes, offset: int, depth: np.ndarray, top: int, channels: dict, name: str, compression: int) -> None:
     """Decode one chunk of scan lines into depth: a line holds all its values of one channel, then those of the next."""
     y, size = struct.unpack_from("<iI", data, offset)
     first, width = y - top, depth.shape[1]
-    lines = min(most, len(depth) - first)
+    lines = min(LINES[compression], len(depth) - first)
     stride = sum(kind.itemsize for kind in channels.values()) * width
     raw = data[offset + 8 : offset + 8 + size]
     if first < 0 or lines < 1 or len(raw) != size:
         raise ValueError("a chunk lies outside of the file or picture")
     if size < stride * lines:  # chunks that would not get smaller are stored plainly
-        raw = _unzip(raw, stride * lines)
+        raw = _unzip(raw, stride * lines, compression)
     start = 0
     for channel, kind in channels.items():
         if channel == name:
@@ -99,10 +103,31 @@ def _read_chunk(data: bytes, offset: int, depth: np.ndarray, top: int, channels:
         depth[first + line] = np.frombuffer(raw, channels[name], width, line * stride + start)
 
 
-def _unzip(raw: bytes, size: int) -> bytes:
-    """Undo zlib, then the differences, then the split into even and odd bytes."""
-    inflater = zlib.decompressobj()
-    plain = inflater.decompress(raw, size)
+def _depth_channel(channels: dict[str, np.dtype]) -> str | None:
+    """Return the channel of depth: a usual name, else a layer's depth (the first layer's), else the only channel."""
+    if name := next((n for n in DEPTH_CHANNELS if n in channels), None):
+        return name
+    layers = [n for n in channels if LAYER_CHANNELS.search(n) and not OTHER_LAYERS.search(n)]
+    named = [n for n in layers if "depth" in n.lower()] or layers
+    if named:
+        return min(named)
+    return next((n for n in PLAIN_CHANNELS if n in channels), next(iter(channels)) if len(channels) == 1 else None)
+
+
+def _unpack_runs(raw: bytes, size: int) -> bytes:
+    """Undo run lengths: a count below 0 is followed by that many bytes as they are, others by one to repeat."""
+    at, parts, total = 0, [], 0
+    while at < len(raw) and total < size:
+        count = raw[at] - 256 if raw[at] > 127 else raw[at]
+        parts.append(raw[at + 1 : at + 1 - count] if count < 0 else raw[at + 1 : at + 2] * (count + 1))
+        at += 1 - count if count < 0 else 2
+        total += len(parts[-1])
+    return b"".join(parts)
+
+
+def _unzip(raw: bytes, size: int, compression: int) -> bytes:
+    """Undo zlib or run lengths, then the differences, then the split into even and odd bytes."""
+    plain = _unpack_runs(raw, size) if compression == RLE else zlib.decompressobj().decompress(raw, size)
     if len(plain) != size:
         raise ValueError("a chunk is cut off")
     differences = np.frombuffer(plain, np.uint8).astype(np.int64)
