@@ -20,7 +20,7 @@ from _common import ROOT
 
 from dinodemo.io.images import load_photo
 from dinodemo.tasks.depth import DepthProbe, read_pairs
-from dinodemo.tasks.depth.metrics import align, figures, mean_figures
+from dinodemo.tasks.depth.metrics import align, depth_metrics, mean_metrics
 
 BACKBONE = "dinov2-small-offline"
 RESOLUTION = 518
@@ -70,8 +70,10 @@ def position_ridge(pairs: list) -> Predict:
 
 
 def measure(predict: Predict, pairs: list, aligned: bool) -> dict[str, float]:
-    return mean_figures(
-        figures(align(depth, pair[1]) if aligned else depth, pair[1]) for pair in pairs for depth in [predict(pair)]
+    return mean_metrics(
+        depth_metrics(align(depth, pair[1]) if aligned else depth, pair[1])
+        for pair in pairs
+        for depth in [predict(pair)]
     )
 
 

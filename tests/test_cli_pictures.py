@@ -254,13 +254,36 @@ def test_depth_is_written_in_its_unit(relative, tiny, tiny_folder, make_picture,
     given = ["depth", "photos", "--out", "depth", "--probe", "probe.safetensors", *SMALL]
     told = ask(capsys, *given, "--npy")
     names = {file.rsplit("-depth")[-1] for file in told["photos"][0]["files"]}
-    assert names == {".png", ".npy"} | (set() if relative else {"-mm.png"})
+    assert names == {".png", ".npy", ".json"} | (set() if relative else {"-mm.png"})
     numbers = np.load("depth/a-depth.npy")
     assert np.array_equal(numbers, probe.predict(engine, tiny / "photos/a.png", resolution=70))
     if not relative:
         millimetres = np.asarray(Image.open("depth/a-depth-mm.png"))
         assert np.abs(millimetres / 1000 - numbers).max() <= 0.00051
     assert told["unit"] == ("relative" if relative else "metres")
+    facts = json.loads(Path("depth/a-depth.json").read_text())
+    assert facts["unit"] == told["unit"] and facts["inside"] is None and facts["probe"] == "probe.safetensors"
+
+
+def test_a_probe_is_trained_and_its_pairs_are_checked(tiny, tiny_folder, make_picture, capsys):
+    for folder in ("set/rgb", "set/depth"):
+        Path(folder).mkdir(parents=True)
+    for i in range(5):
+        Image.fromarray(make_picture(60, 90, seed=i)).save(f"set/rgb/{i}.png")
+        slope = np.linspace(6, 1, 60)[:, None] + np.zeros((60, 90))
+        Image.fromarray((256 * slope).astype(np.uint16)).save(f"set/depth/{i}.png")
+    found = ask(capsys, "depth-train", "set", "--check", "--unit", "256")
+    assert found["median"] == pytest.approx(3.5, abs=0.02) and len(found["pairing"]) == 5
+    given = ["depth-train", "set", "--unit", "kitti", "--epochs", "1", "--kind", "lin1"]
+    told = ask(capsys, *given, "--out", "new/one.safetensors", *SMALL)
+    assert DepthProbe.load("new/one.safetensors").note_ == told["note"] and told["read"]["unit"] == "metres"
+    assert "--overwrite" in refused(capsys, *given, "--out", "new/one.safetensors", *SMALL)
+    assert "--out" in refused(capsys, *given)
+    assert "units in a metre" in refused(capsys, "depth-train", "set", "--check", "--unit", "feet")
+    near_far = ask(capsys, "depth-train", "set", "--check", "--relative")
+    assert near_far["unit"] == "relative"
+    turned = ask(capsys, "depth-train", "set", "--check", "--inverse")
+    assert turned["inverse"] and "bottom" in turned["warnings"][0]
 
 
 def test_depth_without_a_probe_or_with_anothers_names_the_remedy(tiny, capsys, offline_engine):

@@ -1,5 +1,6 @@
 """Take a whole folder from the browser, with its sub-folders; Gradio's own file field loses their names."""
 
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import gradio as gr
@@ -12,14 +13,19 @@ MAX_FILES = 20_000
 _FOLDER = Path(__file__).parent / "folder_picker"
 
 
-def folder_picker(elem_id: str) -> gr.HTML:
-    """Make a field for a folder, photos or a zip; its `submit` tells that all is uploaded, `read_upload` reads it."""
+def folder_picker(elem_id: str, suffixes: Sequence[str] = ()) -> gr.HTML:
+    """Make a field for a folder, photos or a zip; its `submit` tells that all is uploaded, `read_upload` reads it.
+
+    Args:
+        elem_id: of the field.
+        suffixes: of files that are taken besides photos and zips, without the dot.
+    """
     return gr.HTML(
         value=None,
         elem_id=elem_id,
-        html_template=_read("html"),
+        html_template=_read("html").replace(",.zip", "".join(f",.{suffix}" for suffix in ("zip", *suffixes))),
         css_template=_read("css"),
-        js_on_load=_read("js"),
+        js_on_load=_read("js").replace("|zip)", "".join(f"|{suffix}" for suffix in ("zip", *suffixes)) + ")"),
         label="Folder",
     )
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from dinodemo.tasks.depth.metrics import NAMES, align, figures, mean_figures, valid_pixels
+from dinodemo.tasks.depth.metrics import NAMES, align, depth_metrics, mean_metrics, valid_pixels
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_figures_agree_with_loops(maps):
     slow["rmse"] = math.sqrt(sum((d - t) ** 2 for d, t in pairs) / n)
     slow["log10"] = sum(abs(math.log10(d) - math.log10(t)) for d, t in pairs) / n
     slow["silog"] = 100 * math.sqrt(sum((value - mean) ** 2 for value in logs) / n)
-    found = figures(*maps)
+    found = depth_metrics(*maps)
     assert found.keys() == slow.keys() == set(NAMES)
     for name in NAMES:
         assert math.isclose(found[name], slow[name], rel_tol=1e-9), name
@@ -36,26 +36,26 @@ def test_figures_agree_with_loops(maps):
 
 def test_a_perfect_map_has_perfect_figures(maps):
     truth = maps[1]
-    found = figures(np.where(valid_pixels(truth), truth, 1), truth)
+    found = depth_metrics(np.where(valid_pixels(truth), truth, 1), truth)
     assert found == {"delta1": 1, "delta2": 1, "delta3": 1, "abs_rel": 0, "rmse": 0, "log10": 0, "silog": 0}
 
 
 def test_a_depth_of_zero_gives_finite_figures(maps):
-    assert all(math.isfinite(value) for value in figures(np.zeros_like(maps[0]), maps[1]).values())
+    assert all(math.isfinite(value) for value in depth_metrics(np.zeros_like(maps[0]), maps[1]).values())
 
 
 def test_silog_does_not_see_a_scale_and_the_others_do(maps):
     depth, truth = maps
-    one, two = figures(depth, truth), figures(3 * depth, truth)
+    one, two = depth_metrics(depth, truth), depth_metrics(3 * depth, truth)
     assert math.isclose(one["silog"], two["silog"], rel_tol=1e-5)
     assert two["rmse"] > one["rmse"]
 
 
 def test_the_mean_counts_every_picture_the_same():
     one, two = (dict.fromkeys(NAMES, value) for value in (1.0, 4.0))
-    assert mean_figures([one, two, two]) == dict.fromkeys(NAMES, 3.0)
+    assert mean_metrics([one, two, two]) == dict.fromkeys(NAMES, 3.0)
     with pytest.raises(ValueError, match="at least one"):
-        mean_figures([])
+        mean_metrics([])
 
 
 def test_alignment_finds_scale_and_shift_of_inverse_depth(maps):
@@ -84,7 +84,7 @@ def test_alignment_of_a_constant_map_is_finite(maps):
     assert np.isfinite(align(np.full_like(maps[0], 2), maps[1])).all()
 
 
-@pytest.mark.parametrize("function", [figures, align])
+@pytest.mark.parametrize("function", [depth_metrics, align])
 def test_maps_that_cannot_be_compared_are_refused(function):
     with pytest.raises(ValueError, match="one size"):
         function(np.ones((2, 3)), np.ones((3, 2)))

@@ -132,7 +132,7 @@ def test_name_and_shapes_tell_what_a_head_belongs_to(tmp_path, name, width, laye
     probe = DepthProbe.from_meta(head_file(tmp_path / name, width, layers))
     assert (probe.backbone_, probe.card_["layers"], probe.card_["range"]) == (backbone, indices, [0.001, high])
     assert probe.kind == f"lin{layers}" and probe.card_["normed"] is False
-    assert "Trained on" in probe.note_ and probe.figures_ is None
+    assert "Trained on" in probe.note_ and probe.metrics_ is None
 
 
 def test_a_file_under_another_name_has_to_be_explained(tmp_path):

@@ -133,7 +133,7 @@ BAD = {
     "no picture": (PHOTO, "png", b"hello", "not a picture"),
     "pickle": (PHOTO, "npy", as_npy(np.array([{}], dtype=object)), "no NumPy array"),
     "three dimensions": (PHOTO, "npy", as_npy(np.ones((4, 5, 6))), "expected \\(height, width\\)"),
-    "another unit": (PHOTO, "npy", as_npy(MILLIMETRES * 4.0), "the unit is another"),
+    "another unit": (PHOTO, "npy", as_npy(MILLIMETRES * 1e5), "the unit is another"),
     "damaged photo": (PHOTO[:60], "png", DEPTH, "truncated|not a picture"),
     "no exr": (PHOTO, "exr", b"nothing", "no EXR file"),
 }
@@ -257,6 +257,18 @@ def test_sources_that_hold_nothing_are_refused(tmp_path):
         read_pairs(tmp_path, scale=0)
 
 
+def run_lengths(data: bytes) -> bytes:
+    """Pack equal bytes as a count and the byte, others as they are behind a negative count."""
+    packed = b""
+    for byte, run in itertools.groupby(data):
+        length = len(list(run))
+        while length > 0:
+            part = min(length, 128)
+            packed += struct.pack("bB", part - 1, byte) if part > 1 else struct.pack("bB", -1, byte)
+            length -= part
+    return packed
+
+
 def make_exr(planes: dict[str, np.ndarray], compression: int) -> bytes:
     """Write scan lines as openexr.com's file layout has them; checked once against the OpenEXR library's own files."""
     kinds = {"uint32": 0, "float16": 1, "float32": 2}
@@ -280,7 +292,7 @@ def make_exr(planes: dict[str, np.ndarray], compression: int) -> bytes:
         if compression:
             split = raw[0::2] + raw[1::2]
             steps = bytes([split[0], *((b - a + 128) % 256 for a, b in itertools.pairwise(split))])
-            packed = zlib.compress(steps)
+            packed = run_lengths(steps) if compression == 1 else zlib.compress(steps)
             raw = packed if len(packed) < len(raw) else raw
         offsets.append(start + len(chunks))
         chunks += struct.pack("<iI", top + 10, len(raw)) + raw
@@ -303,6 +315,23 @@ def test_exr_reaches_the_pairs_in_metres(tmp_path):
     depth = (MILLIMETRES / 1000).astype(np.float32)
     pairs, _ = read_pairs(write(tmp_path, {"rgb/1.jpg": PHOTO, "depth/1.exr": make_exr({"depth": depth}, 3)}))
     assert np.array_equal(pairs[0].depth, depth)
+
+
+@pytest.mark.parametrize(
+    "name", ["ViewLayer.Depth.Z", "RenderLayer.Depth.Z", "View Layer.Depth.V", "scene.depth", "ViewLayer.Z"]
+)
+def test_depth_is_found_among_a_renderers_layers(name):
+    depth = np.linspace(0.5, 9, 20 * 9).reshape(20, 9).astype(np.float32)
+    wrong = np.zeros(depth.shape, np.float32)
+    layer = name.split(".")[0]
+    others = ("Combined.R", "Combined.G", "Combined.A", "Normal.Z", "Position.Z", "Vector.Z", "Mist.Z", "Vector.Y")
+    planes = {f"{layer}.{other}": wrong for other in others} | {name: depth, "R": wrong}
+    assert np.array_equal(read_exr(make_exr(planes, 3), ENTRY), depth)
+
+
+def test_run_lengths_are_read():
+    depth = np.repeat(np.float32([1, 2, 5]), 60).reshape(20, 9)
+    assert np.array_equal(read_exr(make_exr({"Z": depth}, 1), ENTRY), depth)
 
 
 def test_other_kinds_of_exr_are_refused():

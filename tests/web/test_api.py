@@ -1,9 +1,11 @@
 """The API as a program sees it: the real app, called with gradio_client and by plain HTTP."""
 
+import io
 import json
 import re
 import tempfile
 import urllib.request
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from patience import SECONDS
 from PIL import Image
 
 from dinodemo import Engine
+from dinodemo.tasks.depth import DepthProbe
 from dinodemo.tasks.retrieval import ImageIndex
 from dinodemo.tasks.retrieval.index_store import IndexStore
 from dinodemo.web.app import launch
@@ -22,7 +25,7 @@ from dinodemo.web.services import Services
 from dinodemo.web.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-NAMES = {"/attention", "/pca", "/segment", "/depth", "/retrieve", "/compare"}
+NAMES = {"/attention", "/pca", "/segment", "/depth", "/retrieve", "/compare"} | {"/depth_pairs", "/depth_train"}
 SMALL = {"resolution": 70}
 
 
@@ -140,6 +143,27 @@ def test_segment(client, send, folder):
     client.predict(photos=photos, api_name="/segment", label="7", invert=True, **given, **SMALL)
     given["masks"] = []
     assert "1 references and 0 masks" in refused(client, "/segment", photos=photos, **given)
+
+
+def test_depth_pairs_and_training(client, tmp_path, make_picture):
+    archive = tmp_path / "pairs.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        for i in range(5):
+            for name, array in (
+                (f"rgb/{i}.png", make_picture(60, 90, seed=i)),
+                (f"depth/{i}.png", (5000 * np.linspace(6, 1, 60)[:, None] + np.zeros((60, 90))).astype(np.uint16)),
+            ):
+                stream = io.BytesIO()
+                Image.fromarray(array).save(stream, "PNG")
+                opened.writestr(name, stream.getvalue())
+    found = client.predict(pairs=handle_file(archive), unit="tum", api_name="/depth_pairs")
+    assert found["pairs"] == 5 and found["median"] == pytest.approx(3.5, abs=0.02) and found["left_out"] == []
+    assert len(found["histogram"]) == 24 and found["pairing"][0]["depth"] == "depth/0.png"
+    given = {"pairs": handle_file(archive), "kind": "lin1", "epochs": 1, "unit": "none", **SMALL}
+    path, facts = client.predict(**given, api_name="/depth_train")
+    assert DepthProbe.load(path).note_ == facts["note"] and facts["read"]["unit"] == "relative"
+    assert "units in a metre" in refused(client, "/depth_pairs", pairs=handle_file(archive), unit="feet")
+    assert "Kind must be" in refused(client, "/depth_train", **{**given, "kind": "lin7"})
 
 
 def test_depth(client, send, offline_engine):

@@ -87,7 +87,7 @@ def test_a_card_tells_what_the_probe_was_trained_on():
         "data": "an office",
         "source": "",
         "licence": "MIT",
-        "figures": {"rmse": 0.5},
+        "metrics": {"rmse": 0.5},
     }
     text = view.card_text(card, "A note.")
     assert text.startswith("A note.") and "an office · MIT" in text and "rmse 0.500" in text and "0.1 to 8 m" in text

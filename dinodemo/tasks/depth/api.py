@@ -1,14 +1,17 @@
-"""The API's `depth`."""
+"""The API's `depth`, `depth_pairs` and `depth_train`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ...engine.provenance import made_with_name
-from ...web.api_values import File, made, network, one_of, read_photo
+from ...web.api_values import File, made, network, one_of, read_path, read_photo
 from ..base import COLOUR_MAP, RESOLUTION
 from . import draw
-from .probe_store import ProbeStore
+from .options import EPOCHS, FLIP, GUIDED, INVERSE, KIND, METRES, RELATIVE, UNIT
+from .probe_store import ProbeStore, probe_file
+from .survey import summary
+from .units import NO_UNIT
 
 if TYPE_CHECKING:
     from ...web.services import Services
@@ -20,7 +23,8 @@ else:
 
 def functions(services: "Services") -> tuple[Callable, ...]:
     """Return what programs may call."""
-    return (DepthApi(services, ProbeStore(services)).depth,)
+    api = DepthApi(services, ProbeStore(services))
+    return (api.depth, api.depth_pairs, api.depth_train)
 
 
 @dataclass(frozen=True)
@@ -34,15 +38,17 @@ class DepthApi:
         self,
         photo: File,
         probe: str = "",
-        flip: bool = draw.FLIP.default,
-        guided: bool = draw.GUIDED.default,
+        flip: bool = FLIP.default,
+        guided: bool = GUIDED.default,
         colour_map: ColourMap = COLOUR_MAP.default,
         backbone: str = "",
         resolution: int = RESOLUTION.default,
+        metres: bool = METRES.default,
     ) -> tuple[File, File, dict]:
         """Estimate depth from one photo. Returns colours (.png), the numbers (.npy, (H, W) float32), a summary.
 
-        The summary tells the unit (metres, or relative), the range, and on what the probe was trained.
+        The summary has the unit (metres, or relative), the range, on what the probe was trained, and `inside`: whether
+        the photo is like those. Outside of them the numbers are relative (near to far, 1 is the farthest).
 
         Parameters:
             photo: a picture of any usual format
@@ -52,29 +58,78 @@ class DepthApi:
             colour_map: of the colours
             backbone: a name that `dinodemo weights list` tells; empty is the server's own
             resolution: the network sees about this number squared of pixels, 56 to 1022
+            metres: give metres also for photos unlike those that the probe was trained on
         """
         name, side = network(self.services, backbone, resolution)
-        flip, guided = draw.FLIP.check(flip), draw.GUIDED.check(guided)
+        flip, guided, metres = FLIP.check(flip), GUIDED.check(guided), METRES.check(metres)
         colours = COLOUR_MAP.check(colour_map)
         made_by = self.services.pool.get(name).backbone.name
         key = self._probe(probe, made_by)
         given = read_photo(photo, "photo")
-        found = self.probes.estimate(key, (), given, name, side, flip, guided)
-        words = made_with_name(made_by)
-        view = draw.View(given, found.depth, found.unit, found.name, found.note, words, ())
-        near, far = draw.natural_range(view.depth)
-        look = draw.Look(near, far, colours, False)
-        told = {
-            "backbone": made_by,
-            "made_with": words,
-            "probe": key,
-            "unit": found.unit,
-            "near": near,
-            "far": far,
-            "size": list(found.depth.shape),
-            "note": found.note,
-        }
-        return made(draw.picture_file(view, look)), made(draw.array_file(view)), told
+        found = self.probes.estimate(key, (), given, name, side, flip, guided, metres)
+        words = made_with_name(made_by, found.identity)
+        view = draw.View.of(given, found, words)
+        look = draw.Look(*draw.natural_range(view.depth), colours, False)
+        summary = {"backbone": made_by, **draw.facts(view), "probe": key}
+        return made(draw.picture_file(view, look)), made(draw.array_file(view)), summary
+
+    def depth_pairs(self, pairs: File, unit: str = UNIT.default, inverse: bool | None = None) -> dict:
+        """Say how photos and depth maps are paired and read, before a probe is trained on them.
+
+        Returns count, unit, units in a metre, median, near and far, a histogram (depth, percent), the pairing, what
+        was taken for granted (messages), what is probably wrong (warnings), and what was left out.
+
+        Parameters:
+            pairs: a zip of photos and depth maps: rgb/x.jpg with depth/x.png, layouts of public sets, or with a csv
+            unit: units in a metre, or mm, cm, m, kitti, tum, none (near and far only), auto (guess)
+            inverse: larger values are nearer; null goes by the names of folders
+        """
+        found, problems = self._read(pairs, unit, inverse)
+        return {**summary(found), "left_out": [list(problem) for problem in problems]}
+
+    def depth_train(
+        self,
+        pairs: File,
+        unit: str = UNIT.default,
+        inverse: bool | None = None,
+        relative: bool = RELATIVE.default,
+        kind: str = KIND.default,
+        epochs: int = EPOCHS.default,
+        backbone: str = "",
+        resolution: int = RESOLUTION.default,
+    ) -> tuple[File, dict]:
+        """Train a depth probe on photos with depth maps. Returns its file and how well it does on held-out pairs.
+
+        Parameters:
+            pairs: as depth_pairs has it
+            unit: as depth_pairs has it
+            inverse: as depth_pairs has it
+            relative: the depth maps have no scale
+            kind: lin4 reads four layers, lin1 the last one
+            epochs: at most, 1 to 100
+            backbone: a name that `dinodemo weights list` tells; empty is the server's own
+            resolution: the network sees about this number squared of pixels, 56 to 1022
+        """
+        from . import DepthProbe
+
+        name, side = network(self.services, backbone, resolution)
+        kind, epochs, relative = KIND.check(kind), EPOCHS.check(epochs), RELATIVE.check(relative)
+        found, problems = self._read(pairs, NO_UNIT if relative and unit == UNIT.default else unit, inverse)
+        engine = self.services.pool.get(name)
+        probe = DepthProbe(kind, epochs, side, relative=relative or found.info.unit == "relative", engine=engine)
+        groups = [pair.group for pair in found]
+        probe.fit(found, groups=groups if len(set(groups)) > 1 else None, data=f"{len(found)} pairs")
+        left = [list(problem) for problem in problems]
+        facts = {"note": probe.note_, "metrics": probe.metrics_, "read": summary(found), "left_out": left}
+        return made(probe_file((("probe", probe),))), facts
+
+    @staticmethod
+    def _read(pairs: File, unit: str, inverse: bool | None):
+        from . import read_pairs
+
+        if inverse is not None:
+            INVERSE.check(inverse)
+        return read_pairs(read_path(pairs, "pairs"), unit=unit, inverse=inverse)
 
     def _probe(self, asked: str, backbone: str) -> str:
         """Return the key of the probe that was asked for, or of the one that came with the backbone."""

@@ -1,6 +1,5 @@
 """Depth of many photos: one after the other, with progress and stop, into one zip."""
 
-import json
 import zipfile
 from pathlib import Path
 
@@ -16,14 +15,15 @@ from ...web.events import ENGINE_QUEUE
 from ...web.header import Header
 from . import draw
 from .draw import Look, View
+from .layout_tab import Inputs
 from .probe_store import ProbeStore
 
 MOST_PHOTOS = 50
 THUMB_SIDE = 360
 
 
-def build_batch(shelf: ProbeStore, header: Header, own: gr.State, probe: gr.Dropdown, colour_map: gr.Dropdown) -> None:
-    """Build the sub-tab; the probe and the colour map are those of the neighbouring one."""
+def build_batch(store: ProbeStore, header: Header, own: gr.State, inputs: Inputs) -> None:
+    """Build the sub-tab; probe, colour map and the tick for metres are those of the neighbouring one."""
     files = gr.File(label=f"Photos (up to {MOST_PHOTOS})", file_count="multiple", height=160, elem_id="depth-files")
     with gr.Row():
         start = gr.Button("Estimate all", variant="primary", elem_id="depth-all")
@@ -42,12 +42,12 @@ def build_batch(shelf: ProbeStore, header: Header, own: gr.State, probe: gr.Drop
     archive = gr.DownloadButton("Download all (.zip)", visible=False, elem_id="depth-zip")
 
     @friendly
-    def on_start(paths, key, mine, backbone, resolution, colours):
-        yield from estimate_all(shelf, paths or [], (key, mine, backbone, int(resolution)), colours)
+    def on_start(paths, key, mine, backbone, resolution, colours, metres):
+        yield from estimate_all(store, paths or [], (key, mine, backbone, int(resolution), bool(metres)), colours)
 
     event = start.click(
         on_start,
-        [files, probe, own, header.backbone, header.resolution, colour_map],
+        [files, inputs.probe, own, header.backbone, header.resolution, inputs.colour_map, inputs.metres],
         [gallery, status, archive, stop],
         **ENGINE_QUEUE,
         api_visibility="private",
@@ -63,9 +63,9 @@ def build_batch(shelf: ProbeStore, header: Header, own: gr.State, probe: gr.Drop
     )
 
 
-def estimate_all(shelf: ProbeStore, paths: list[str], chosen: tuple, colours: str):
+def estimate_all(store: ProbeStore, paths: list[str], chosen: tuple, colours: str):
     """Estimate photo by photo; every file is in the zip as soon as it is there. Yields gallery, status, zip, stop."""
-    key, own, backbone, resolution = chosen
+    key, own, backbone, resolution, metres = chosen
     if not paths:
         raise ValueError("there are no photos yet; drop some first")
     if not key:
@@ -80,11 +80,12 @@ def estimate_all(shelf: ProbeStore, paths: list[str], chosen: tuple, colours: st
         yield gr.skip(), f"Photo {i} of {len(paths)}", gr.skip(), gr.update(visible=True)
         try:
             photo = shrink(load_photo(path))
-            found = shelf.estimate(key, own, photo, backbone, resolution, False, True)
+            found = store.estimate(key, own, photo, backbone, resolution, False, True, metres)
         except ValueError as error:
             gr.Warning(as_message(error).message)
             continue
-        view = View(photo, found.depth, found.unit, found.name, found.note, made_with_name(backbone), ())
+        words = made_with_name(backbone, found.identity)
+        view = View.of(photo, found, words)
         look = Look(*draw.natural_range(view.depth), colours, False)
         _add(Path(target), view, look, f"{i:02d}-{stem(photo.name)}")
         unit = "m" if view.unit == "metres" else "relative"
@@ -104,5 +105,4 @@ def _add(target: Path, view: View, look: Look, name: str) -> None:
         archive.writestr(f"{name}-depth.npy", draw.array_file(view)[1])
         if view.unit == "metres":
             archive.writestr(f"{name}-depth-mm.png", draw.millimetre_file(view)[1])
-        card = {"probe": view.probe, "unit": view.unit, "near": look.near, "far": look.far, "note": view.note}
-        archive.writestr(f"{name}.json", json.dumps(card))
+        archive.writestr(f"{name}-depth.json", draw.facts_file(view)[1])

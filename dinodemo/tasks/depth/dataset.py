@@ -1,17 +1,20 @@
 """Which pairs a probe learns from and which it is measured on; the range of depth that its bins cover."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ...io.images import Photo
 from .depthmap import same_shape
 from .metrics import valid_pixels
+from .readings import background_message, direction_warning, find_background, without_background
 
 LEAST_PAIRS = 4  # that a held-out figure needs
 HELD_OUT_SHARE = 0.2
 GAP_SHARE = 0.04  # of the pairs, left out between both parts of a walk: neighbouring frames show the same
 LOWEST, HIGHEST = 1e-3, 1000.0
+LEAST_MEDIAN, MOST_MEDIAN = 0.1, 100.0  # metres, of what people photograph
 NEAR_MARGIN, FAR_MARGIN = 0.7, 1.1  # the expectation over bins never reaches the ends of their range
 RELATIVE_RANGE = (0.07, 1.1)  # of the bins for maps that `without_scale` made
 
@@ -83,22 +86,78 @@ def _some_readings(depth: np.ndarray, most: int = 20_000) -> np.ndarray:
     return readings[:: max(1, len(readings) // most)]
 
 
-def check_depths(depths: Sequence[np.ndarray], what: str = "pair") -> list[np.ndarray]:
-    """Return depth maps as (H, W) float32; raises ValueError that names the pair for those that cannot be used."""
-    return [_check_depth(np.asarray(depth), f"{what} {i + 1}") for i, depth in enumerate(depths)]
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Depth maps that can be trained on, and what was found about them.
+
+    Args:
+        depths: (H, W) float32, 0 where there is no reading; of relative maps the median is 1.
+        messages: what was left out.
+        warnings: what is probably wrong.
+    """
+
+    depths: list[np.ndarray]
+    messages: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
-def _check_depth(depth: np.ndarray, name: str) -> np.ndarray:
+def prepare(
+    depths: Sequence[np.ndarray], relative: bool = False, inverse: bool = False, what: str = "pair"
+) -> Prepared:
+    """Check depth maps, leave out sky and "nothing there", and turn them so that larger is farther.
+
+    Args:
+        depths: (H, W) numbers: metres, 1 / metres where `inverse`, of any scale where `relative`.
+        relative: the maps have no scale.
+        inverse: larger numbers are nearer.
+        what: a map's name in errors, with its number.
+
+    Raises:
+        ValueError: for a map that cannot be used, by its number.
+    """
+    whole = [
+        _check_numbers(np.asarray(depth), f"{what} {i + 1}", relative or inverse) for i, depth in enumerate(depths)
+    ]
+    background = [] if inverse else find_background(whole)
+    cleaned, left = [], 0
+    for depth in whole:
+        values, count = without_background(depth, background)
+        if inverse:
+            values = np.where(values > 0, 1 / np.where(values > 0, values, 1), 0).astype(np.float32)
+        if relative and (values > 0).any():
+            values = values / np.float32(np.median(values[values > 0]))
+        beyond = values > HIGHEST
+        cleaned.append(np.where(beyond, 0, values))
+        left += count + int(beyond.sum())
+    for i, depth in enumerate(cleaned):
+        if not valid_pixels(depth, LOWEST, HIGHEST).any():
+            raise ValueError(
+                f"the depth of {what} {i + 1} holds no reading from {LOWEST} to {HIGHEST:.0f} m; leave it out or check "
+                "its unit"
+            )
+    message = background_message(left, sum(depth.size for depth in whole), background)
+    warnings = [direction_warning(cleaned), "" if relative else _unit_warning(cleaned)]
+    return Prepared(cleaned, (message,) if message else (), tuple(text for text in warnings if text))
+
+
+def _unit_warning(depths: Sequence[np.ndarray]) -> str:
+    middle = float(np.median([np.median(depth[depth > 0]) for depth in depths]))
+    if LEAST_MEDIAN <= middle <= MOST_MEDIAN:
+        return ""
+    return f"The median depth is {middle:.3g} m: check that the maps are in metres."
+
+
+def _check_numbers(depth: np.ndarray, name: str, any_scale: bool) -> np.ndarray:
     if depth.ndim != 2 or not depth.size or depth.dtype.kind not in "iuf":
         raise ValueError(f"the depth of {name} must be numbers (H, W), got shape {depth.shape}, {depth.dtype}")
-    if depth.dtype.kind in "iu" and depth.max() > HIGHEST:
+    if (
+        not any_scale
+        and depth.dtype.kind in "iu"
+        and depth.any()
+        and (depth > HIGHEST).mean() > 0.5 * (depth > 0).mean()
+    ):
         raise ValueError(
             f"the depth of {name} goes to {depth.max()}, as millimetres do; give metres: multiply by 0.001"
-        )
-    depth = depth.astype(np.float32)
-    if not valid_pixels(depth, LOWEST, HIGHEST).any():
-        raise ValueError(
-            f"the depth of {name} holds no reading from {LOWEST} to {HIGHEST:.0f} m; leave it out or check its unit"
         )
     return depth
 

@@ -97,7 +97,7 @@ def _read_picture(data: bytes, entry: Entry, grey: bool) -> np.ndarray:
 def _not_depth(mode: str) -> str:
     if mode in ("L", "P", "1", "LA"):
         return (
-            "is an 8-bit picture, 256 steps without a unit; export depth as 16-bit PNG in millimetres, or learn near and far only "
-            "(unit none)"
+            "is an 8-bit picture, 256 steps without a unit; export depth as 16-bit PNG in millimetres, or learn "
+            "near and far only (unit none)"
         )
     return f"is a colour picture ({mode}), no depth map; if photo and depth are swapped, exchange the files"

@@ -1,7 +1,9 @@
 """What the depth tab draws and exports: a depth map in, pictures, readings and files out. No Gradio, no torch."""
 
 import io
+import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -10,18 +12,18 @@ from PIL import Image
 from ...io.files import stem
 from ...io.images import DISPLAY_SIDE, Photo, fit_within
 from ...io.render import colourise, png_bytes
-from ..base import Option
+
+if TYPE_CHECKING:
+    from .probe_store import Estimate
 
 LEAST_SPAN = 1e-3  # between near and far
 MAX_MILLIMETRES = 65535
 TICKS = 5
-FLIP = Option("flip", False, "Average with mirrored photo", "average with the mirror image")
-GUIDED = Option("guided", True, "Sharpen along edges", "follow the photo's edges")
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Hold one photo's depth, what it was made with, and the point that is read."""
+    """One photo's depth, what it was made with, and the point that is read."""
 
     photo: Photo
     depth: np.ndarray  # (H, W) float32 of the photo's size
@@ -31,11 +33,29 @@ class View:
     made_with: str
     key: tuple  # what the depth depends on besides the photo
     point: tuple[int, int] | None = None  # x, y in the photo's pixels
+    inside: bool | None = None  # whether the photo is like the probe's training pictures; None where not known
+    message: str = ""  # what the reader should know first
+
+    @classmethod
+    def of(cls, photo: Photo, found: "Estimate", made_with: str, key: tuple = (), point: tuple | None = None) -> "View":
+        """Return what a probe store's estimate of a photo is shown as."""
+        return cls(
+            photo,
+            found.depth,
+            found.unit,
+            found.name,
+            found.note,
+            made_with,
+            key,
+            point,
+            found.inside,
+            found.message,
+        )
 
 
 @dataclass(frozen=True)
 class Look:
-    """Hold the controls' values."""
+    """The controls' values."""
 
     near: float
     far: float
@@ -92,7 +112,7 @@ def colour_bar(look: Look, unit: str) -> str:
 
 
 def reading(view: View) -> str:
-    """Tell the depth at the point that is read."""
+    """Return the depth at the point that is read."""
     if view.point is None:
         return "Click the picture to read the depth at a point."
     x, y = view.point
@@ -102,7 +122,7 @@ def reading(view: View) -> str:
 
 
 def difference(a: View, b: View) -> str:
-    """Tell in a line how far two probes' depths of one photo lie apart."""
+    """Return in a line how far two probes' depths of one photo lie apart."""
     apart = np.abs(a.depth - b.depth)
     if a.unit != "metres" or b.unit != "metres":
         first, second = (
@@ -124,7 +144,9 @@ def picture_file(view: View, look: Look) -> tuple[str, bytes]:
 def millimetre_file(view: View) -> tuple[str, bytes]:
     """Return the depth as a 16-bit PNG in millimetres; raises ValueError for depth without a unit."""
     if view.unit != "metres":
-        raise ValueError("this probe's depth has no unit, so there are no millimetres; download the .npy instead")
+        raise ValueError(
+            "this depth has no unit, so there are no millimetres; download the .npy, or ask for metres although unsure"
+        )
     buffer = io.BytesIO()
     millimetres = np.clip(np.rint(view.depth * 1000), 0, MAX_MILLIMETRES).astype(np.uint16)
     Image.fromarray(millimetres).save(buffer, "PNG")
@@ -136,6 +158,27 @@ def array_file(view: View) -> tuple[str, bytes]:
     buffer = io.BytesIO()
     np.save(buffer, view.depth.astype(np.float32))
     return f"{stem(view.photo.name)}-depth.npy", buffer.getvalue()
+
+
+def facts(view: View) -> dict:
+    """Return what to know of the numbers: unit, whether the probe knows such pictures, range, probe, network."""
+    near, far = natural_range(view.depth)
+    return {
+        "unit": view.unit,
+        "inside": view.inside,
+        "message": view.message,
+        "near": near,
+        "far": far,
+        "size": list(view.depth.shape),
+        "probe": view.probe,
+        "note": view.note,
+        "made_with": view.made_with,
+    }
+
+
+def facts_file(view: View) -> tuple[str, bytes]:
+    """Return `facts` as JSON, to lie beside the numbers."""
+    return f"{stem(view.photo.name)}-depth.json", json.dumps(facts(view), indent=2).encode()
 
 
 def cloud_file(view: View, fov: float, kind: str) -> tuple[str, bytes]:
@@ -150,13 +193,13 @@ def card_text(card: dict | None, note: str) -> str:
     """Return a probe's card as Markdown: what it is, on what it was trained, how well it does."""
     if card is None:
         return note
-    figures = card.get("figures") or {}
+    metrics = card.get("metrics") or {}
     rows = {
         "Backbone": card["backbone"],
         "Kind": f"{card['kind']}, {card['bins']} bins",
         "Range": f"{card['range'][0]:g} to {card['range'][1]:g} {'(relative)' if card['relative'] else 'm'}",
         "Trained on": " · ".join(str(card[k]) for k in ("data", "source", "licence") if card.get(k)),
-        "Held out": " · ".join(f"{name} {value:.3f}" for name, value in figures.items()),
+        "Held out": " · ".join(f"{name} {value:.3f}" for name, value in metrics.items()),
     }
     lines = "\n".join(f"- {name}: {value}" for name, value in rows.items() if value)
     return f"{note}\n\n{lines}"

@@ -16,7 +16,9 @@ RLE = 1
 TYPES = {0: "<u4", 1: "<f2", 2: "<f4"}
 DEPTH_CHANNELS = ("Z", "depth", "Depth", "depth.Z")  # the first of these
 PLAIN_CHANNELS = ("Y", "R", "V")  # of pictures of one value, where nothing is called depth
-LAYER_CHANNELS = re.compile(r"(^|\.)(depth|z)(\.(z|v|y|r|x))?$", re.IGNORECASE)  # ViewLayer.Depth.Z of a renderer's layers
+LAYER_CHANNELS = re.compile(
+    r"(^|\.)(depth|z)(\.(z|v|y|r|x))?$", re.IGNORECASE
+)  # ViewLayer.Depth.Z of a renderer's layers
 OTHER_LAYERS = re.compile(r"(normal|position|vector|mist|uv|cryptomatte)[^.]*\.[^.]+$", re.IGNORECASE)
 ADVICE = "save it as one-channel scan lines with ZIP compression, or as npy"
 
@@ -83,7 +85,9 @@ def _channels(content: bytes) -> dict[str, np.dtype]:
     return found
 
 
-def _read_chunk(data: bytes, offset: int, depth: np.ndarray, top: int, channels: dict, name: str, compression: int) -> None:
+def _read_chunk(
+    data: bytes, offset: int, depth: np.ndarray, top: int, channels: dict, name: str, compression: int
+) -> None:
     """Decode one chunk of scan lines into depth: a line holds all its values of one channel, then those of the next."""
     y, size = struct.unpack_from("<iI", data, offset)
     first, width = y - top, depth.shape[1]

@@ -7,7 +7,17 @@ from ...io.files import DEPTH_SUFFIXES as DEPTH_TYPES
 from ...io.files import is_photo
 from ...io.zips import Limits
 
-__all__ = ["DEPTH_TYPES", "LIMITS", "LIST_TYPES", "TABLE", "BadFile", "Entry", "Problem", "read_bytes", "reason_against"]
+__all__ = [
+    "DEPTH_TYPES",
+    "LIMITS",
+    "LIST_TYPES",
+    "TABLE",
+    "BadFile",
+    "Entry",
+    "Problem",
+    "read_bytes",
+    "reason_against",
+]
 
 TABLE = "depth.json"
 LIST_TYPES = {".csv", ".txt"}  # that may name pairs

@@ -14,7 +14,7 @@ def valid_pixels(truth: np.ndarray, low: float = 0.0, high: float = np.inf) -> n
         return np.isfinite(truth) & (truth > 0) & (truth >= low) & (truth <= high)
 
 
-def figures(depth: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+def depth_metrics(depth: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Compare a depth map with the truth, both (H, W) in one unit, over the pixels that have a reading.
 
     delta1, delta2, delta3: shares of pixels with max(d/t, t/d) below 1.25, 1.25^2, 1.25^3. abs_rel: mean |d - t| / t.
@@ -36,7 +36,7 @@ def figures(depth: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     }
 
 
-def mean_figures(each: Iterable[dict[str, float]]) -> dict[str, float]:
+def mean_metrics(each: Iterable[dict[str, float]]) -> dict[str, float]:
     """Return the mean of every figure over pictures, so that each counts the same however many readings it has."""
     each = list(each)
     if not each:

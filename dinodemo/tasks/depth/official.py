@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 
 from ...io.files import whole_file
-from .card import FORMAT, build
+from .card import FORMAT
 from .head import LinearDepthHead, layer_indices
+from .probe_file import build
 
 BASE_URL = "https://dl.fbaipublicfiles.com/dinov2"
 TIMEOUT = 4.0  # seconds without an answer until the server counts as out of reach
@@ -113,6 +114,7 @@ def read_official(path: Path, dataset: str | None = None, backbone: str | None =
     card = {
         "format": FORMAT,
         "backbone": name,
+        "identity": "",
         "width": width,
         "depth": depth,
         "layers": list(layer_indices(depth, count)),
@@ -122,6 +124,7 @@ def read_official(path: Path, dataset: str | None = None, backbone: str | None =
         "bins": bins,
         "range": [low, high],
         "relative": False,
+        "inverse": False,
         "flips": False,
         "mean": False,
         "seed": 0,
@@ -131,7 +134,7 @@ def read_official(path: Path, dataset: str | None = None, backbone: str | None =
         "pairs": 0,
         "held_out_pairs": 0,
         "chosen_on_held_out": False,
-        "figures": None,
+        "metrics": None,
         "source": f"published by Meta with DINOv2 ({path.name})",
         "data": DATA[dataset],
         "licence": "Apache-2.0",

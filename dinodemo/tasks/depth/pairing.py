@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import pairwise
 from pathlib import PurePosixPath
 
 from ...io.files import PHOTO_SUFFIXES
@@ -17,7 +18,21 @@ DEPTH_WORDS = {"depth", "depths", "gt", "groundtruth", "disparity", "disparities
     "dmap",
 }
 INVERSE_WORDS = {"disparity", "disparities", "disp", "inverse", "invdepth", "inv", "midas"}
-FILLERS = {"sync", "raw", "proj", "frame", "frames", "abs", "inverse", "inv", "midas", "vis", "registered", "aligned", "data"}
+FILLERS = {
+    "sync",
+    "raw",
+    "proj",
+    "frame",
+    "frames",
+    "abs",
+    "inverse",
+    "inv",
+    "midas",
+    "vis",
+    "registered",
+    "aligned",
+    "data",
+}
 OTHER_WORDS = {"mask", "masks", "normal", "normals", "semantic", "segmentation", "confidence", "valid"}
 ENDING = re.compile(rf"[_.-]({'|'.join(sorted(PHOTO_WORDS | DEPTH_WORDS))})$", re.IGNORECASE)
 WORD = re.compile(r"[a-z]+|\d+", re.IGNORECASE)
@@ -51,7 +66,8 @@ def words(part: str) -> list[str]:
 
 def match_names(entries: Sequence[Entry], problems: list[Problem]) -> list[Match]:
     """Pair photos and depth maps by names and time stamps; what stays alone or is there twice becomes a problem."""
-    photos, depths = [], []
+    photos: list[Entry] = []
+    depths: list[Entry] = []
     for entry in entries:
         role = role_of(entry)
         if role:
@@ -175,11 +191,16 @@ def _by_stamps(photos: list[Entry], depths: list[Entry]) -> list[Match]:
     if not ours or not theirs:
         return []
     stamps = sorted(t for t, _ in ours)
-    steps = sorted(b - a for a, b in zip(stamps, stamps[1:], strict=False))
+    steps = sorted(b - a for a, b in pairwise(stamps))
     half = steps[len(steps) // 2] / 2 if steps else LEAST_TOLERANCE
     tolerance = min(max(half, LEAST_TOLERANCE), MOST_TOLERANCE)
     near = sorted(
-        ((abs(t - u), i, j) for i, (t, _) in enumerate(ours) for j, (u, _) in enumerate(theirs) if abs(t - u) <= tolerance)
+        (
+            (abs(t - u), i, j)
+            for i, (t, _) in enumerate(ours)
+            for j, (u, _) in enumerate(theirs)
+            if abs(t - u) <= tolerance
+        )
     )
     found, used_ours, used_theirs = [], set(), set()
     for apart, i, j in near:

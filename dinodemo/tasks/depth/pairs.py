@@ -253,7 +253,10 @@ def _to_depth(raw: list[_Raw], problems: list[Problem], table: Table | None, ask
     if relative:
         messages.append("The maps count as having no unit: near and far are learnt, not metres.")
     else:
-        scales = _scales(raw, scale, sky, messages, warnings)
+        scales = _scales(raw, scale, sky, messages, warnings, problems)
+        raw = [one for one in raw if one.kind in scales]
+        if not raw:
+            return PairList()
     pairs = [_pair(one, _depth_of(one, inverse, scales), RELATIVE if relative else METRES) for one in raw]
     if relative:
         pairs = _around_one(pairs)
@@ -276,8 +279,15 @@ def _direction(inverse: bool, asked: _Asked) -> str:
     return f"Larger numbers are taken as {'nearer' if inverse else 'farther'}, {why}."
 
 
-def _scales(raw: list[_Raw], scale: float | None, sky: bool, messages: list[str], warnings: list[str]) -> dict:
-    """Return metres a unit for each kind of numbers, given or guessed; raises ValueError where no guess is possible."""
+def _scales(
+    raw: list[_Raw],
+    scale: float | None,
+    sky: bool,
+    messages: list[str],
+    warnings: list[str],
+    problems: list[Problem],
+) -> dict[str, float]:
+    """Return metres a unit for each kind of numbers, given or guessed; maps that have none become problems."""
     found = {}
     for kind in sorted({one.kind for one in raw}):
         same = [one for one in raw if one.kind == kind]
@@ -286,7 +296,11 @@ def _scales(raw: list[_Raw], scale: float | None, sky: bool, messages: list[str]
             found[kind] = scale
             messages.append(f"Read with {1 / scale:.6g} units in a metre: median {numbers.median * scale:.2f} m.")
             continue
-        guess = guess_unit(numbers)
+        try:
+            guess = guess_unit(numbers)
+        except ValueError as error:
+            problems += [(str(one.match.depth.name), str(error)) for one in same]
+            continue
         found[kind] = guess.scale
         (warnings if guess.doubtful else messages).append(guess.message)
     return found

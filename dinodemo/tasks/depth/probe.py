@@ -1,42 +1,77 @@
 """DepthProbe: fit on photos with depth maps, predict on any photo, save with a card."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from ...io.images import ImageSource, Photo, load_photo
 from ..estimator import Estimator
-from .card import check_engine, check_fitted, check_options, damage_refused, describe, make_note, read_file, write_file
-from .dataset import RELATIVE_RANGE, check_aspect, check_depths, choose_held_out, depth_range, without_scale
+from .card import check_engine, check_fitted, check_options, describe, make_note
+from .dataset import RELATIVE_RANGE, check_aspect, choose_held_out, depth_range, prepare, without_scale
 from .head import KINDS, LinearDepthHead, layer_indices
-from .metrics import align, figures, mean_figures
+from .metrics import align, depth_metrics, mean_metrics
 from .official import read_official
-from .tokens import flipped, read_tokens
+from .probe_file import damage_refused, read_file, write_file
+from .tokens import Tokens, flipped, read_tokens
 from .training import Sample, Settings, feature_type, to_sample, train
 from .upsample import guided_to_pixels, to_pixels
+from .world import World, describe_picture, fit_world
 
 if TYPE_CHECKING:
     from ...engine.engine import Engine
 
 Progress = Callable[[int, int, str], None]  # done, total, message
-Pairs = Iterable[tuple[ImageSource | Photo, np.ndarray]]
+Pair = tuple[ImageSource | Photo, np.ndarray]  # a photo, its depth (H, W); an `RGBDPair` unpacks to it
+Pairs = Iterable[Any]  # of Pair or RGBDPair
+OUTSIDE = "This picture is unlike those that the probe was trained on, so only near and far are shown, no metres."
+UNKNOWN = "Whether the probe knows pictures like this one is not recorded in it; take its metres with care."
+
+
+@dataclass(frozen=True, eq=False)
+class DepthEstimate:
+    """What a probe says of a photo, and whether the photo is of the kind that it was trained on.
+
+    Args:
+        depth: (H, W) float32, larger is farther. With unit "metres" in metres, else in (0, 1] of the farthest.
+        metres: (H, W) float32 as the head gives it, to be believed only inside of the probe's world.
+        unit: "metres", or "relative" for probes without a unit and outside of the probe's world.
+        inside: whether the photo is like the training pictures; None where the probe does not know.
+        distance: how unlike they are, as a multiple of the largest distance inside; None where not known.
+        message: a sentence for the reader, "" where there is nothing to say.
+    """
+
+    depth: np.ndarray
+    metres: np.ndarray
+    unit: str
+    inside: bool | None
+    distance: float | None
+    message: str = ""
 
 
 class DepthProbe(Estimator):
     """Train a linear depth head on frozen tokens (Oquab et al. 2023, arXiv:2304.07193, 7.4).
 
-    kind: "lin4" reads four layers, "lin1" the last one, each with its CLS. epochs: at most so many passes. resolution:
-    of the features. bins: of depth. relative: the depth maps have no scale, and so have the predictions: they lie in
-    about 0.1 to 1, larger is farther. min_depth, max_depth: of the bins, in metres; None takes them from the data.
-    flips: also learn every picture mirrored. mean: also join each layer's mean patch; without it the head is exactly
-    the published one. seed: with it a training on a CPU repeats exactly.
+    Args:
+        kind: "lin4" reads four layers, "lin1" the last one, each with its class token.
+        epochs: at most so many passes.
+        resolution: of the features: the network sees about resolution^2 pixels.
+        bins: of depth.
+        relative: the depth maps have no scale, and so have the predictions: they lie in about 0.1 to 1, larger is
+            farther.
+        min_depth, max_depth: of the bins, in metres; None takes them from the data.
+        flips: also learn every picture mirrored.
+        mean: also join each layer's mean patch; without it the head is exactly the published one.
+        seed: with it a training on a CPU repeats exactly.
+        inverse: larger numbers in the depth maps are nearer: disparity, or 1 / metres.
+        engine: that runs the backbone; None where every call names it.
 
-    Learned: card_ (a JSON object: backbone, data, range, figures, warning), note_ (it in a sentence), figures_ on the
-    held-out pairs or None, held_out_ (their indices), curve_ (a dict an epoch), backbone_, unit_ ("metres" or
-    "relative").
+    Learned: `card_` (a JSON object: backbone, identity, data, range, metrics, warning), `note_` (it in a sentence),
+    `metrics_` on the held-out pairs or None, `held_out_` (their indices), `curve_` (a dict an epoch), `backbone_`,
+    `unit_` ("metres" or "relative"), `world_` (which pictures are like the training's, or None).
     """
 
     def __init__(
@@ -51,14 +86,17 @@ class DepthProbe(Estimator):
         flips: bool = False,
         mean: bool = True,
         seed: int = 0,
+        inverse: bool = False,
+        engine: "Engine | None" = None,
     ):
         self.kind, self.epochs, self.resolution, self.bins, self.relative = kind, epochs, resolution, bins, relative
         self.min_depth, self.max_depth, self.flips, self.mean, self.seed = min_depth, max_depth, flips, mean, seed
+        self.inverse, self.engine = inverse, engine
 
     def fit(
         self,
-        engine: "Engine",
-        pairs: Pairs,
+        engine: "Engine | Pairs | None" = None,
+        pairs: Pairs | None = None,
         val: Pairs | None = None,
         groups: Sequence[str] | None = None,
         progress: Progress | None = None,
@@ -67,90 +105,171 @@ class DepthProbe(Estimator):
         licence: str = "",
         warning: str = "",
     ) -> "DepthProbe":
-        """Train on photos and depth maps (H, W) in metres, 0 or nan where there is no reading.
+        """Train on photos with their depth maps; `fit(pairs)` with the constructor's engine, or `fit(engine, pairs)`.
 
-        A depth map may have another size than its photo, of the same aspect. val: pairs to measure on; None holds out
-        a fifth: whole scenes where `groups` names a scene for each pair, else the end of the pairs, taken as one walk
-        in time, with a gap before it. stop_early: the held-out pairs also choose the epoch, so that the figures
-        flatter a little; without it they only measure. data, licence, warning: words for the card. progress(done,
-        total, message) is called after every picture and epoch; an exception raised in it cancels.
-        Raises ValueError for depth maps that cannot be used.
+        Args:
+            engine: that runs the backbone; left out, it is the constructor's.
+            pairs: (image, depth), depth (H, W) in metres, 0 or nan where there is no reading. It may have another size
+                than its photo, of the same aspect. Sky and "nothing there" at the far end are recognised and left out.
+            val: pairs to measure on; None holds out a fifth: whole scenes where `groups` names a scene for each pair,
+                else the end of the pairs, taken as one walk in time, with a gap before it.
+            groups: a scene for each pair.
+            progress: progress(done, total, message) is called after every picture and epoch; what it raises cancels.
+            stop_early: the held-out pairs also choose the epoch, so that the metrics flatter a little; without it they
+                only measure.
+            data, licence, warning: words for the card.
+
+        Raises:
+            ValueError: for depth maps that cannot be used.
         """
+        runner, given = self._resolve(engine, pairs, "pairs")
         check_options(self)
-        chosen, held, self.held_out_ = _split(pairs, val, groups)
-        depths, held_depths = ([depth for _, depth in part] for part in (chosen, held))
-        limits = RELATIVE_RANGE if self.relative else depth_range(depths, self.min_depth, self.max_depth)
-        layers = layer_indices(engine.backbone.depth, KINDS[self.kind])
-        pictures = len(chosen) * (1 + self.flips) + len(held)
-        head = LinearDepthHead(engine.backbone.width, len(layers), self.bins, *limits, mean=self.mean)
-        reader = _Reader(self, engine, layers, head, progress, pictures)
+        split = _split(self, given, val, groups)
+        self.held_out_ = split.held_out
+        limits = RELATIVE_RANGE if self.relative else depth_range(split.depths, self.min_depth, self.max_depth)
+        layers = layer_indices(runner.backbone.depth, KINDS[self.kind])
+        pictures = len(split.chosen) * (1 + self.flips) + len(split.held)
+        head = LinearDepthHead(runner.backbone.width, len(layers), self.bins, *limits, mean=self.mean)
+        reader = _Reader(self, runner, layers, head, progress, pictures)
         self.curve_: list[dict] = []
         with torch.inference_mode(False), torch.enable_grad():  # whatever mode the caller is in
-            training, held_out = reader.read(chosen, self.flips), reader.read(held, False)
+            training, held_out = reader.read(split.chosen, self.flips), reader.read(split.held, False)
             settings = Settings(self.epochs, self.relative, stop_early, self.seed)
-            trained = train(
-                head.to(engine.device),
-                training,
-                list(zip(held_out, held_depths, strict=True)),
-                settings,
-                self._watch(reader),
-            )
+            measured = list(zip(held_out, [depth for _, depth in split.held], strict=True))
+            trained = train(head.to(runner.device), training, measured, settings, self._watch(reader))
         self._head = head.eval().requires_grad_(False)
-        words = {"data": data, "licence": licence, "warning": warning}
-        self._set_card(describe(self, engine, layers, limits, (len(chosen), len(held)), trained, words))
+        self.world_ = fit_world(*reader.descriptors(len(split.chosen)))
+        words = {"data": data, "licence": licence, "warning": " ".join(t for t in (warning, *split.remarks) if t)}
+        self._set_card(describe(self, runner, layers, limits, (len(split.chosen), len(split.held)), trained, words))
         reader.done = reader.total - 1  # also after an early stop
-        reader.tell(self.note_)
+        reader.step(self.note_)
         return self
 
     def predict(
         self,
-        engine: "Engine",
-        image: ImageSource | Photo,
+        engine: "Engine | ImageSource | Photo | None" = None,
+        image: ImageSource | Photo | None = None,
         flip: bool = False,
         guided: bool = True,
         resolution: int | None = None,
     ) -> np.ndarray:
         """Return the depth of every pixel of a photo of any size and aspect: (H, W) float32 metres (see `unit_`).
 
-        flip: also predict the mirrored photo and take the mean. guided: let the photo's edges lead the way from the
-        head's grid to pixels; without it they are bilinear. resolution: of the features; None is the training's.
-        Raises ValueError when the engine runs another backbone than the probe was trained on, or no photo is read.
+        Whether metres can be believed is what `estimate` says.
+
+        Args:
+            engine: that runs the backbone; left out, it is the constructor's.
+            image: a path, bytes, PIL, (H, W, 3) uint8 or Photo.
+            flip: also predict the mirrored photo and take the mean.
+            guided: let the photo's edges lead the way from the head's grid to pixels; without it they are bilinear.
+            resolution: of the features; None is the training's.
+
+        Raises:
+            ValueError: when the engine runs other weights than the probe was trained on, or no photo is read.
         """
-        check_engine(self, engine)
-        photo = image if isinstance(image, Photo) else load_photo(image)
-        depth = self._coarse(engine, photo, resolution)
+        return self.estimate(engine, image, flip, guided, resolution, metres=True).metres
+
+    def estimate(
+        self,
+        engine: "Engine | ImageSource | Photo | None" = None,
+        image: ImageSource | Photo | None = None,
+        flip: bool = False,
+        guided: bool = True,
+        resolution: int | None = None,
+        metres: bool = False,
+    ) -> DepthEstimate:
+        """Return the depth of a photo, in metres only where the photo is like the training pictures.
+
+        Args:
+            engine, image, flip, guided, resolution: as in `predict`.
+            metres: give metres outside of the probe's world too.
+
+        Raises:
+            ValueError: as in `predict`.
+        """
+        runner, given = self._resolve(engine, image, "image")
+        check_engine(self, runner)
+        photo = given if isinstance(given, Photo) else load_photo(given)
+        tokens = self._tokens(runner, photo, resolution)
+        depth = self._coarse(runner, tokens)
         if flip:
-            depth = (depth + self._coarse(engine, flipped(photo), resolution)[:, ::-1]) / 2
-        return guided_to_pixels(depth, photo.rgb) if guided else to_pixels(depth, photo.size)
+            depth = (depth + self._coarse(runner, self._tokens(runner, flipped(photo), resolution))[:, ::-1]) / 2
+        whole = guided_to_pixels(depth, photo.rgb) if guided else to_pixels(depth, photo.size)
+        return self._judge(whole, self._unlikeness(tokens), metres)
+
+    def _judge(self, depth: np.ndarray, distance: float | None, metres: bool) -> DepthEstimate:
+        """Decide on the unit of a prediction (H, W)."""
+        inside = None if distance is None else distance <= 1
+        if self.unit_ != "metres":
+            return DepthEstimate(depth, depth, "relative", inside, distance)
+        if inside is False and not metres:
+            return DepthEstimate(depth / depth.max(), depth, "relative", inside, distance, OUTSIDE)
+        message = UNKNOWN if inside is None else OUTSIDE.split(", so")[0] + "." if not inside else ""
+        return DepthEstimate(depth, depth, "metres", inside, distance, message)
+
+    def _unlikeness(self, tokens: Tokens) -> float | None:
+        """Return how far a picture lies outside of the training's, as a multiple of the largest distance inside."""
+        if self.world_ is None:
+            return None
+        descriptor = describe_picture(*tokens, len(self.card_["layers"]))
+        return self.world_.distance(descriptor) / self.world_.threshold
 
     def evaluate(
-        self, engine: "Engine", pairs: Pairs, flip: bool = False, aligned: bool | None = None, guided: bool = True
+        self,
+        engine: "Engine | Pairs | None" = None,
+        pairs: Pairs | None = None,
+        flip: bool = False,
+        aligned: bool | None = None,
+        guided: bool = True,
     ) -> dict[str, float]:
-        """Return the mean over pairs of the figures of `metrics.figures`, at the size of each depth map.
+        """Return the mean over pairs of `metrics.depth_metrics`, at the size of each depth map.
 
-        aligned: first fit scale and shift of the inverse depth to the truth; None does so for relative probes only.
-        Raises ValueError for no pairs, and for depth maps that cannot be used.
+        Args:
+            engine, pairs: as in `fit`.
+            flip, guided: as in `predict`.
+            aligned: first fit scale and shift of the inverse depth to the truth; None does so for relative probes only.
+
+        Raises:
+            ValueError: for no pairs, and for depth maps that cannot be used.
         """
-        pairs = [(image, depth) for image, depth in pairs]
-        depths = check_depths([depth for _, depth in pairs])
+        runner, given = self._resolve(engine, pairs, "pairs")
+        images, depths = _apart(given)
+        truths = prepare(depths, self.relative, self.inverse).depths
+        fitting = self.relative if aligned is None else aligned
         each = []
-        for (image, _), truth in zip(pairs, depths, strict=True):
-            depth = to_pixels(self.predict(engine, image, flip, guided), truth.shape)
-            each.append(
-                figures(align(depth, truth) if (self.relative if aligned is None else aligned) else depth, truth)
-            )
-        return mean_figures(each)
+        for image, truth in zip(images, truths, strict=True):
+            depth = to_pixels(self.predict(runner, image, flip, guided), truth.shape)
+            each.append(depth_metrics(align(depth, truth) if fitting else depth, truth))
+        return mean_metrics(each)
+
+    def _resolve(self, engine: Any, given: Any, what: str) -> tuple["Engine", Any]:
+        """Return engine and what comes after it, however many of the two were given."""
+        if given is None and engine is not None and not hasattr(engine, "backbone"):
+            engine, given = None, engine
+        runner = self.engine if engine is None else engine
+        if runner is None:
+            raise ValueError(f"there is no engine: DepthProbe(engine=...), or give it before the {what}")
+        if given is None:
+            raise ValueError(f"there is no {what} to work on; give it after the engine")
+        return runner, given
 
     def save(self, path: str | Path) -> None:
         """Write the probe as safetensors with its card as metadata (exactly to `path`)."""
         check_fitted(self)
-        write_file(Path(path), self._head, self.card_)
+        write_file(Path(path), self._head, self.card_, self.world_)
 
     @classmethod
-    def load(cls, path: str | Path) -> "DepthProbe":
-        """Read a probe that `save` wrote; raises ValueError for damaged files and any others."""
+    def load(cls, path: str | Path, engine: "Engine | None" = None) -> "DepthProbe":
+        """Read a probe that `save` wrote, this version or version 0.1; raises ValueError for damaged and other files.
+
+        Args:
+            path: of the file.
+            engine: for `predict` without one.
+        """
         with damage_refused(Path(path)):
-            return cls._from(*read_file(Path(path)))
+            probe = cls._from(*read_file(Path(path)))
+        probe.engine = engine
+        return probe
 
     @classmethod
     def from_meta(cls, path: str | Path, dataset: str | None = None, backbone: str | None = None) -> "DepthProbe":
@@ -163,7 +282,7 @@ class DepthProbe(Estimator):
         return cls._from(*read_official(Path(path), dataset, backbone))
 
     @classmethod
-    def _from(cls, card: dict, head: LinearDepthHead) -> "DepthProbe":
+    def _from(cls, card: dict, head: LinearDepthHead, world: World | None = None) -> "DepthProbe":
         low, high = (None, None) if card["relative"] else card["range"]
         probe = cls(
             card["kind"],
@@ -176,52 +295,82 @@ class DepthProbe(Estimator):
             card["flips"],
             card["mean"],
             card["seed"],
+            card["inverse"],
         )
         check_options(probe)
         probe._head = head.eval().requires_grad_(False)
-        probe.held_out_, probe.curve_ = [], []
+        probe.held_out_, probe.curve_, probe.world_ = [], [], world
         probe._set_card(card)
         return probe
 
     def _watch(self, reader: "_Reader") -> Callable[[dict], None]:
-        """Return what is called after every epoch: it grows the curve and tells of it."""
+        """Return what is called after every epoch: it grows the curve and reports it."""
 
         def watch(row: dict) -> None:
             self.curve_.append(row)
-            figures = f", held-out delta1 {row['delta1']:.3f}, RMSE {row['rmse']:.3f}" if "rmse" in row else ""
-            reader.tell(f"epoch {row['epoch']} of {self.epochs}, loss {row['loss']:.3f}{figures}")
+            held_out = f", held-out delta1 {row['delta1']:.3f}, RMSE {row['rmse']:.3f}" if "rmse" in row else ""
+            reader.step(f"epoch {row['epoch']} of {self.epochs}, loss {row['loss']:.3f}{held_out}")
 
         return watch
 
+    def _tokens(self, engine: "Engine", photo: Photo, resolution: int | None) -> Tokens:
+        layers, side = tuple(self.card_["layers"]), resolution or self.resolution
+        return read_tokens(engine, photo, layers, side, self.card_["normed"])
+
     @torch.inference_mode()
-    def _coarse(self, engine: "Engine", photo: Photo, resolution: int | None) -> np.ndarray:
+    def _coarse(self, engine: "Engine", tokens: Tokens) -> np.ndarray:
         """Return depth on the head's grid (4 h, 4 w)."""
-        patches, cls = read_tokens(
-            engine, photo, tuple(self.card_["layers"]), resolution or self.resolution, self.card_["normed"]
-        )
         head = self._head.to(engine.device)
-        depth = head(*(torch.tensor(tokens, device=engine.device) for tokens in (patches, cls)))
+        depth = head(*(torch.tensor(part, device=engine.device) for part in tokens))
         return depth.float().cpu().numpy()
 
     def _set_card(self, card: dict) -> None:
         """Derive all learned attributes from the card, so that a loaded probe has the same ones as a fitted one."""
-        self.card_, self.backbone_, self.figures_ = card, card["backbone"], card["figures"]
+        self.card_, self.backbone_, self.metrics_ = card, card["backbone"], card["metrics"]
         self.unit_ = "relative" if card["relative"] else "metres"
         self.note_ = make_note(card)
 
 
-def _split(pairs: Pairs, val: Pairs | None, groups: Sequence[str] | None) -> tuple[list, list, list[int]]:
-    """Check the pairs; return those to train on, those held out, and the places of the latter."""
-    pairs, val = [(image, depth) for image, depth in pairs], [(image, depth) for image, depth in val or ()]
-    if not pairs:
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """Checked pairs (image, depth): those to train on, those held out, the indices of the latter, and remarks."""
+
+    chosen: list[Pair]
+    held: list[Pair]
+    held_out: list[int]
+    remarks: tuple[str, ...]
+
+    @property
+    def depths(self) -> list[np.ndarray]:
+        return [depth for _, depth in self.chosen]
+
+
+def _apart(pairs: Pairs) -> tuple[list, list[np.ndarray]]:
+    """Return images and depth maps."""
+    listed = list(pairs)
+    return [image for image, _ in listed], [depth for _, depth in listed]
+
+
+def _split(probe: DepthProbe, pairs: Pairs, val: Pairs | None, groups: Sequence[str] | None) -> _Parts:
+    """Check the pairs, and choose what to train on and what to measure on."""
+    listed, measured = list(pairs), list(val or ())
+    if not listed:
         raise ValueError("no pairs to train on; give at least one photo with its depth map")
-    depths = check_depths([depth for _, depth in pairs])
-    pairs = [(image, depth) for (image, _), depth in zip(pairs, depths, strict=True)]
-    if val:
-        depths = check_depths([depth for _, depth in val], "held-out pair")
-        return pairs, [(image, depth) for (image, _), depth in zip(val, depths, strict=True)], list(range(len(val)))
-    chosen, held = choose_held_out(len(pairs), groups)
-    return [pairs[i] for i in chosen], [pairs[i] for i in held], held
+    if not probe.relative and any(getattr(pair, "unit", "metres") == "relative" for pair in (*listed, *measured)):
+        raise ValueError(
+            "these depth maps have no unit: train with DepthProbe(relative=True), or say what unit they have"
+        )
+    turned = probe.inverse and not any(hasattr(pair, "unit") for pair in listed)  # `read_pairs` has done it already
+    images, depths = _apart(listed)
+    found = prepare(depths, probe.relative, turned)
+    ready = list(zip(images, found.depths, strict=True))
+    remarks = (*found.messages, *found.warnings)
+    if measured:
+        images, depths = _apart(measured)
+        held = prepare(depths, probe.relative, turned, "held-out pair")
+        return _Parts(ready, list(zip(images, held.depths, strict=True)), list(range(len(measured))), remarks)
+    chosen, indices = choose_held_out(len(ready), groups)
+    return _Parts([ready[i] for i in chosen], [ready[i] for i in indices], indices, remarks)
 
 
 class _Reader:
@@ -231,9 +380,10 @@ class _Reader:
         self.probe, self.engine, self.layers, self.head, self.pictures = probe, engine, layers, head, pictures
         self.done, self.total = 0, pictures + probe.epochs
         self._dtype: type | None = None
+        self._descriptors: list[np.ndarray] = []
         self._progress = progress or (lambda done, total, message: None)
 
-    def tell(self, message: str) -> None:
+    def step(self, message: str) -> None:
         self.done = min(self.done + 1, self.total)
         self._progress(self.done, self.total, message)
 
@@ -247,7 +397,13 @@ class _Reader:
                 depth = without_scale(depth)
             for view, truth in [(photo, depth), (flipped(photo), depth[:, ::-1])][: 2 if flips else 1]:
                 patches, cls = read_tokens(self.engine, view, self.layers, self.probe.resolution)
+                if view is photo:
+                    self._descriptors.append(describe_picture(patches, cls, len(self.layers)))
                 self._dtype = self._dtype or feature_type(patches, self.pictures)
                 samples.append(to_sample(self.head, patches, cls, truth, self._dtype))
-                self.tell(f"features of picture {i + 1} of {len(pairs)}")
+                self.step(f"features of picture {i + 1} of {len(pairs)}")
         return samples
+
+    def descriptors(self, trained: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return the descriptors of pictures trained on and held out, read in this order."""
+        return self._descriptors[:trained], self._descriptors[trained:]

@@ -1,5 +1,6 @@
 """Which probes can be picked: the ready ones, published heads, and a person's own."""
 
+import tempfile
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...backbones import needs_download, weights_root
-from ...io.files import resource_folder
+from ...backbones.identity import Identity
+from ...io.files import resource_folder, stem
 from ...io.images import Photo
 
 if TYPE_CHECKING:  # they need torch, which is loaded only once the page is served
@@ -23,13 +25,25 @@ Own = tuple[tuple[str, "DepthProbe"], ...]  # a person's probes by name
 
 @dataclass(frozen=True)
 class Estimate:
-    """Hold what a probe says of a photo."""
+    """What a probe says of a photo.
 
-    depth: np.ndarray  # (H, W) float32
+    Args:
+        depth: (H, W) float32, larger is farther.
+        unit: "metres" or "relative".
+        name, note, card: of the probe; models of their own have no card.
+        inside: whether the photo is like the probe's training pictures; None where not known.
+        message: what the reader should know first.
+        identity: of the network that ran.
+    """
+
+    depth: np.ndarray
     unit: str
     name: str
     note: str
     card: dict | None
+    inside: bool | None = None
+    message: str = ""
+    identity: Identity | None = None
 
 
 @dataclass
@@ -72,15 +86,27 @@ class ProbeStore:
         raise ValueError(f"no depth probe is called {key!r}; pick one of the list")
 
     def estimate(
-        self, key: str, own: Own, photo: Photo, backbone: str, resolution: int, flip: bool, guided: bool
+        self,
+        key: str,
+        own: Own,
+        photo: Photo,
+        backbone: str,
+        resolution: int,
+        flip: bool,
+        guided: bool,
+        metres: bool = False,
     ) -> Estimate:
-        """Estimate a photo's depth with the probe of a key."""
+        """Estimate a photo's depth with the probe of a key; metres: also where the probe does not know such photos."""
         if key.startswith(DPT_KEY):
             return self._estimate_dpt(key.removeprefix(DPT_KEY), photo, resolution)
+        from .card import check_engine
+
         probe = self.load(key, own)
-        depth = probe.predict(self.services.pool.get(backbone), photo, flip=flip, guided=guided, resolution=resolution)
+        engine = self.services.pool.get(backbone)
+        found = probe.estimate(engine, photo, flip, guided, resolution, metres)
+        message = " ".join(text for text in (found.message, check_engine(probe, engine)) if text)
         name = key.split(":", 1)[1].removesuffix(".safetensors")
-        return Estimate(depth, probe.unit_, name, probe.note_, probe.card_)
+        return Estimate(found.depth, found.unit, name, probe.note_, probe.card_, found.inside, message, engine.identity)
 
     def _estimate_dpt(self, name: str, photo: Photo, resolution: int) -> Estimate:
         from .dpt import DPT_MODELS, DptDepth
@@ -97,3 +123,14 @@ class ProbeStore:
         return Estimate(
             model.predict(photo, resolution=resolution), "metres", name, f"{name}, with its own backbone.", None
         )
+
+
+def probe_file(own: Own) -> tuple[str, bytes]:
+    """Return the newest of a person's probes as a file; raises ValueError when there is none."""
+    if not own:
+        raise ValueError("there is no probe of your own yet; train one first")
+    name, probe = own[-1]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "probe.safetensors"
+        probe.save(path)
+        return f"depth-{stem(name)}.safetensors", path.read_bytes()

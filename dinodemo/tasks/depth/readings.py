@@ -56,7 +56,7 @@ def without_background(value: np.ndarray, background: Sequence[float]) -> tuple[
         single = value.astype(np.float32)
         kept = np.isfinite(single) & (single > 0)
         left = np.isposinf(single)  # sky, in the words of some
-        for far in background:
+        for far in (value for value in background if value < np.finfo(np.float32).max):  # others are inf by now
             left |= kept & (np.abs(single - far) <= CLOSE * far)
     return np.where(kept & ~left, single, 0).astype(np.float32), int(left.sum())
 

@@ -11,7 +11,7 @@ import torch
 from .dataset import HIGHEST
 from .head import LinearDepthHead, expected_depth, shared_tokens, token_logits, upsampled
 from .losses import log_gradient, scale_and_shift_free, scale_and_shift_free_gradient, scale_invariant_log
-from .metrics import align, figures, mean_figures, valid_pixels
+from .metrics import align, depth_metrics, mean_metrics, valid_pixels
 from .start import Standard, closed_form, standardise
 from .upsample import to_pixels
 
@@ -50,7 +50,7 @@ class Trained:
     epochs: int
     kept: int
     chosen: bool  # whether the held-out pictures chose the epoch
-    figures: dict[str, float] | None
+    metrics: dict[str, float] | None
 
 
 def feature_type(patches: np.ndarray, pictures: int) -> type:
@@ -134,7 +134,7 @@ class _Best:
         self.choosing = settings.stop_early and bool(held_out)
         self.kept, self.score = 0, float("inf")
         self.state: dict[str, torch.Tensor] | None = None
-        self.figures: dict[str, float] | None = None
+        self.metrics: dict[str, float] | None = None
 
     def judge(self, head: LinearDepthHead, epoch: int) -> dict[str, float] | None:
         if not self.held_out:
@@ -143,7 +143,7 @@ class _Best:
         found = evaluate(head, self.held_out, self.settings.relative)
         score = found["abs_rel"] if self.settings.relative else found["silog"] / 100 + found["abs_rel"]
         if not self.choosing or score < self.score:
-            self.kept, self.figures, self.score = epoch, found, score
+            self.kept, self.metrics, self.score = epoch, found, score
             self.state = copy.deepcopy(head.state_dict())
         return found
 
@@ -153,7 +153,7 @@ class _Best:
     def restore(self, head: LinearDepthHead, epoch: int) -> Trained:
         if self.state is not None:
             head.load_state_dict(self.state)
-        return Trained(epoch, self.kept, self.choosing, self.figures)
+        return Trained(epoch, self.kept, self.choosing, self.metrics)
 
 
 def _run_epoch(
@@ -208,5 +208,5 @@ def evaluate(head: LinearDepthHead, held_out: list[tuple[Sample, np.ndarray]], r
         device = head.weight.device
         logits = token_logits(sample.patches.to(device), sample.shared.to(device), head.weight, head.bias, head.layers)
         depth = to_pixels(expected_depth(upsampled(logits), head.centres).cpu().numpy(), truth.shape)
-        each.append(figures(align(depth, truth) if relative else depth, truth))
-    return mean_figures(each)
+        each.append(depth_metrics(align(depth, truth) if relative else depth, truth))
+    return mean_metrics(each)

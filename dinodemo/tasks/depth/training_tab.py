@@ -1,158 +1,185 @@
-"""Train a depth probe on uploaded pairs: curves, held-out pictures beside the truth, use, save."""
+"""Train a probe on uploaded pairs: what was read is shown first; charts, held-out pictures beside the truth, save."""
 
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import gradio as gr
-import numpy as np
-import pandas as pd
 
-from ...io.files import stem
-from ...io.images import fit_within, load_photo
-from ...io.render import colourise
+from ...io.uploads import place
 from ...web.background import Work
-from ...web.components import download_button, problem_list
+from ...web.components import download_button, option_control, problem_list
 from ...web.errors import friendly
 from ...web.events import ENGINE_QUEUE, QUIET
+from ...web.folder_picker import folder_picker, read_upload
 from ...web.header import Header
 from ...web.services import Services
-from . import draw
-from .draw import Look
-from .probe_store import Own
+from . import survey
+from .options import EPOCHS, INVERSE, KIND, RELATIVE
+from .probe_store import Own, probe_file
+from .progress import bars, held_out_pictures, rows_of
+from .units import AUTO, NO_UNIT, PRESETS, UNIT
 
-if TYPE_CHECKING:  # they need torch, which is loaded only once the page is served
-    from . import DepthProbe, RGBDPair
-
-KINDS = [("Four layers (better)", "lin4"), ("Last layer", "lin1")]
+KINDS = {"lin4": "Four layers (better)", "lin1": "Last layer"}
+UNITS = [
+    ("Guess from numbers and names", AUTO),
+    *((f"{words[0].upper()}{words[1:]}", name) for name, (_, words) in PRESETS.items()),
+    ("None (near and far only)", NO_UNIT),
+]
 HELP = (
-    "Upload a zip with photos and depth maps of the same names: `rgb/x.jpg` + `depth/x.png` (16-bit, millimetres), or "
-    "`.npy` or `.exr` in metres. A fifth is held out, whole scenes or the end of the walk, to measure on. "
-    "With 100 pairs it takes some minutes on two processor cores, nearly all of it to run the backbone once."
+    "Photos and depth maps: `rgb/x.jpg` + `depth/x.png` (16 bit), `.npy` or `.exr`, the layouts of public sets, or a "
+    "list of pairs (.csv). A fifth is held out to measure on, whole scenes or the end of the walk. With 100 pairs it "
+    "takes some minutes on two processor cores."
 )
-SHOWN = 4  # held-out pictures
-PICTURE_SIDE = 320
-CURVES = {"loss": "loss", "rmse": "RMSE, held out", "abs_rel": "AbsRel, held out", "delta1": "delta1, held out"}
+MORE_SUFFIXES = ("npy", "exr", "json", "csv", "txt")
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Hold the sub-tab's components."""
+    """The sub-tab's components."""
 
-    pairs: gr.File
+    pairs: gr.HTML
+    unit: gr.Dropdown
+    inverse: gr.Checkbox
+    relative: gr.Checkbox
+    found: gr.Markdown
+    histogram: gr.BarPlot
     name: gr.Textbox
     kind: gr.Radio
     epochs: gr.Slider
-    relative: gr.Checkbox
     train: gr.Button
     stop: gr.Button
     status: gr.Markdown
     problems: gr.Markdown
-    curve: gr.LinePlot
+    losses: gr.LinePlot
+    metrics: gr.LinePlot
     pictures: gr.Gallery
+
+    def reading(self) -> list:
+        """Return what decides on how the files are read."""
+        return [self.pairs, self.unit, self.inverse, self.relative]
 
 
 def build_training(services: Services, header: Header, own: gr.State) -> Callable:
-    """Build the sub-tab; returns the event that tells of a new probe in `own`."""
+    """Build the sub-tab; returns the event that announces a new probe in `own`."""
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
-            gr.Markdown(HELP)
-            pairs = gr.File(label="Photos and depth maps (.zip)", height=120, elem_id="depth-pairs")
-            name = gr.Textbox(label="Name of the probe", value="my probe", max_length=40, elem_id="depth-name")
-            kind = gr.Radio(KINDS, value="lin4", label="Tokens of", elem_id="depth-kind")
-            epochs = gr.Slider(
-                1,
-                100,
-                value=20,
-                step=1,
-                label="Epochs",
-                elem_id="depth-epochs",
-                info="Stops early when the held-out pictures no longer improve.",
-            )
-            relative = gr.Checkbox(
-                False, label="The depth maps have no scale (learn near and far only)", elem_id="depth-relative"
-            )
-            with gr.Row():
-                train = gr.Button("Train", variant="primary", elem_id="depth-train")
-                stop = gr.Button("Stop", variant="stop", visible=False, elem_id="depth-train-stop")
+            settings = _settings()
         with gr.Column(scale=3, min_width=320):
-            status = gr.Markdown("No probe of your own yet.", elem_id="depth-train-status")
-            curve = gr.LinePlot(x="epoch", y="value", color="figure", height=260, elem_id="depth-curve")
-            pictures = gr.Gallery(
-                label="Held out: photo, true depth, estimate",
-                columns=3,
-                height="auto",
-                buttons=[],
-                format="jpeg",
-                elem_id="depth-held-out",
-                object_fit="contain",
-            )
-            problems = gr.Markdown(elem_id="depth-problems")
-            download_button("Save the newest probe", _probe_file, [own], "depth-save")
-    parts = Parts(pairs, name, kind, epochs, relative, train, stop, status, problems, curve, pictures)
-    return _wire(services, header, own, parts)
+            results = _results(own)
+    parts = Parts(*settings, *results)
+    _wire_survey(parts)
+    return _wire_training(services, header, own, parts)
 
 
-def _wire(services: Services, header: Header, own: gr.State, parts: Parts) -> Callable:
-    outputs = [own, parts.status, parts.problems, parts.curve, parts.pictures, parts.stop]
+def _settings() -> list:
+    gr.Markdown(HELP)
+    pairs = folder_picker("depth-pairs", MORE_SUFFIXES)
+    unit = gr.Dropdown(
+        UNITS,
+        value=UNIT.default,
+        label=UNIT.label,
+        allow_custom_value=True,
+        info="Or type how many units are in a metre, such as 1000.",
+        elem_id="depth-unit",
+    )
+    inverse = option_control(INVERSE, elem_id="depth-nearer")
+    relative = option_control(RELATIVE, elem_id="depth-relative")
+    found = gr.Markdown("Drop a folder or a zip to see what it holds.", elem_id="depth-found")
+    histogram = gr.BarPlot(
+        x="depth", y="percent", height=160, visible=False, elem_id="depth-histogram", y_title="% of readings"
+    )
+    name = gr.Textbox(label="Name of the probe", value="my probe", max_length=40, elem_id="depth-name")
+    kinds = [(words, key) for key, words in KINDS.items()]
+    kind = gr.Radio(kinds, value=KIND.default, label=KIND.label, elem_id="depth-kind")
+    epochs = option_control(EPOCHS, elem_id="depth-epochs", info=EPOCHS.help)
+    with gr.Row():
+        train = gr.Button("Train", variant="primary", elem_id="depth-train")
+        stop = gr.Button("Stop", variant="stop", visible=False, elem_id="depth-train-stop")
+    return [pairs, unit, inverse, relative, found, histogram, name, kind, epochs, train, stop]
+
+
+def _results(own: gr.State) -> list:
+    status = gr.Markdown("No probe of your own yet.", elem_id="depth-train-status")
+    with gr.Row():
+        losses = gr.LinePlot(
+            x="epoch", y="value", color="curve", height=220, elem_id="depth-curve", title="Loss", x_axis_format="d"
+        )
+        metrics = gr.LinePlot(
+            x="epoch",
+            y="value",
+            color="curve",
+            height=220,
+            elem_id="depth-metrics",
+            title="Held out",
+            x_axis_format="d",
+        )
+    pictures = gr.Gallery(
+        label="Photo, true depth; after training also estimate and error, on one colour scale",
+        columns=4,
+        height="auto",
+        buttons=[],
+        format="jpeg",
+        elem_id="depth-held-out",
+        object_fit="contain",
+    )
+    problems = gr.Markdown(elem_id="depth-problems")
+    download_button("Save the newest probe", probe_file, [own], "depth-save")
+    return [status, problems, losses, metrics, pictures]
+
+
+def _read(value, unit, inverse: bool, relative: bool, folder: str):
+    """Read what was uploaded; photos of a zip are written into the folder. Returns its name, pairs and problems."""
+    from . import read_pairs
+
+    uploaded = read_upload(value)
+    if not uploaded:
+        raise ValueError("there are no pairs yet; drop a folder or a zip first")
+    path, name = uploaded[0]
+    if len(uploaded) == 1 and name.suffix.lower() == ".zip":
+        source, title = path, name.name
+    else:
+        source, title = Path(folder) / "files", name.parts[0] if len(name.parts) > 1 else f"{len(uploaded)} files"
+        place(uploaded, source)
+    asked = NO_UNIT if relative and unit == AUTO else unit
+    return title, *read_pairs(source, out=Path(folder) / "photos", unit=asked, inverse=True if inverse else None)
+
+
+def _wire_survey(parts: Parts) -> None:
+    outputs = [parts.found, parts.histogram, parts.problems, parts.pictures]
+
+    @friendly
+    def on_files(value, unit, inverse, relative):
+        with tempfile.TemporaryDirectory(prefix="dinodemo-pairs-") as folder:
+            _, pairs, problems = _read(value, unit, inverse, relative, folder)
+            shown = gr.update(value=bars(survey.histogram(pairs)), visible=True)
+            return survey.describe_pairs(pairs), shown, problem_list(problems), survey.pictures(pairs)
+
+    def again(value, *rest):
+        return on_files(value, *rest) if value else (gr.skip(),) * 4
+
+    parts.pairs.submit(on_files, parts.reading(), outputs, **QUIET)
+    for control in (parts.unit, parts.inverse, parts.relative):
+        control.input(again, parts.reading(), outputs, **QUIET)
+
+
+def _wire_training(services: Services, header: Header, own: gr.State, parts: Parts) -> Callable:
+    outputs = [own, parts.status, parts.problems, parts.losses, parts.metrics, parts.pictures, parts.stop]
     work = gr.State(None)
 
     @friendly
-    def on_train(
-        path, mine: Own, name: str, kind: str, epochs: float, relative: bool, backbone: str, resolution: float
-    ):
-        from . import DepthProbe, read_pairs
-
-        if path is None:
-            raise ValueError("there are no pairs yet; drop a zip first")
+    def on_train(value, unit, inverse, relative, mine: Own, name: str, kind: str, epochs: float, backbone: str, side):
         with tempfile.TemporaryDirectory(prefix="dinodemo-pairs-") as folder:
-            found, problems = read_pairs(path, out=folder)
-            probe = DepthProbe(kind, epochs=int(epochs), resolution=int(resolution), relative=bool(relative))
-            engine = services.pool.get(backbone)
-            groups = [pair.group for pair in found]
-            job = Work(
-                lambda progress: probe.fit(
-                    engine,
-                    found,
-                    groups=groups if len(set(groups)) > 1 else None,
-                    progress=progress,
-                    data=f"{len(found)} pairs of {Path(path).name}",
-                )
-            )
-            yield job, gr.skip(), f"{len(found)} pairs", problem_list(problems), None, [], gr.update(visible=True)
-            for share, message in job.steps():
-                curve = curve_of(probe.curve_) if probe.curve_ else gr.skip()
-                yield (*[gr.skip()] * 2, f"{share:.0%} · {message}", gr.skip(), curve, gr.skip(), gr.skip())
-            pictures = held_out_pictures(probe, engine, found)
-            label = " ".join(name.split()) or "my probe"
-            kept = tuple(row for row in mine if row[0] != label)
-            yield (
-                None,
-                (*kept, (label, probe)),
-                f"Trained **{label}**; it is picked in the first tab. {probe.note_}",
-                gr.skip(),
-                curve_of(probe.curve_),
-                pictures,
-                gr.update(visible=False),
-            )
+            title, pairs, problems = _read(value, unit, inverse, relative, folder)
+            yield from _train(services, (title, pairs, problems), (kind, epochs, relative, backbone, side), mine, name)
 
     def on_stop(job: Work | None):
         if job is not None:
             job.stop()
         return gr.update(visible=False)
 
-    inputs = [
-        parts.pairs,
-        own,
-        parts.name,
-        parts.kind,
-        parts.epochs,
-        parts.relative,
-        header.backbone,
-        header.resolution,
-    ]
+    inputs = [*parts.reading(), own, parts.name, parts.kind, parts.epochs, header.backbone, header.resolution]
     event = parts.train.click(
         on_train, inputs, [work, *outputs], **ENGINE_QUEUE, api_visibility="private", show_progress_on=[parts.status]
     )
@@ -161,45 +188,26 @@ def _wire(services: Services, header: Header, own: gr.State, parts: Parts) -> Ca
     return event.success
 
 
-def curve_of(rows: list[dict]) -> pd.DataFrame:
-    """Return the curve as a table of epoch, figure, value."""
-    points = [
-        (row["epoch"], label, float(row[key]))
-        for row in rows
-        for key, label in CURVES.items()
-        if row.get(key) is not None
-    ]
-    return pd.DataFrame(points, columns=["epoch", "figure", "value"])
+def _train(services: Services, given: tuple, chosen: tuple, mine: Own, name: str):
+    """Train on pairs that were read; yields work, own probes, status, problems, both charts, pictures, stop button."""
+    from . import DepthProbe
 
-
-def held_out_pictures(probe: "DepthProbe", engine, pairs: list["RGBDPair"]) -> list[tuple[np.ndarray, str]]:
-    """Draw photo, truth and estimate of a few held-out pairs, in the truth's range."""
-    from .metrics import align
-
-    pictures = []
-    for i in probe.held_out_[:: max(1, len(probe.held_out_) // SHOWN)][:SHOWN]:
-        photo, truth = load_photo(pairs[i].image), np.asarray(pairs[i].depth)
-        depth = probe.predict(engine, photo)
-        known = truth > 0
-        look = Look(*draw.natural_range(truth[known][:, None]), "inferno", False)
-        if probe.unit_ == "relative":
-            rows, columns = (np.linspace(0, n - 1, m, dtype=int) for n, m in zip(depth.shape, truth.shape, strict=True))
-            depth = align(depth[rows][:, columns], truth)
-        drawn = np.where(known[..., None], colourise(draw.shade(truth, look)), 0).astype(np.uint8)
-        for picture, caption in (
-            (photo.rgb, pairs[i].name),
-            (drawn, f"truth, {look.near} to {look.far}"),
-            (colourise(draw.shade(depth, look)), "estimate"),
-        ):
-            pictures.append((fit_within(picture, PICTURE_SIDE), caption))
-    return pictures
-
-
-def _probe_file(own: Own) -> tuple[str, bytes]:
-    if not own:
-        raise ValueError("there is no probe of your own yet; train one first")
-    name, probe = own[-1]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "probe.safetensors"
-        probe.save(path)
-        return f"depth-{stem(name)}.safetensors", path.read_bytes()
+    title, pairs, problems = given
+    kind, epochs, relative, backbone, side = chosen
+    relative = bool(relative) or pairs.info.unit == "relative"
+    engine = services.pool.get(backbone)
+    probe = DepthProbe(KIND.check(kind), EPOCHS.check(epochs), int(side), relative=relative, engine=engine)
+    groups = [pair.group for pair in pairs]
+    scenes = groups if len(set(groups)) > 1 else None
+    data = f"{len(pairs)} pairs of {title}"
+    job = Work(lambda progress: probe.fit(pairs, groups=scenes, progress=progress, data=data))
+    yield job, gr.skip(), data, problem_list(problems), None, None, [], gr.update(visible=True)
+    for share, message in job.steps():
+        charts = (rows_of(probe.curve_, True), rows_of(probe.curve_, False)) if probe.curve_ else (gr.skip(),) * 2
+        yield gr.skip(), gr.skip(), f"{share:.0%} · {message}", gr.skip(), *charts, gr.skip(), gr.skip()
+    label = " ".join(name.split()) or "my probe"
+    kept = tuple(row for row in mine if row[0] != label)
+    status = f"Trained **{label}**; it is picked in the first tab. {probe.note_}"
+    charts = rows_of(probe.curve_, True), rows_of(probe.curve_, False)
+    pictures = held_out_pictures(probe, engine, pairs)
+    yield None, (*kept, (label, probe)), status, gr.skip(), *charts, pictures, gr.update(visible=False)

@@ -28,14 +28,14 @@ DEFAULTS = {"i": "mm", "f": "m"}  # kind of numbers -> what they are in unless t
 PRIORS = {"i": {"mm": 0.0, "cm": -2.0, "kitti": -2.5, "tum": -2.5}, "f": {"m": 0.0, "mm": -1.5, "cm": -2.5}}
 USUAL_MEDIAN = 3.0  # metres; medians of rooms lie about it, those of streets above it
 NEAR_SPREAD, FAR_SPREAD = 0.7, 1.1  # of the logarithm of the median, below and above it
-SENSOR_REACH, STREET_REACH = 20.0, 100.0  # metres; files in millimetres come from sensors of rooms
+SENSOR_REACH, STREET_REACH = 12.0, 100.0  # metres; files in millimetres come from sensors of rooms
 FAR_MORE_PLAUSIBLE, STILL_POSSIBLE = 2.3, -3.0  # differences of log-likelihood: a factor of ten; worth a word
 NAMES = {  # what paths of public sets say of their unit
     "tum": re.compile(r"freiburg|(^|/)(rgb|depth)/\d{9,10}\.\d{3,6}\.|icl[-_]?nuim|(^|[/_])tum[/_]", re.IGNORECASE),
     "cm": re.compile(r"v(irtual)?[-_ ]?kitti|/camera_[01]/(rgb|depth)_\d+\.", re.IGNORECASE),
     "kitti": re.compile(r"(?<!v)(?<!virtual)(?<!virtual[-_ ])kitti|proj_depth|groundtruth_depth", re.IGNORECASE),
 }
-NAME_EVIDENCE, STEP_EVIDENCE, SPARSE_EVIDENCE, SKY_EVIDENCE = 5.0, 3.0, 4.0, 1.5
+NAME_EVIDENCE, STEP_EVIDENCE, SPARSE_EVIDENCE, SKY_EVIDENCE = 7.0, 5.5, 6.0, 1.5
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def guess_unit(numbers: Numbers) -> Guess:
     best, usual = max(scores, key=lambda name: scores[name]), DEFAULTS[numbers.kind]
     if scores[best] < -12:
         raise ValueError(
-            f"half of the readings are beyond {numbers.median:.4g} units, which is no scene in any usual unit; say how "
+            f"half of the readings are beyond {numbers.median:.4g} units, so the unit is another than usual; say how "
             "many units are in a metre (unit)"
         )
     taken = best if scores[best] - scores[usual] >= FAR_MORE_PLAUSIBLE else usual
@@ -143,7 +143,7 @@ def _plausibility(name: str, numbers: Numbers) -> float:
     outdoors = name in ("kitti", "cm") and off > 0
     score = -0.5 * (off / (NEAR_SPREAD if off < 0 else FAR_SPREAD * (1.5 if outdoors else 1))) ** 2
     reach = SENSOR_REACH if name == "mm" else STREET_REACH
-    score -= 3 * max(0.0, math.log(numbers.high * scale / reach))
+    score -= 5 * max(0.0, math.log(numbers.high * scale / reach))
     if name == "tum" and numbers.step % 5 == 0 and numbers.step % 10:
         score += STEP_EVIDENCE  # sensors give millimetres, five units of a 1/5000 metre
     if name == "kitti" and numbers.covered < 0.4 and numbers.aspect > 2.5:
@@ -157,7 +157,10 @@ def _sentence(taken: str, usual: str, others: Sequence[str], numbers: Numbers) -
     median = numbers.median / PRESETS[taken][0]
     text = f"Read as {PRESETS[taken][1]}: median {median:.2f} m, 95 % within {numbers.high / PRESETS[taken][0]:.2f} m."
     if taken != usual:
-        text = f"Taken for {PRESETS[taken][1]}, not {PRESETS[usual][1]}, by the numbers and names." + text[text.index(":") :]
+        text = (
+            f"Taken for {PRESETS[taken][1]}, not {PRESETS[usual][1]}, by the numbers and names."
+            + text[text.index(":") :]
+        )
         text = text.replace(".:", ":", 1)
     if others:
         listed = ", ".join(f"{PRESETS[name][1]}: {numbers.median / PRESETS[name][0]:.2f} m" for name in others)

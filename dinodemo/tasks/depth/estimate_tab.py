@@ -1,0 +1,163 @@
+"""The wiring of the Depth tab's first page: estimate, draw, read a point, turn in space, compare."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import gradio as gr
+
+from ...engine.provenance import made_with_name
+from ...io.images import Photo
+from ...web.comparison import beside
+from ...web.components import wire_photo, write_download
+from ...web.errors import friendly
+from ...web.events import LIVE, QUIET, runs_network
+from ...web.header import Header
+from . import draw
+from .draw import Look, View
+from .layout_tab import EMPTY, Inputs, Memory, Outputs
+from .probe_store import Own, ProbeStore
+
+NO_PROBE = "No probe fits this backbone: train one in the next tab, load one, or choose another backbone."
+
+
+def wire_estimate(
+    store: ProbeStore, header: Header, tab: gr.Tab, memory: Memory, inputs: Inputs, outputs: Outputs, choices: list
+) -> None:
+    """Estimate when a photo, a probe or a setting changes, and draw what came."""
+    settings = [inputs.probe, inputs.other, memory.own, header.backbone, header.resolution, *inputs.settings()]
+    after = [memory.view, memory.second, inputs.near, inputs.far, inputs.card, outputs.status]
+
+    def take(given: Photo, view: View | None, second: View | None, *chosen):
+        return estimate(store, given, view, second, *chosen)
+
+    again = [inputs.probe.input, inputs.other.input, *(one.change for one in inputs.settings()), *choices]
+    events = wire_photo(
+        inputs.photo,
+        inputs.examples,
+        take,
+        inputs=[memory.view, memory.second, *settings],
+        outputs=after,
+        empty=(None, None, gr.skip(), gr.skip(), gr.skip(), EMPTY),
+        current=header.photo,
+        tab=tab,
+        run=runs_network(outputs.picture),
+        again=again,
+    )
+    for event in events:
+        event.success(show, [memory.view, memory.second, *inputs.look()], outputs.drawn(), **QUIET)
+
+
+def wire_look(memory: Memory, inputs: Inputs, outputs: Outputs) -> None:
+    """Draw again when only colours, range or the point change; the network does not run."""
+    asked = [memory.view, memory.second, *inputs.look()]
+    for control in (inputs.near, inputs.far):
+        control.input(show, asked, outputs.drawn(), **LIVE)
+    for choice in (inputs.colour_map, inputs.inverse):
+        choice.change(show, asked, outputs.drawn(), **LIVE)
+    outputs.picture.select(read_point, memory.view, memory.view, **QUIET).success(show, asked, outputs.drawn(), **QUIET)
+    outputs.space.select(build_cloud, [memory.view, outputs.fov], outputs.model, api_visibility="private")
+    outputs.fov.release(build_cloud, [memory.view, outputs.fov], outputs.model, **LIVE)
+
+
+def estimate(
+    store: ProbeStore,
+    photo: Photo,
+    view: View | None,
+    second: View | None,
+    key,
+    other,
+    own,
+    backbone,
+    resolution,
+    flip,
+    guided,
+    metres,
+) -> tuple:
+    """Estimate depth with the picked probes; what is already there is kept. Returns the updates of `after`."""
+    if not key:
+        return None, None, gr.skip(), gr.skip(), NO_PROBE, NO_PROBE
+    settings = (backbone, int(resolution), bool(flip), bool(guided), bool(metres))
+    first, card = _view(store, photo, view, key, own, settings)
+    compared = _view(store, photo, second, other, own, settings)[0] if other else None
+    if first is view:
+        return first, compared, gr.skip(), gr.skip(), gr.skip(), gr.skip()
+    near, far = draw.natural_range(first.depth)
+    most = max(far * 1.5, 0.1)
+    unit = "m" if first.unit == "metres" else "(relative, no unit)"
+    status = f"**{first.probe}** on **{backbone}**: {near:.2f} to {far:.2f} {unit}"
+    return first, compared, gr.update(maximum=most, value=near), gr.update(maximum=most, value=far), card, status
+
+
+def _view(store: ProbeStore, photo: Photo, before: View | None, key: str, own: Own, settings: tuple) -> tuple:
+    """Return the view and the probe's card as text; the view of before when nothing it depends on changed."""
+    wanted = (photo.digest, key, *settings)
+    if before is not None and before.key == wanted:
+        return before, None
+    backbone, resolution, flip, guided, metres = settings
+    found = store.estimate(key, own, photo, backbone, resolution, flip, guided, metres)
+    point = before.point if before is not None and before.photo.digest == photo.digest else None
+    words = made_with_name(backbone, found.identity)
+    view = View.of(photo, found, words, wanted, point)
+    return view, draw.card_text(found.card, found.note)
+
+
+@friendly
+def show(view: View | None, second: View | None, *values) -> tuple:
+    """Draw everything but the point cloud; the network is not called."""
+    if view is None:
+        return "", None, "", "", None, gr.update(value=None, visible=False), ""
+    look = Look(*values)
+    warning = f"⚠ **{view.message}**" if view.message else ""
+    picture = draw.draw_depth(view, look)
+    apart = draw.difference(view, second) if second else ""
+    compared = gr.update(
+        value=draw.draw_depth(replace(second, point=view.point), look) if second else None,
+        label=f"{second.probe}" if second else "The other probe",
+        visible=bool(second),
+    )
+    point_text = draw.reading(view)
+    if second and view.point:
+        point_text += f" · {second.probe}: {draw.reading(replace(second, point=view.point)).split(' at ')[0]}"
+    return (
+        warning,
+        picture,
+        draw.colour_bar(look, view.unit),
+        point_text,
+        (draw.draw_photo(view), picture),
+        compared,
+        apart,
+    )
+
+
+@friendly
+def read_point(view: View | None, event: gr.SelectData) -> View | None:
+    """Remember the clicked point, in the photo's pixels."""
+    if view is None:
+        return None
+    height, width = view.depth.shape
+    shown = draw.draw_photo(view).shape
+    x, y = (min(int(event.index[i] * size / shown[1 - i]), size - 1) for i, size in ((0, width), (1, height)))
+    return replace(view, point=(x, y))
+
+
+@friendly
+def build_cloud(view: View | None, fov: float) -> str | None:
+    """Write the point cloud that the browser shows."""
+    return None if view is None else write_download(*draw.cloud_file(view, fov, "ply"))
+
+
+def depth_beside(store: ProbeStore, header: Header, outputs, memory, inputs) -> None:
+    """Estimate the depth a second time, with the newest probe that fits that backbone."""
+
+    def make(backbone: str, current, probes: Own, resolution: float, flip: bool, guided: bool, metres: bool, *values):
+        if current is None:
+            return None
+        keys = [key for _, key in store.choices(backbone, probes) if not key.startswith("dpt:")]
+        if not keys:
+            raise ValueError(f"no depth probe fits {Path(backbone).name}; choose it above and train one to compare")
+        found = store.estimate(keys[0], probes, current.photo, backbone, int(resolution), flip, guided, metres)
+        other = View.of(current.photo, found, made_with_name(backbone, found.identity), (), current.point)
+        return draw.draw_depth(other, draw.Look(*values))
+
+    settings = [header.resolution, *inputs.settings(), *inputs.look()]
+    beside(header, outputs.picture, outputs.second, make, [memory.view, memory.own, *settings])

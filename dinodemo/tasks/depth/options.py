@@ -1,0 +1,32 @@
+"""The settings of depth, one place each: the page, the API and the command line are made from them."""
+
+from ..base import Option
+from .units import UNIT
+
+FLIP = Option("flip", False, "Average with mirrored photo", "average with the mirror image")
+GUIDED = Option("guided", True, "Sharpen along edges", "follow the photo's edges")
+METRES = Option(
+    "metres",
+    False,
+    "Metres although unsure",
+    "give metres also for pictures unlike the probe's own",
+)
+INVERSE_COLOURS = Option("inverse", False, "Inverse depth (more detail nearby)", "more colours near by")
+FOV = Option(
+    "fov", 60.0, "Horizontal field of view (degrees)", "of the camera; a phone's main camera has about 65", 20, 120, 1
+)
+KIND = Option("kind", "lin4", "Tokens of", "lin4 reads four layers, lin1 the last one", choices=("lin4", "lin1"))
+EPOCHS = Option("epochs", 20, "Epochs", "at most; ends early when the held-out pictures no longer improve", 1, 100, 1)
+RELATIVE = Option(
+    "relative", False, "The depth maps have no scale (learn near and far only)", "the depth maps have no scale"
+)
+INVERSE = Option(
+    "inverse",
+    False,
+    "Larger values are nearer (disparity, inverse depth)",
+    "larger values in the depth maps are nearer; folders called disparity or inverse say so themselves",
+)
+
+__all__ = [
+    "EPOCHS", "FLIP", "FOV", "GUIDED", "INVERSE", "INVERSE_COLOURS", "KIND", "METRES", "RELATIVE", "UNIT",
+]  # fmt: skip
