@@ -1,5 +1,6 @@
 """The tasks: the list that page, API, command line, docs and tests walk; a new one is a folder and a line here."""
 
+from .anomaly import TASK as ANOMALY
 from .attention import TASK as ATTENTION
 from .base import Option, Task
 from .compare import TASK as COMPARE
@@ -10,6 +11,6 @@ from .pca import TASK as PCA
 from .retrieval import TASK as RETRIEVAL
 from .segmentation import TASK as SEGMENTATION
 
-TASKS: tuple[Task, ...] = (ATTENTION, LENS, PCA, SEGMENTATION, DEPTH, RETRIEVAL, COMPARE, FINETUNE)
+TASKS: tuple[Task, ...] = (ATTENTION, LENS, PCA, SEGMENTATION, DEPTH, RETRIEVAL, COMPARE, ANOMALY, FINETUNE)
 
 __all__ = ["TASKS", "Option", "Task"]

@@ -1,0 +1,97 @@
+"""From good photos to what is remembered of them: reading, patches of the object, and scores with one left out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...io.images import ImageSource, Photo, load_photo
+from ...io.uploads import photos_in
+from .memory import nearest, top_mean
+from .views import View, centres
+
+MOST_GOOD = 100  # photos
+MOST_LEFT_OUT = 30  # photos that the scale is calibrated on: enough for a mean and a deviation
+MOST_COMPARED = 400  # patches of a photo that its distance to the others is judged by
+LAYERS = (5 / 12, 7 / 12, 9 / 12)  # depths of the layers whose tokens are compared, as shares of the network
+GoodPhotos = Sequence[ImageSource | Photo] | str | Path
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """Tokens (h, w, D) of one view of a photo: those of the compared layers, and the last layer's."""
+
+    layers: list[np.ndarray]
+    last: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Described:
+    """Descriptors of one view's patches.
+
+    Attributes:
+        patches: (N, D) float32 of unit length, those of the object only.
+        kept: (h, w) bool, where they lie.
+    """
+
+    patches: np.ndarray
+    kept: np.ndarray
+
+    def places(self, view: View) -> np.ndarray:
+        """Return where the patches lie on the photo that the view was made of: (N, 2) x and y from 0 to 1."""
+        return view.back(centres(self.kept.shape)[self.kept.ravel()]).astype(np.float32)
+
+
+def read_good(good: GoodPhotos) -> list[Photo]:
+    """Read good photos, a sequence of them or a folder; raises ValueError for none, too many, or an unreadable one."""
+    if isinstance(good, str | Path):
+        folder = Path(good).expanduser()
+        if not folder.is_dir():
+            raise ValueError(f"good photos must be a list of photos or a folder of them; {good} is no folder")
+        good = [path for path, _ in photos_in(folder)]
+    photos = [as_photo(one) for one in good]
+    if not 1 <= len(photos) <= MOST_GOOD:
+        raise ValueError(f"give 1 to {MOST_GOOD} good photos, got {len(photos)}")
+    return photos
+
+
+def as_photo(image: ImageSource | Photo) -> Photo:
+    """Return a photo; raises ValueError when it cannot be read."""
+    return image if isinstance(image, Photo) else load_photo(image)
+
+
+def layers_of(depth: int, layers: Sequence[int] | None) -> tuple[int, ...]:
+    """Return which layers are compared; raises ValueError for none or one that a network of `depth` layers lacks."""
+    if layers is None:
+        return tuple(sorted({round(share * depth) for share in LAYERS}))
+    if not layers or not all(isinstance(i, int | np.integer) and 0 <= i < depth for i in layers):
+        raise ValueError(f"layers must be whole numbers from 0 to {depth - 1}, got {layers!r}")
+    return tuple(int(i) for i in layers)
+
+
+def leave_one_out(photos: Sequence[np.ndarray], memory: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """Score good photos against the memory of the others.
+
+    Args:
+        photos: Patches (N, k) of each photo, in the memory's space.
+        memory: (M, k) float32.
+        owner: (M,) index of the photo that each row comes from.
+
+    Returns:
+        (n,) scores of at most `MOST_LEFT_OUT` photos, evenly spread, those without patches left out.
+    """
+    count = len(photos)
+    chosen = np.unique(np.linspace(0, count - 1, min(count, MOST_LEFT_OUT)).round().astype(int))
+    return np.array([top_mean(nearest(photos[i], memory, owner == i)[0]) for i in chosen if len(photos[i])])
+
+
+def gaps(photos: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the median distance (0 to 2) of each photo's unit descriptors (N, D) to the nearest on any other: (n,)."""
+    few = [patches[:: max(1, len(patches) // MOST_COMPARED)] for patches in photos]
+    every, owner = np.concatenate(few), np.concatenate([np.full(len(p), i) for i, p in enumerate(few)])
+    if len(photos) < 2:
+        return np.zeros(len(photos))
+    return np.array(
+        [np.median(nearest(patches, every, owner == i)[0]) for i, patches in enumerate(few) if len(patches)]
+    )
