@@ -8,7 +8,7 @@ setup(
     package_data={
         "dinodemo": ["py.typed"],
         "dinodemo.web": ["*.css", "locales/*.json", "*/*.css", "*/*.html", "*/*.js"],
-        "dinodemo.assets": ["*.jpg", "segmentation/*", "CREDITS*"],
+        "dinodemo.assets": ["*.jpg", "segmentation/*", "anomaly/*", "CREDITS*"],
         "dinodemo.weights": ["manifest.json", "README.md", "*.safetensors"],  # not the folders that are built there
     },
 )

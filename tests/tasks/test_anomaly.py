@@ -85,10 +85,10 @@ def test_augmented_views_are_remembered(engine, make_good, augment):
     photos = [make_good(seed) for seed in range(1, 4)]
     plain = AnomalyDetector(engine, RESOLUTION).fit(photos)
     more = AnomalyDetector(engine, RESOLUTION, augment=augment).fit(photos)
-    assert len(more.memory_) >= 4 * len(plain.memory_) and (0 <= more.place_).all() and (more.place_ <= 1).all()
+    assert len(more.memory_) >= 4 * len(plain.memory_) and (more.place_ >= 0).all() and (more.place_ <= 1).all()
     if augment == "flips":
         mirrored = np.ascontiguousarray(make_good(1)[:, ::-1])
-        assert more.predict(mirrored).score == pytest.approx(0, abs=1e-3) < plain.predict(mirrored).score
+        assert more.predict(mirrored).score < 0.01 < plain.predict(mirrored).score
 
 
 def test_one_good_photo_is_enough_and_says_that_the_line_is_a_guess(engine, make_good):

@@ -43,7 +43,7 @@ def add_commands(commands) -> None:
             "bottle.safetensors check/ --out result --line 1.2 && echo all good",
         ],
     )
-    parser.epilog += f", {FOUND} at least one anomaly (0 with --exit-zero)"
+    parser.epilog = f"{parser.epilog}, {FOUND} at least one anomaly (0 with --exit-zero)"
     parser.add_argument("good", help=f"1 to 100 good photos: a folder, a zip or a photo; or a saved set ({SET_SUFFIX})")
     parser.add_argument("photos", nargs="+", metavar="check", help="photos to check: folders, zips or photos")
     parser.add_argument("--out", required=True, type=Path, help="folder of scores.csv and maps/ (16-bit PNG)")
@@ -65,6 +65,7 @@ def _anomaly(args: argparse.Namespace) -> int:
         detector = _detector(args, engine, batch)
         if args.save:
             save(args.save, detector.to_bytes())
+        args.resolution = detector.resolution_
         _check(args, detector, batch)
         bad = sum(row["verdict"] != "good" for row in batch.made)
         rows = [(row["photo"], row["score"], row["verdict"]) for row in batch.made]
@@ -79,9 +80,7 @@ def _detector(args: argparse.Namespace, engine: "Engine", batch: Batch) -> "Anom
     from .detector import AnomalyDetector
 
     if args.good.lower().endswith(SET_SUFFIX):
-        loaded = AnomalyDetector.load(args.good, engine)
-        args.resolution = loaded.resolution  # what it was learned at
-        return loaded
+        return AnomalyDetector.load(args.good, engine)
     photos = _read_good(args, batch)
     detector = AnomalyDetector(engine, args.resolution, augment=args.augment, foreground=args.foreground).fit(photos)
     for warning in detector.warnings_:

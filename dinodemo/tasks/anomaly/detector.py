@@ -21,7 +21,17 @@ from ..estimator import Estimator
 from . import store
 from .calibration import line_of, warnings
 from .foreground import Foreground
-from .learning import Described, GoodPhotos, Tokens, as_photo, gaps, layers_of, leave_one_out, read_good
+from .learning import (
+    Described,
+    GoodPhotos,
+    Tokens,
+    as_photo,
+    fitting_resolution,
+    gaps,
+    layers_of,
+    leave_one_out,
+    read_good,
+)
 from .memory import Space, coreset, describe, nearest, top_mean
 from .views import PLAIN, VIEWS, View
 
@@ -29,7 +39,7 @@ if TYPE_CHECKING:
     from ...engine.engine import Engine
 
 MOST_PATCHES = 50_000  # of the memory; above that a coreset
-DIMENSIONS = 128
+DIMENSIONS = 256
 LEAST_LINE = 1e-3  # good photos that are copies of one another would leave no room at all
 THUMB_SIDE = 256  # pixels of the good photos that are kept to show where a patch came from
 RESOLUTION = shared.RESOLUTION
@@ -104,16 +114,20 @@ class AnomalyDetector(Estimator):
 
     Args:
         engine: The network that makes the features.
-        resolution: It sees about this number squared of pixels.
+        resolution: It sees about this number squared of pixels, and no more than the good photos have.
         augment: "none", "flips", "rotations" or "crops": also remember such views of the good photos.
         foreground: "auto" leaves the background out where an object clearly stands out, "off" never does.
-        layers: Layers whose tokens are compared, from 0; None for three in the middle of the network.
+        layers: Layers whose tokens are compared, from 0; None for an early one, a middle one and the last.
         max_patches: Size of the memory; more good patches than that become a coreset.
 
     Learned: memory_ (M, k) float32, owner_ (M,) index of the good photo of each patch, place_ (M, 2) its x and y there,
-    space_, foreground_, line_ (in the memory's units), good_scores_ (n,) leave-one-out scores in units of the line,
-    warnings_, names_, thumbs_, backbone_.
+    space_, foreground_, line_ (in the memory's units), good_scores_ leave-one-out scores in units of the line,
+    resolution_ (in use), warnings_, names_, thumbs_, backbone_.
     """
+
+    memory_: np.ndarray
+    owner_: np.ndarray
+    place_: np.ndarray
 
     def __init__(
         self,
@@ -141,6 +155,7 @@ class AnomalyDetector(Estimator):
         views = VIEWS[AUGMENT.check(self.augment)]
         FOREGROUND.check(self.foreground)
         layers_of(self.engine.backbone.depth, self.layers)
+        self.resolution_ = fitting_resolution(photos, self.resolution, self.engine.backbone.patch_size)
         seen = []
         for i, photo in enumerate(photos, start=1):
             seen.append([self._tokens(photo, view) for view in views])
@@ -192,12 +207,12 @@ class AnomalyDetector(Estimator):
         depth = self.engine.backbone.depth
         seen = photo if view is PLAIN else Photo(view.pixels(photo.rgb), photo.name)
         wanted = (*layers_of(depth, self.layers), depth - 1)
-        layers = [patches for _, patches in self.engine.layers(seen, wanted, self.resolution)]
+        layers = [patches for _, patches in self.engine.layers(seen, wanted, self.resolution_)]
         return Tokens(layers[:-1], layers[-1])
 
     def _describe(self, tokens: Tokens) -> Described:
         kept = np.ones(tokens.last.shape[:2], bool) if self.foreground_ is None else self.foreground_.mask(tokens.last)
-        return Described(describe(tokens.layers)[kept], kept)
+        return Described(describe(tokens.layers)[kept].astype(np.float16), kept)
 
     def _remember(self, seen: list[list[Described]], views: Sequence[View]) -> None:
         """Fill the memory with what was seen of each photo in each view, and calibrate the scale on it."""
@@ -218,7 +233,7 @@ class AnomalyDetector(Estimator):
             owner = np.full(len(memory), 1)
         raw = leave_one_out(patches, memory, owner)
         self.line_ = max(line_of(raw, alone=len(photos) == 1), LEAST_LINE)
-        self.good_scores_ = raw / self.line_
+        self.good_scores_ = raw[np.isfinite(raw)] / self.line_
         self.warnings_ = warnings(raw, gaps(plain), self.names_)
 
     def _thin(self) -> None:
@@ -241,7 +256,7 @@ class AnomalyDetector(Estimator):
         Path(path).write_bytes(self.to_bytes())
 
     @classmethod
-    def load(cls, path: str | Path, engine: "Engine") -> Self:
+    def load(cls, path: str | Path, engine: "Engine") -> "AnomalyDetector":
         """Read a set that `save` wrote.
 
         Args:

@@ -12,7 +12,7 @@ from .. import base as shared
 from ..base import Option
 from .detector import Anomaly, Neighbour
 
-HEAT_TOP = 3.0  # lines at which the colours end: the same for every photo
+HEAT = (0.5, 1.75)  # lines at which the colours begin and end: the same for every photo
 THUMB_SIDE = 320
 OUTLINES = ((0, 0, 0), (255, 255, 255))
 VIEWS = ("Heat map", "Outline", "Photo")
@@ -53,7 +53,7 @@ def ranked(checked: list[Checked]) -> list[Checked]:
 def draw(one: Checked, line: float, view: str = VIEWS[0], opacity: float = OPACITY.default, side: int = DISPLAY_SIDE):
     """Draw one photo: (H, W, 3) uint8 at most `side` pixels long, enlarged if it is smaller.
 
-    Heat runs from 0 to `HEAT_TOP` lines for every photo, so a good photo stays dark whatever is on it.
+    Heat runs over `HEAT` for every photo, so a good photo stays clear whatever is on it.
     """
     rgb = scale_to(one.photo.rgb, side)
     if view == "Photo":
@@ -65,8 +65,9 @@ def draw(one: Checked, line: float, view: str = VIEWS[0], opacity: float = OPACI
 
 def heat_over(rgb: np.ndarray, result: Anomaly, opacity: float) -> np.ndarray:
     """Lay the map over a photo (H, W, 3) uint8 on the fixed scale; what is below the line stays nearly clear."""
-    heat = np.clip(enlarge(result.patches, rgb.shape[:2]) / HEAT_TOP, 0, 1)
-    return blend(rgb, colourise(heat), (opacity * np.clip(heat * HEAT_TOP, 0.25, 1)).astype(np.float32))
+    low, high = HEAT
+    heat = np.clip((enlarge(result.patches, rgb.shape[:2]) - low) / (high - low), 0, 1)
+    return blend(rgb, colourise(heat), (opacity * np.minimum(2 * heat, 1)).astype(np.float32))
 
 
 def outline(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:

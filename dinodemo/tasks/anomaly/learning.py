@@ -14,7 +14,8 @@ from .views import View, centres
 MOST_GOOD = 100  # photos
 MOST_LEFT_OUT = 30  # photos that the scale is calibrated on: enough for a mean and a deviation
 MOST_COMPARED = 400  # patches of a photo that its distance to the others is judged by
-LAYERS = (5 / 12, 7 / 12, 9 / 12)  # depths of the layers whose tokens are compared, as shares of the network
+LAYERS = (3 / 12, 7 / 12)  # depths of the layers that are compared besides the last, as shares of the network
+LEAST_RESOLUTION = 224
 GoodPhotos = Sequence[ImageSource | Photo] | str | Path
 
 
@@ -56,6 +57,18 @@ def read_good(good: GoodPhotos) -> list[Photo]:
     return photos
 
 
+def fitting_resolution(photos: Sequence[Photo], most: int, patch: int) -> int:
+    """Return the resolution for photos: the asked one, or less where that would only enlarge them.
+
+    Args:
+        photos: The good ones; the median of their sizes counts.
+        most: What was asked for.
+        patch: Side of a patch in pixels.
+    """
+    own = float(np.median([(photo.size[0] * photo.size[1]) ** 0.5 for photo in photos]))
+    return int(min(most, max(LEAST_RESOLUTION, -(-own // patch) * patch)))
+
+
 def as_photo(image: ImageSource | Photo) -> Photo:
     """Return a photo; raises ValueError when it cannot be read."""
     return image if isinstance(image, Photo) else load_photo(image)
@@ -64,7 +77,7 @@ def as_photo(image: ImageSource | Photo) -> Photo:
 def layers_of(depth: int, layers: Sequence[int] | None) -> tuple[int, ...]:
     """Return which layers are compared; raises ValueError for none or one that a network of `depth` layers lacks."""
     if layers is None:
-        return tuple(sorted({round(share * depth) for share in LAYERS}))
+        return tuple(sorted({*(int(share * depth) for share in LAYERS), depth - 1}))
     if not layers or not all(isinstance(i, int | np.integer) and 0 <= i < depth for i in layers):
         raise ValueError(f"layers must be whole numbers from 0 to {depth - 1}, got {layers!r}")
     return tuple(int(i) for i in layers)
@@ -79,16 +92,18 @@ def leave_one_out(photos: Sequence[np.ndarray], memory: np.ndarray, owner: np.nd
         owner: (M,) index of the photo that each row comes from.
 
     Returns:
-        (n,) scores of at most `MOST_LEFT_OUT` photos, evenly spread, those without patches left out.
+        (n,) scores; nan for all but `MOST_LEFT_OUT` photos, evenly spread, and for those without patches.
     """
-    count = len(photos)
-    chosen = np.unique(np.linspace(0, count - 1, min(count, MOST_LEFT_OUT)).round().astype(int))
-    return np.array([top_mean(nearest(photos[i], memory, owner == i)[0]) for i in chosen if len(photos[i])])
+    scores = np.full(len(photos), np.nan)
+    for i in np.unique(np.linspace(0, len(photos) - 1, min(len(photos), MOST_LEFT_OUT)).round().astype(int)):
+        if len(photos[i]):
+            scores[i] = top_mean(nearest(photos[i], memory, owner == i)[0])
+    return scores
 
 
 def gaps(photos: Sequence[np.ndarray]) -> np.ndarray:
     """Return the median distance (0 to 2) of each photo's unit descriptors (N, D) to the nearest on any other: (n,)."""
-    few = [patches[:: max(1, len(patches) // MOST_COMPARED)] for patches in photos]
+    few = [patches[:: max(1, len(patches) // MOST_COMPARED)].astype(np.float32) for patches in photos]  # BLAS
     every, owner = np.concatenate(few), np.concatenate([np.full(len(p), i) for i, p in enumerate(few)])
     if len(photos) < 2:
         return np.zeros(len(photos))

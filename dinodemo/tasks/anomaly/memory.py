@@ -10,6 +10,7 @@ from ..tokens import unit
 
 BLOCK = 2048  # patches whose distances are computed at once: bounds the memory
 CORESET_BLOCK = 4096
+MOST_FITTED = 20_000  # patches that the space is fitted on
 SHRINKAGE = 0.1  # of the variances towards their mean: directions hardly seen in few photos must not explode
 
 
@@ -42,13 +43,14 @@ class Space:
     @classmethod
     def fit(cls, patches: np.ndarray, dimensions: int) -> Self:
         """Fit on good patches (N, D): PCA to at most `dimensions`, variances shrunk towards their mean."""
-        mean = patches.mean(axis=0)
-        centred = (patches - mean).astype(np.float64)
-        values, vectors = np.linalg.eigh(centred.T @ centred / max(len(patches) - 1, 1))
+        some = patches[:: -(-len(patches) // MOST_FITTED)].astype(np.float32)
+        mean = some.mean(axis=0)
+        centred = some - mean
+        values, vectors = np.linalg.eigh((centred.T @ centred).astype(np.float64) / max(len(some) - 1, 1))
         kept = np.argsort(values)[::-1][:dimensions]
         variances = np.maximum(values[kept], 0)
         shrunk = (1 - SHRINKAGE) * variances + SHRINKAGE * variances.mean() + 1e-12
-        return cls(mean.astype(np.float32), (vectors[:, kept] / np.sqrt(shrunk)).astype(np.float32))
+        return cls(mean, (vectors[:, kept] / np.sqrt(shrunk)).astype(np.float32))
 
     def __call__(self, patches: np.ndarray) -> np.ndarray:
         """Map patches (..., D) to (..., k)."""

@@ -33,6 +33,7 @@ def card_of(detector: "AnomalyDetector") -> dict[str, Any]:
         "backbone": detector.backbone_,
         "identity": detector.engine.identity.to_json(),
         **settings,
+        "resolution_used": detector.resolution_,
         "layers": None if detector.layers is None else list(detector.layers),
         "names": list(detector.names_),
         "patches": len(detector.memory_),
@@ -87,6 +88,7 @@ def unpack(kind: type["AnomalyDetector"], path: Path, engine: "Engine") -> "Anom
     front = card["threshold"]
     detector.foreground_ = None if front is None else Foreground(arrays["front_mean"], arrays["front_axis"], front)
     detector.line_, detector.warnings_ = card["line"], card["warnings"]
+    detector.resolution_ = card["resolution_used"]
     detector.names_, detector.thumbs_, detector.backbone_ = card["names"], thumbs, card["backbone"]
     return detector
 
@@ -120,6 +122,8 @@ def _check(card: dict, arrays: dict[str, np.ndarray]) -> None:
     texts = [card["backbone"], *card["names"], *card["warnings"]]
     if not all(isinstance(text, str) for text in texts) or not np.isfinite(card["line"]) or card["line"] <= 0:
         raise ValueError("its card is damaged")
+    if not isinstance(card["resolution_used"], int) or not 14 <= card["resolution_used"] <= 16384:
+        raise ValueError("its resolution is damaged")
     if arrays["owner"].min() < 0 or arrays["owner"].max() >= len(card["names"]):
         raise ValueError("its patches belong to photos that are not there")
 
