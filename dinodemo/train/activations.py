@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..io.files import read_json, write_json
+from ..io.images import load_image
 from .augment import MultiCrop
 from .budget import TRUNK_SHARE, Clock, plan_views
 from .config import FinetuneConfig
@@ -175,6 +176,11 @@ class Trunk:
             self.rows.save()
         return view, good, self.rows.get(np.full(len(good), view), np.array(good, int))
 
+    def look_at(self, paths: Sequence[Path]) -> Tensor:
+        """Return the activations of other photos' centres (n, T, D)."""
+        images = [torch.tensor(load_image(path)).permute(2, 0, 1).to(self.device) for path in paths]
+        return self._run(self._centres(images))
+
     def remove(self) -> None:
         """Delete the file of activations."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -185,8 +191,14 @@ class Trunk:
             generator = torch.Generator().manual_seed(seed_of(self.config.seed, view, photos[0]))
             pixels = self._crop(images, generator)[0][0]
         else:
-            pixels = torch.stack([centre(image, self.config.global_size) for image in images])
-            pixels = (pixels - self._mean) / self._std
+            pixels = self._centres(images)
+        return self._run(pixels)
+
+    def _centres(self, images: list[Tensor]) -> Tensor:
+        pixels = torch.stack([centre(image, self.config.global_size) for image in images])
+        return (pixels - self._mean) / self._std
+
+    def _run(self, pixels: Tensor) -> Tensor:
         with autocast(self.device, self.config.precision, trunk=True):
             hidden, self.context = run_trunk(self.module, pixels, self.config.tail_blocks)
         return hidden.float().cpu()

@@ -66,19 +66,16 @@ class FinetuneConfig:
     # where it starts
     backbone: str = setting(DEFAULT, 'a name, a model folder, a finished run, a hub id, or "scratch"')
     scratch_width: int = setting(SCRATCH_SHAPE["scratch_width"], "width of a network from scratch", POSITIVE, only=DINO)
-    scratch_depth: int = setting(
-        SCRATCH_SHAPE["scratch_depth"], "blocks of a network from scratch", POSITIVE, only=DINO
-    )
-    scratch_heads: int = setting(
-        SCRATCH_SHAPE["scratch_heads"], "attention heads of a network from scratch", POSITIVE, only=DINO
-    )
-    scratch_patch: int = setting(
-        SCRATCH_SHAPE["scratch_patch"], "patch size of a network from scratch, px", POSITIVE, only=DINO
-    )
+    scratch_depth: int = setting(SCRATCH_SHAPE["scratch_depth"], "its number of blocks", POSITIVE, only=DINO)
+    scratch_heads: int = setting(SCRATCH_SHAPE["scratch_heads"], "its attention heads", POSITIVE, only=DINO)
+    scratch_patch: int = setting(SCRATCH_SHAPE["scratch_patch"], "its patch size, px", POSITIVE, only=DINO)
     seed: int = setting(0, "seed of everything random", NOT_NEGATIVE)
     # the tail (objectives diet and labels)
     tail_blocks: int = setting(
         1, "last blocks that learn; those below run once for each view of a photo", POSITIVE, only=TAIL
+    )
+    tail_keys: bool = setting(
+        False, "keys and values of the last block learn, too: steps take longer, patches change more", only=TAIL
     )
     views: int = setting(
         0, "views of each photo; 0: as many as time and disk allow, from 2 to 6", NOT_NEGATIVE, only=TAIL

@@ -28,7 +28,7 @@ from .state import TrainState
 from .tail_evaluate import TailEvaluator
 from .trunk import Tail
 
-HEAD_STEPS, HEAD_BATCH = 8, 256  # of the head after each chunk
+HEAD_STEPS, HEAD_BATCH = 2, 128  # of the head after each chunk
 RAMP = 20  # steps over which the tail's learning rate rises
 
 
@@ -73,7 +73,7 @@ class TailState(TrainState):
         )
         training = set(parts.training)
         self.rows = np.flatnonzero([photo in training for photo in self.trunk.order])  # that may be trained on
-        self.tail = Tail(module, config.tail_blocks).requires_grad_(True)
+        self.tail = Tail(module, config.tail_blocks).learn(config.tail_keys)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             classes = len(self.photos.class_names) if labelled else len(self.rows)
@@ -81,7 +81,7 @@ class TailState(TrainState):
         self._targets = self._classes_of_rows(parts, labelled)
         self.optimizer = torch.optim.AdamW(
             [
-                {"params": list(self.tail.parameters()), "peak": config.lr},
+                {"params": [p for p in self.tail.parameters() if p.requires_grad], "peak": config.lr},
                 {"params": list(self.head.parameters()), "peak": config.head_lr},
             ],
             weight_decay=config.weight_decay_start,
@@ -176,9 +176,10 @@ class TailState(TrainState):
         cls = self.tail(self.trunk.rows.get(views, picked).to(self.device), self.trunk.context)
         losses = self._losses(cls, picked)
         losses["loss"].backward()
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(parameters, self.config.clip or float("inf"))
-        metrics = {name: float(value.detach()) for name, value in {**losses, "grad_norm": norm}.items()}
+        limit = self.config.clip or float("inf")
+        norms = [nn.utils.clip_grad_norm_(group["params"], limit) for group in self.optimizer.param_groups]
+        losses["grad_norm"] = torch.stack(norms).norm()
+        metrics = {name: float(value.detach()) for name, value in losses.items()}
         finite = all(math.isfinite(value) for value in metrics.values())
         if finite:
             self.optimizer.step()

@@ -11,7 +11,7 @@ from .config import FinetuneConfig
 from .evaluate import DRIFT_PHOTOS, SNAPSHOT_PHOTOS, LastAttention, Snapshot, Split, choose_measure
 from .metrics import effective_rank, knn_hits, mean_cosine, patch_drift, recall_hits
 from .trunk import Tail
-from .worth import Worth, weigh
+from .worth import ORDINARY, Worth, ordinary_photos, weigh
 
 BATCH = 64
 
@@ -52,7 +52,8 @@ class TailEvaluator:
             raise RuntimeError("there was no time for a second view of each photo; give the run more minutes")
         patches, attention = self._look()
         if self._start_patches is None:
-            self._start_patches, self.worth = patches, weigh(gallery.numpy(), self.backbone)
+            self._start_patches = patches
+            self.worth = weigh(gallery.numpy(), self.backbone, self._ordinary())
         metrics = {name: float(found.double().mean()) for name, found in hits.items()}
         metrics |= {
             "rank": effective_rank(cls),
@@ -63,6 +64,14 @@ class TailEvaluator:
         square = (round(patches.shape[1] ** 0.5),) * 2
         self.snapshot = Snapshot(*(seen[:SNAPSHOT_PHOTOS].unflatten(1, square) for seen in (patches, attention)))
         return metrics, hits[self.measure]
+
+    def _ordinary(self) -> float | None:
+        """Return the uniformity of ordinary photos for the start, where it is not stored."""
+        photos = ordinary_photos()
+        if self.backbone in ORDINARY or len(photos) < 2:
+            return None
+        cls = self.tail(self.trunk.look_at(photos).to(self.device), self.trunk.context)
+        return weigh(cls.float().cpu().numpy(), self.backbone).uniformity
 
     def _choose_rows(self) -> None:
         """Choose the rows that are compared: those that were filled and can be read."""

@@ -73,6 +73,18 @@ class Tail(nn.Module):
         self.norm = adapter_of(module).final_norm(module)
         self.adapter = adapter_of(module)
 
+    def learn(self, keys: bool) -> "Tail":
+        """Let the parameters learn; without `keys`, not those of the last block's keys and values.
+
+        These see all tokens, so that a step that leaves them alone costs little more than the class token's own path.
+        """
+        self.requires_grad_(True)
+        if not keys:
+            attention = self.blocks[-1].attention
+            for part in (_norms(self.blocks[-1])[0], attention.k_proj, attention.v_proj):
+                part.requires_grad_(False)
+        return self
+
     def forward(self, hidden: Tensor, context: Context) -> Tensor:
         """Return class tokens (B, D) of what `run_trunk` returned; the last block runs for the class token alone."""
         for block in self.blocks[:-1]:
@@ -99,9 +111,7 @@ def class_token_block(block: Any, hidden: Tensor, context: Context) -> Tensor:
         (B, 1, D), what the whole block gives for its first token.
     """
     attention, cls = block.attention, hidden[:, :1]
-    norm1, norm2 = (
-        (block.norm1, block.norm2) if hasattr(block, "norm1") else (block.layernorm_before, block.layernorm_after)
-    )
+    norm1, norm2 = _norms(block)
     normed = norm1(hidden)
     heads = (*normed.shape[:1], -1, attention.config.num_attention_heads, attention.head_dim)
     query, key, value = (
@@ -113,6 +123,11 @@ def class_token_block(block: Any, hidden: Tensor, context: Context) -> Tensor:
     attended = attention.o_proj(attended.transpose(1, 2).reshape(cls.shape))
     cls = _dropped(block, _scaled(block, "layer_scale1", attended)) + cls
     return _dropped(block, _scaled(block, "layer_scale2", block.mlp(norm2(cls)))) + cls
+
+
+def _norms(block: Any) -> tuple[nn.Module, nn.Module]:
+    """Return the norms before attention and MLP."""
+    return (block.norm1, block.norm2) if hasattr(block, "norm1") else (block.layernorm_before, block.layernorm_after)
 
 
 def _rotated(key: Tensor, context: Context) -> Tensor:

@@ -137,7 +137,7 @@ def test_small_sets_are_treated_gently():
 
 def test_every_field_has_a_rule_or_is_a_plain_switch():
     free = {field.name for field in dataclasses.fields(FinetuneConfig) if field.metadata["rule"] is ANY}
-    assert free == {"flip", "shared_head", "compile", "shard", "backbone"}
+    assert free == {"flip", "shared_head", "compile", "shard", "tail_keys", "backbone"}
 
 
 def test_every_rule_accepts_the_default_and_has_a_sentence():

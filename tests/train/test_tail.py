@@ -60,6 +60,8 @@ def test_the_tail_alone_learns(whole):
     }
     assert learnt and set(learnt) < set(before)
     assert all("layer.2." in name or name.startswith("layernorm") for name in learnt)
+    keys = [name for name in learnt if any(part in name for part in ("k_proj", "v_proj", "norm1"))]
+    assert keys and all(torch.equal(learnt[name], before[name]) for name in keys)  # patches attend as before
     assert any(not torch.equal(value, before[name]) for name, value in learnt.items())
 
 
