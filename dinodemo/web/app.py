@@ -30,15 +30,8 @@ MAX_UPLOAD = "100mb"
 SESSIONS = 256  # pages kept in memory, the latest used; Gradio's bookkeeping takes 0.8 MB of each, used or not
 CACHE_SWEEP = (600, 6 * 3600)  # seconds: how often uploads are swept, and how old they may grow
 CSS = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
-# Gradio's sliders report their release to the mouse only; this gives the keyboard the same
-KEYBOARD_RELEASE = """() => {
-  let timer;
-  document.addEventListener('keyup', (event) => {
-    if (!event.target.matches('input[type=range]')) return;
-    clearTimeout(timer);
-    timer = setTimeout(() => event.target.dispatchEvent(new PointerEvent('pointerup', {bubbles: true})), 500);
-  });
-}"""
+JS = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
+ANSWERS = f"<script>{(Path(__file__).parent / 'answers.js').read_text(encoding='utf-8')}</script>"
 FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # none from the network
 
 
@@ -74,7 +67,6 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
     demo = build_app(services)
     services.runs.watch()
     demo.queue(default_concurrency_limit=8, max_size=200, api_open=False)  # nobody goes past the queue
-    theme = gr.themes.Default(primary_hue="indigo", font=FONTS["font"], font_mono=FONTS["font_mono"])
     demo.launch(
         server_name=settings.host,
         server_port=settings.port,
@@ -85,11 +77,11 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
         run_history=False,
         ssr_mode=False,
         css=CSS,
-        js=KEYBOARD_RELEASE,
-        head=HEAD,
+        js=JS,
+        head=ANSWERS + HEAD,
         i18n=translations(),
         mcp_server=settings.mcp,
-        theme=theme,
+        theme=build_theme(),
         enable_monitoring=False,
         state_session_capacity=SESSIONS,
         app_kwargs={"routes": health_routes(services.pool), "middleware": [Middleware(Guard)]},
@@ -105,6 +97,26 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
         logging.shutdown()
         os._exit(0)  # threads that are inside of native code would abort the interpreter's own way out
     return demo
+
+
+def build_theme() -> gr.themes.Base:
+    """Return the page's look: Gradio's, with texts that are read against their ground (WCAG AA, 4.5 to 1)."""
+    theme = gr.themes.Default(primary_hue="indigo", font=FONTS["font"], font_mono=FONTS["font_mono"])
+    return theme.set(
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        block_label_text_color="*neutral_600",
+        block_label_text_color_dark="*neutral_200",
+        block_title_text_color="*neutral_700",
+        block_title_text_color_dark="*neutral_100",
+        input_placeholder_color="*neutral_600",
+        input_placeholder_color_dark="*neutral_400",
+        color_accent="*primary_600",
+        link_text_color="*primary_700",
+        link_text_color_dark="*primary_300",
+    )
 
 
 def _private_folders(settings: Settings) -> list[str]:

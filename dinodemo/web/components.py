@@ -116,7 +116,12 @@ with _without_stub():
 def photo_input(label: str, elem_id: str, **options) -> PhotoInput:
     """Make a photo input in the app's look."""
     return PhotoInput(
-        label=label, elem_id=elem_id, sources=["upload", "clipboard", "webcam"], buttons=["fullscreen"], **options
+        label=label,
+        elem_id=elem_id,
+        elem_classes="photo-input",
+        sources=["upload", "clipboard", "webcam"],
+        buttons=["fullscreen"],
+        **options,
     )
 
 
