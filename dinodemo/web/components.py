@@ -40,7 +40,7 @@ def example_gallery(elem_id: str) -> gr.Gallery:
         example_photos(),
         label="Examples",
         show_label=False,
-        columns=5,
+        columns=9,
         height="auto",
         buttons=[],
         allow_preview=False,

@@ -80,13 +80,15 @@ def build_header(services: Services, page: gr.Blocks) -> Header:
                 elem_id="resolution",
                 info="Input size in pixels. Higher is sharper and slower.",
             )
-    cost = gr.Markdown(cost_line(services, default, RESOLUTION.default), elem_id="cost")
+    with gr.Row(elem_id="facts"):
+        cost = gr.Markdown(cost_line(services, default, RESOLUTION.default), elem_id="cost")
+        notice = gr.Markdown(notice_of(default), elem_id="notice")
     with gr.Row(elem_id="download-row"):
         download = gr.Markdown(elem_id="download")
         cancel = gr.Button(
             "Cancel the download", size="sm", visible=False, scale=0, min_width=200, elem_id="download-cancel"
         )
-    lines = Lines(cost, gr.Markdown(notice_of(default), elem_id="notice"), download, cancel)
+    lines = Lines(cost, notice, download, cancel)
     header = Header(
         backbone,
         gr.State(""),

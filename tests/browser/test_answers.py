@@ -32,11 +32,15 @@ def test_an_answer_is_heard_when_the_stream_before_closes_late(browser, app_url)
     context.close()
 
 
-def test_a_server_that_is_gone_is_noticed(page):
+def test_a_server_that_is_gone_is_noticed(browser, app_url):
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(app_url)
     page.route("**/healthz", lambda route: route.abort())
     page.wait_for_selector("#page-banner >> text=does not answer")
     page.unroute("**/healthz")
     page.wait_for_selector("#page-banner >> text=is back")
+    context.close()
 
 
 def test_a_file_that_is_no_picture_is_refused_with_its_name(page, tmp_path):

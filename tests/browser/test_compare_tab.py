@@ -43,7 +43,7 @@ def test_a_clicked_point_is_found_on_the_other_photo(compare_page, tmp_path, scr
     rows, columns = np.nonzero(white)
     near = (np.abs(columns / white.shape[1] - 0.38) < 0.08) & (np.abs(rows / white.shape[0] - 0.75) < 0.08)
     assert near.sum() > 20, "the cross lies where the mirrored spoon is"
-    assert "cosine" in compare_page.locator("#compare-told").inner_text()
+    assert "cosine" in compare_page.locator("#compare-point").inner_text()
     screenshot(compare_page, "compare")
 
 
@@ -54,11 +54,27 @@ def test_filters_and_downloads_tell_the_same(compare_page):
     status = compare_page.locator("#compare-status").inner_text()
     assert f"{len(rows)} pass the filters" in status
     assert all(float(row["cosine"]) >= 0.4 for row in rows)
-    compare_page.get_by_label("Affine").check()
+    compare_page.get_by_label("Off", exact=True).check()  # the check is on at first
     compare_page.wait_for_function(
         "old => document.querySelector('#compare-status').innerText.trim() !== old.trim()", arg=status
     )
-    fewer = json.loads(download(compare_page, "#compare-json")[1])
-    assert 3 <= len(fewer["pairs"]) < len(rows) and 0 < fewer["cls_cosine"] < 1
+    every = json.loads(download(compare_page, "#compare-json")[1])
+    assert 4 <= len(rows) < len(every["pairs"]) and 0 < every["cls_cosine"] < 1
     drawing = Image.open(io.BytesIO(download(compare_page, "#compare-png")[1]))
     assert drawing.width > 1.5 * drawing.height
+
+
+def test_the_best_match_follows_the_pointer_and_a_click_on_the_drawing_asks_there(compare_page, screenshot):
+    compare_page.click("#compare-example")
+    compare_page.wait_for_selector("#compare-lens .lens-board[data-count='2']")
+    asked = []
+    compare_page.on("request", lambda request: asked.append(request.url))
+    compare_page.locator("#compare-lens .lens-stage").first.hover()
+    compare_page.wait_for_selector("#compare-lens .lens-best")
+    assert "cup_by_the_stream" in compare_page.inner_text("#compare-lens .lens-readout")
+    assert not [url for url in asked if "/queue/" in url]
+    screenshot(compare_page, "compare-lens")
+    before = source(compare_page, "#compare-side-second")
+    compare_page.wait_for_selector("#compare-lines img")
+    compare_page.locator("#compare-lines img").click(position={"x": 100, "y": 120})
+    wait_for_new(compare_page, "#compare-side-second", before)

@@ -6,7 +6,7 @@ import pytest
 from dinodemo import Engine
 from dinodemo.tasks.tokens import flat_unit, positional_basis_of, without
 
-from .helpers import ASSETS, download
+from .helpers import ASSETS, download, upload_photo
 
 CUPS = [ASSETS / "coffee_cup.jpg", ASSETS / "segmentation" / "cup_by_the_stream.jpg"]
 LENS = "[...document.querySelectorAll('#lens-view, #lens-view *')].find((one) => one.lens).lens"
@@ -21,7 +21,7 @@ def lens_page(page):
     page.get_by_role("tab", name="Lens").click()
     page.wait_for_selector("#lens-photos input[type=file]", state="attached")
     page.set_input_files("#lens-photos input[type=file]", [str(path) for path in CUPS])
-    page.wait_for_selector("#lens-view .lens-photo >> nth=1")
+    page.wait_for_selector("#lens-view .lens-board[data-count='2']")
     return page
 
 
@@ -50,6 +50,16 @@ def test_values_are_pythons_and_hovering_asks_nobody(lens_page, screenshot):
     query = flat_unit(without(fa.patches, basis))[7 * fa.grid[1] + 9]
     for values, f in zip(got, (fa, fb), strict=True):
         assert np.abs(np.array(values) - flat_unit(without(f.patches, basis)) @ query).max() < 0.02
+
+
+def test_the_tab_opens_with_an_example_or_the_photo_of_another_tab(open_page):
+    page = open_page()
+    page.get_by_role("tab", name="Lens").click()
+    page.wait_for_selector("#lens-view .lens-board[data-count='3']")
+    other = open_page()
+    upload_photo(other, ASSETS / "cat_chelsea.jpg")
+    other.get_by_role("tab", name="Lens").click()
+    other.wait_for_selector("#lens-view .lens-board[data-count='1'] >> text=cat_chelsea")
 
 
 def test_keyboard_moves_pins_and_clears(lens_page):
@@ -106,11 +116,14 @@ def test_the_shared_page_works_without_a_server(lens_page, browser, tmp_path):
 def test_eight_photos_fit_on_a_phone_and_are_touched(open_page, screenshot):
     page = open_page(has_touch=True)
     page.set_viewport_size({"width": 390, "height": 844})
-    page.evaluate("() => document.querySelector('#tab-lens-button')?.click()")
+    page.locator("#resolution input[type=range]").focus()
+    page.keyboard.press("Home")
+    page.wait_for_selector("#cost >> text=16 × 16")
+    page.get_by_role("tab", name="Lens").click()
     page.wait_for_selector("#lens-photos input[type=file]", state="attached")
     photos = [str(path) for path in sorted(ASSETS.glob("*.jpg"))[:8]]
     page.set_input_files("#lens-photos input[type=file]", photos)
-    page.wait_for_selector("#lens-view .lens-photo >> nth=7")
+    page.wait_for_selector("#lens-view .lens-board[data-count='8']")
     stage(page, 0).tap()
     page.wait_for_selector("#lens-view .lens-like")
     screenshot(page, "lens-phone")

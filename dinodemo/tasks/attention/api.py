@@ -62,5 +62,5 @@ class AttentionApi:
         run = self.services.run(given, name, side, attention=True)
         view = draw.View(given, run.features, (name, side), run.status)
         look = draw.Look(layer, head, 100 * mass, opacity, colours, smooth)
-        told = {**about(run.features), "layer": layer, "head": head, "note": draw.note(view, look)}
-        return made(draw.picture_file(view, look)), made(draw.raw_file(view)), told
+        summary = {**about(run.features), "layer": layer, "head": head, "note": draw.note(view, look)}
+        return made(draw.picture_file(view, look)), made(draw.raw_file(view)), summary

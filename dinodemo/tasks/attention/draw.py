@@ -23,7 +23,7 @@ MASS = Option("mass", 1.0, "Share", "show only the strongest patches that hold t
 MASS_PERCENT = Option(
     "mass",
     100,
-    "Show strongest patches (% of attention)",
+    "Strongest patches (% of attention)",
     "Show only the strongest patches that together hold this share.",
     5,
     100,

@@ -70,7 +70,7 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
     view = gr.State(None, time_to_live=4 * 3600)
     with gr.Row(elem_classes="work"):
         with gr.Column(scale=2, min_width=320):
-            photo = photo_input("Photo", "attention-photo", height=280)
+            photo = photo_input("Photo", "attention-photo", height=220)
             examples = example_gallery("attention-examples")
             controls = _controls()
             point_x, point_y, ask = _point_controls()
@@ -84,14 +84,15 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
 
 
 def _controls() -> Controls:
-    return Controls(
-        layer=option_control(draw.LAYER, info=draw.LAYER.help, elem_id="layer"),
-        head=gr.Radio(_head_choices(6), value="mean", label="Head", elem_id="head"),
-        mass=option_control(draw.MASS_PERCENT, info=draw.MASS_PERCENT.help, elem_id="mass"),
-        opacity=option_control(OPACITY, elem_id="opacity"),
-        colour_map=colour_map_picker(),
-        smooth=option_control(SMOOTH, elem_id="smooth"),
-    )
+    head = gr.Radio(_head_choices(6), value="mean", label="Head", elem_id="head")
+    with gr.Row():
+        layer = option_control(draw.LAYER, elem_id="layer", min_width=160)
+        mass = option_control(draw.MASS_PERCENT, elem_id="mass", min_width=160)
+    with gr.Row():
+        opacity = option_control(OPACITY, elem_id="opacity", min_width=140)
+        colour_map = colour_map_picker()
+        smooth = option_control(SMOOTH, label="Smooth", elem_id="smooth", min_width=120)
+    return Controls(layer, head, mass, opacity, colour_map, smooth)
 
 
 def _point_controls() -> tuple[gr.Slider, gr.Slider, gr.Button]:
@@ -104,31 +105,32 @@ def _outputs(view: gr.State, controls: Controls) -> Outputs:
     with gr.Row():
         overlay = gr.Image(
             label="Attention. Click anywhere to see what that patch attends to",
-            height=480,
+            height=400,
             elem_id="attention-overlay",
             **PICTURE,
         )
-        second = second_image("attention-second", 480)
-    status = gr.Markdown(EMPTY, elem_id="attention-status")
-    note = gr.Markdown(elem_id="attention-note")
+        second = second_image("attention-second", 400)
     with gr.Row():
-        download_button("Download PNG", _picture_file, [view, *controls.all()], "attention-png")
-        download_button("Download raw (.npz)", _raw_file, [view], "attention-npz")
-    with gr.Row():
-        point: Options = {**PICTURE, "height": 240, "visible": False}
+        point: Options = {**PICTURE, "height": 200, "visible": False}
         point_attention = gr.Image(label="Where the clicked patch looks", elem_id="point-attention", **point)
         point_cosine = gr.Image(label="What resembles the clicked patch", elem_id="point-cosine", **point)
+    status = gr.Markdown(EMPTY, elem_id="attention-status")
+    note = gr.Markdown(elem_id="attention-note")
+    with gr.Row(elem_classes="late"):
+        download_button("Download PNG", _picture_file, [view, *controls.all()], "attention-png")
+        download_button("Download raw (.npz)", _raw_file, [view], "attention-npz")
     heads = gr.Gallery(
         label="All heads of this layer: click one to select it",
-        columns=3,
+        columns=6,
         height="auto",
         buttons=[],
         allow_preview=False,
         elem_id="attention-heads",
+        elem_classes="late",
         format="jpeg",
         object_fit="contain",
     )
-    with gr.Accordion("Token norms", open=False):
+    with gr.Accordion("Token norms", open=False, elem_classes="late"):
         norms = gr.Image(
             label="Last-layer token norms (outliers are attention sinks)",
             elem_id="attention-norms",
@@ -164,6 +166,7 @@ def _wire_photo(services, header, tab, view, photo, examples, controls, outputs)
 
 def _wire_controls(view: gr.State, controls: Controls, outputs: Outputs) -> None:
     inputs = [view, *controls.all()]
+    controls.head.change(lambda head: gr.update(selected_index=_frame(head)), controls.head, outputs.heads, **LIVE)
     for control in (controls.head, controls.mass, controls.opacity):
         control.change(show_pictures, inputs, outputs.pictures(), **LIVE)
     for other in (controls.layer, controls.colour_map, controls.smooth):
@@ -230,7 +233,7 @@ def show_all(view: View | None, *values) -> tuple:
     look = Look(*values)
     return (
         *_pictures(view, look),
-        draw.draw_heads(view, look),
+        gr.update(value=draw.draw_heads(view, look), selected_index=_frame(look.head)),
         draw.draw_norms(view, look),
         draw.note(view, look),
         view.status,
@@ -261,6 +264,11 @@ def _need(view: View | None) -> View:
     if view is None:
         raise ValueError("there is nothing to download yet; drop a photo first")
     return view
+
+
+def _frame(head: str) -> int | None:
+    """Return which picture of the grid of heads is the chosen one."""
+    return int(head) - 1 if head.isdecimal() else None
 
 
 def _head_choices(heads: int) -> list[tuple[str, str]]:

@@ -54,11 +54,11 @@ class CompareApi:
         look = draw.Look(draw.COUNT.check(count), draw.LEAST.check(least), MODELS[one_of(model, "model", list(MODELS))])
         photos = (read_photo(first, "first"), read_photo(second, "second"))
         pair = compute_pair(self.services, photos, None, draw.PLACELESS.check(placeless), *key)
-        told = {
+        summary = {
             "backbone": pair.features[0].backbone,
             "made_with": made_with(pair.features[0]),
             "cls_cosine": round(draw.similarity(*pair.features), 5),
             "mutual": len(pair.matches),
             "chosen": len(draw.chosen(pair, look)),
         }
-        return made(draw.lines_file(pair, look)), made(draw.table_file(pair, look)), told
+        return made(draw.lines_file(pair, look)), made(draw.table_file(pair, look)), summary

@@ -23,6 +23,7 @@ LEAST = Option("least", 0.4, "Minimum similarity", "cosine of a pair", -1, 1, 0.
 PLACELESS = Option("placeless", True, "Ignore patch position", "ignore where in the picture a patch lies")
 EVERY = "Off"
 MODELS = {EVERY: None, "Perspective": "homography", "Affine": "affine"}
+CHECKED = "Perspective"  # what the page begins with: unchecked lines between views of one object are a tangle
 GAP = 12  # pixels between the two photos
 
 
@@ -64,10 +65,10 @@ def chosen(pair: Pair, look: Look) -> Matches:
 
 def draw_lines(pair: Pair, look: Look, side: int = DISPLAY_SIDE) -> np.ndarray:
     """Draw both photos next to each other at one height, with lines between some of the chosen pairs."""
-    height = min(side * 2 // 3, *(photo.size[0] for photo in pair.photos))
+    height, widths = _layout(pair, side)
     shown = [
-        cv2.resize(p.rgb, (max(1, round(p.size[1] * height / p.size[0])), height), interpolation=cv2.INTER_AREA)
-        for p in pair.photos
+        cv2.resize(photo.rgb, (width, height), interpolation=cv2.INTER_AREA)
+        for photo, width in zip(pair.photos, widths, strict=True)
     ]
     gap = np.full((height, GAP, 3), 128, np.uint8)
     canvas = np.ascontiguousarray(np.concatenate([shown[0], gap, shown[1]], axis=1))
@@ -76,12 +77,27 @@ def draw_lines(pair: Pair, look: Look, side: int = DISPLAY_SIDE) -> np.ndarray:
     starts = a * [shown[0].shape[1], height]
     ends = b * [shown[1].shape[1], height] + [shown[0].shape[1] + GAP, 0]
     for start, end, colour in zip(starts, ends, distinct_colours(len(drawn)).tolist(), strict=True):
-        start, end = (tuple(int(v) for v in place) for place in (start, end))
+        start, end = (tuple(int(v) for v in point) for point in (start, end))
         cv2.line(canvas, start, end, colour, 2, cv2.LINE_AA)
-        for place in (start, end):
-            cv2.circle(canvas, place, 5, (0, 0, 0), -1, cv2.LINE_AA)
-            cv2.circle(canvas, place, 4, colour, -1, cv2.LINE_AA)
+        for point in (start, end):
+            cv2.circle(canvas, point, 5, (0, 0, 0), -1, cv2.LINE_AA)
+            cv2.circle(canvas, point, 4, colour, -1, cv2.LINE_AA)
     return canvas
+
+
+def point_on_lines(pair: Pair, x: float, y: float, side: int = DISPLAY_SIDE) -> tuple[int, float, float]:
+    """Return which photo a pixel of `draw_lines` lies on (0 or 1) and where, x and y from 0 to 1."""
+    height, (first, second) = _layout(pair, side)
+    if x < first + GAP / 2:
+        return 0, min(x / first, 1.0), y / height
+    return 1, max((x - first - GAP) / second, 0.0), y / height
+
+
+def _layout(pair: Pair, side: int) -> tuple[int, tuple[int, int]]:
+    """Return the height of both photos in `draw_lines`, and their widths."""
+    height = min(side * 2 // 3, *(photo.size[0] for photo in pair.photos))
+    first, second = (max(1, round(photo.size[1] * height / photo.size[0])) for photo in pair.photos)
+    return height, (first, second)
 
 
 def draw_side(pair: Pair, side: int) -> np.ndarray:
@@ -98,18 +114,20 @@ def draw_side(pair: Pair, side: int) -> np.ndarray:
 
 
 def summary(pair: Pair, look: Look) -> str:
-    """Tell in a few words how alike the two photos are and how many parts agree."""
+    """Return a sentence on how alike the two photos are and how many parts agree."""
     found, kept = pair.matches, chosen(pair, look)
     least = min(f.patches.shape[0] * f.patches.shape[1] for f in pair.features)
-    told = (
+    text = (
         f"**Cosine of the CLS tokens {similarity(*pair.features):.2f}** · {len(found)} of {least} patches are "
         f"mutual nearest · {len(kept)} pass the filters"
     )
-    return told + (", drawn: " + str(min(len(kept), int(look.count))) if len(kept) else "; lower the least cosine")
+    if len(kept):
+        return text + f", drawn: {min(len(kept), int(look.count))}"
+    return text + "; lower the minimum similarity or switch the geometric check off"
 
 
-def told_of_point(pair: Pair | None) -> str:
-    """Tell what matches the clicked point best."""
+def describe_point(pair: Pair | None) -> str:
+    """Return a sentence on what matches the clicked point best."""
     if pair is None or pair.point is None:
         return "Click a point on one photo: the other shows where it finds the same."
     clicked, row, column = pair.point

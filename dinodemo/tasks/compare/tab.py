@@ -10,28 +10,31 @@ from ...web.components import ASSETS, browser_copy, decode_upload, download_butt
 from ...web.errors import friendly
 from ...web.events import LIVE, PICTURE, QUIET, runs_network
 from ...web.header import Header
+from ...web.lens_view import lens_of, lens_view
 from ...web.memory import remember
 from ...web.services import Services
 from ..tokens import positional_basis_of
 from . import draw
-from .draw import EVERY, MODELS, Look, Pair
+from .draw import MODELS, Look, Pair
 from .pairs import compare
 
 EMPTY = "Drop two photos, or take the example."
+FEW = 15  # pairs that are drawn at first, so that each can be followed
 EXAMPLE = (ASSETS / "coffee_cup.jpg", ASSETS / "segmentation" / "cup_by_the_stream.jpg")
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Hold the tab's components and the person's state."""
+    """The tab's components and the person's state."""
 
     photos: tuple[gr.Image, gr.Image]
     example: gr.Button
     placeless: gr.Checkbox
     look: tuple[gr.Slider, gr.Slider, gr.Radio]
     status: gr.Markdown
+    lens: gr.HTML
     lines: gr.Image
-    told: gr.Markdown
+    point: gr.Markdown
     sides: tuple[gr.Image, gr.Image]
     pair: gr.State
 
@@ -39,29 +42,45 @@ class Parts:
 def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> None:
     """Build the tab's components and wire them."""
     pair = gr.State(None, time_to_live=4 * 3600)
-    with gr.Row():
-        a, b = (photo_input(f"{n} photo", f"compare-{n.lower()}", height=240) for n in ("First", "Second"))
-    example = gr.Button("Try the example: the same cup twice", size="sm", elem_id="compare-example")
-    with gr.Row():
-        count = option_control(draw.COUNT, elem_id="compare-count", min_width=160)
-        least = option_control(draw.LEAST.changed(low=0), elem_id="compare-least", min_width=160)
-        model = gr.Radio(list(MODELS), value=EVERY, label="Geometric check", elem_id="compare-model", min_width=320)
-        placeless = option_control(
-            draw.PLACELESS,
-            elem_id="compare-placeless",
-            info="Otherwise patches in the same corner match.",
-            min_width=220,
-        )
-    status = gr.Markdown(EMPTY, elem_id="compare-status")
-    lines = gr.Image(label="Parts that agree", elem_id="compare-lines", **PICTURE)
-    second = second_image("compare-second")
-    compare_beside(services, header, (lines, second), pair, placeless, [count, least, model])
-    told = gr.Markdown(draw.told_of_point(None), elem_id="compare-told")
+    with gr.Row(elem_classes="work"):
+        with gr.Column(scale=2, min_width=320):
+            with gr.Row():
+                a, b = (photo_input(f"{n} photo", f"compare-{n.lower()}", height=170) for n in ("First", "Second"))
+            example = gr.Button("Try the example: the same cup twice", size="sm", elem_id="compare-example")
+            status = gr.Markdown(EMPTY, elem_id="compare-status")
+            look, placeless = _controls()
+            _downloads(pair, look)
+        with gr.Column(scale=3, min_width=320):
+            lens = lens_view("compare-lens")
+            lines = gr.Image(
+                label="Parts that agree: click a point to see it below", elem_id="compare-lines", height=400, **PICTURE
+            )
+            second = second_image("compare-second")
+            compare_beside(services, header, (lines, second), pair, placeless, list(look))
+    point = gr.Markdown(draw.describe_point(None), elem_id="compare-point")
     with gr.Row():
         left, right = (
             gr.Image(label=f"{n} photo: click a point", elem_id=f"compare-side-{n.lower()}", height=420, **PICTURE)
             for n in ("First", "Second")
         )
+    remember(page, "compare", [*look, placeless])
+    parts = Parts((a, b), example, placeless, look, status, lens, lines, point, (left, right), pair)
+    _wire_photos(services, header, tab, parts)
+    _wire_look(parts)
+
+
+def _controls() -> tuple[tuple, gr.Checkbox]:
+    """Make the controls of the look, in the order of `Look`, and whether positions are left out."""
+    model = gr.Radio(list(MODELS), value=draw.CHECKED, label="Geometric check", elem_id="compare-model")
+    with gr.Row():
+        count = option_control(draw.COUNT.changed(default=FEW), elem_id="compare-count", min_width=140)
+        least = option_control(draw.LEAST.changed(low=0), elem_id="compare-least", min_width=140)
+    info = "Otherwise patches in the same corner match."
+    placeless = option_control(draw.PLACELESS, elem_id="compare-placeless", info=info)
+    return (count, least, model), placeless
+
+
+def _downloads(pair: gr.State, look: tuple) -> None:
     with gr.Row():
         for label, make, name in (
             ("Drawing (.png)", draw.lines_file, "png"),
@@ -69,15 +88,8 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
             ("Pairs (.json)", draw.json_file, "json"),
         ):
             download_button(
-                label,
-                lambda p, *look, make=make: make(_need(p), Look(*look)),
-                [pair, count, least, model],
-                f"compare-{name}",
+                label, lambda p, *values, make=make: make(_need(p), Look(*values)), [pair, *look], f"compare-{name}"
             )
-    remember(page, "compare", [count, least, model, placeless])
-    parts = Parts((a, b), example, placeless, (count, least, model), status, lines, told, (left, right), pair)
-    _wire_photos(services, header, tab, parts)
-    _wire_look(parts)
 
 
 def _wire_photos(services: Services, header: Header, tab: gr.Tab, parts: Parts) -> None:
@@ -111,13 +123,15 @@ def _wire_photos(services: Services, header: Header, tab: gr.Tab, parts: Parts) 
         events.append(photo.clear(lambda: None, None, parts.pair, **QUIET))
     for event in events:
         event.success(
-            show_all, [parts.pair, *parts.look], [parts.status, parts.lines, parts.told, *parts.sides], **QUIET
+            show_all, [parts.pair, *parts.look], [parts.status, parts.lines, parts.point, *parts.sides], **QUIET
         )
+        event.success(show_lens, parts.pair, parts.lens, **QUIET)
 
 
 def _wire_look(parts: Parts) -> None:
     for control in parts.look:
         control.change(show_lines, [parts.pair, *parts.look], [parts.status, parts.lines], **LIVE)
+    shown = [parts.point, *parts.sides]
     for number, side in enumerate(parts.sides):
 
         @friendly
@@ -127,17 +141,27 @@ def _wire_look(parts: Parts) -> None:
             height, width = draw.draw_side(pair, number).shape[:2]
             return pair.click(number, event.index[0] / width, event.index[1] / height)
 
-        side.select(on_click, parts.pair, parts.pair, **QUIET).success(
-            show_point, parts.pair, [parts.told, *parts.sides], **QUIET
-        )
+        side.select(on_click, parts.pair, parts.pair, **QUIET).success(show_point, parts.pair, shown, **QUIET)
+
+    @friendly
+    def on_lines(pair: Pair | None, event: gr.SelectData):
+        return None if pair is None else pair.click(*draw.point_on_lines(pair, *event.index))
+
+    parts.lines.select(on_lines, parts.pair, parts.pair, **QUIET).success(show_point, parts.pair, shown, **QUIET)
 
 
 @friendly
 def show_all(pair: Pair | None, *look) -> tuple:
     """Draw everything of the tab from the features; the network is not called."""
     if pair is None:
-        return EMPTY, None, draw.told_of_point(None), None, None
+        return EMPTY, None, draw.describe_point(None), None, None
     return *show_lines(pair, *look), *show_point(pair)
+
+
+@friendly
+def show_lens(pair: Pair | None) -> dict:
+    """Hand both photos' tokens to the browser, where the best match follows the pointer."""
+    return lens_of(()) if pair is None else lens_of(pair.photos, pair.features, pair.basis)
 
 
 @friendly
@@ -149,7 +173,7 @@ def show_lines(pair: Pair | None, *look) -> tuple:
 @friendly
 def show_point(pair: Pair | None) -> tuple:
     """Draw the clicked point and its match."""
-    return draw.told_of_point(pair), *((None, None) if pair is None else (draw.draw_side(pair, s) for s in range(2)))
+    return draw.describe_point(pair), *((None, None) if pair is None else (draw.draw_side(pair, s) for s in range(2)))
 
 
 def _need(pair: Pair | None) -> Pair:

@@ -24,8 +24,9 @@ from .standalone import page as standalone_page
 
 PLACELESS = Option("placeless", True, "Ignore patch position", "ignore where in the picture a patch lies")
 EMPTY = "Drop one to eight photos, or take an example."
+OPENING = "One cup, three places"
 EXAMPLES = {
-    "One cup, three places": ("coffee_cup", "segmentation/cup_by_the_stream", "segmentation/cup_and_dandelions"),
+    OPENING: ("coffee_cup", "segmentation/cup_by_the_stream", "segmentation/cup_and_dandelions"),
     "Cat and dogs": ("cat_chelsea", "two_dogs_balcony"),
     "Path and stream": ("mountain_path", "forest_stream"),
 }
@@ -81,23 +82,25 @@ def _wire_photos(services: Services, header: Header, tab: gr.Tab, parts: tuple) 
 
     @friendly
     def on_tab(latest: Photo | None, current: View | None, *settings):
-        if current is None and latest is not None:
-            yield from analyse(services, [latest], *settings)
+        if current is None:  # the tab opens with something to look at
+            photos = read_photos(_example(OPENING), MOST_PHOTOS) if latest is None else [latest]
+            yield from analyse(services, photos, *settings)
         else:
             yield from refresh(current, *settings)
 
     after = [view, status, stop]
+    opened = tab.select(on_tab, [header.photo, view, *chosen], after, **run)
     events = [
-        files.change(on_files, [files, *chosen], after, **run),
+        opened,
+        files.change(on_files, [files, *chosen], after, cancels=opened, **run),
         header.ready.change(refresh, [view, *chosen], after, **run),
         placeless.change(refresh, [view, *chosen], after, **run),
-        tab.select(on_tab, [header.photo, view, *chosen], after, **run),
     ]
     for event in events:
         event.success(show, view, lens, **QUIET)
     stop.click(lambda: ("Stopped.", gr.update(visible=False)), None, [status, stop], cancels=events, **QUIET)
-    for button, names in zip(examples, EXAMPLES.values(), strict=True):
-        button.click(lambda names=names: [str(ASSETS / f"{name}.jpg") for name in names], None, files, **QUIET)
+    for button, name in zip(examples, EXAMPLES, strict=True):
+        button.click(lambda name=name: _example(name), None, files, **QUIET)
 
 
 def _wire_mask(header: Header, view: gr.State, lens: gr.HTML, send: gr.Button) -> None:
@@ -144,6 +147,10 @@ def analyse(services: Services, photos: list[Photo], placeless: bool, backbone: 
 def show(view: View | None) -> dict:
     """Hand the photos and their tokens to the browser."""
     return lens_of(()) if view is None else lens_of(view.photos, view.features, view.basis)
+
+
+def _example(name: str) -> list[str]:
+    return [str(ASSETS / f"{photo}.jpg") for photo in EXAMPLES[name]]
 
 
 def _key(placeless: bool, backbone: str, resolution: float) -> tuple[str, int, bool]:

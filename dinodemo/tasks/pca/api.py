@@ -70,7 +70,7 @@ class PcaApi:
             kept = made(draw.basis_file(pca, Path(folder)))
         ratios = [round(float(ratio), 4) for ratio in pca.explained_variance_ratio_]
         doubt = pca.check(features[0].backbone, features[0].identity)
-        told = {"photos": [about(f) for f in features], "explained_variance_ratio": ratios} | (
+        summary = {"photos": [about(f) for f in features], "explained_variance_ratio": ratios} | (
             {"warning": doubt} if doubt else {}
         )
-        return [made(draw.pictures_file(view, look, pca)) for view in single], kept, told
+        return [made(draw.pictures_file(view, look, pca)) for view in single], kept, summary

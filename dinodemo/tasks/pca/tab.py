@@ -20,7 +20,11 @@ from .draw import KEPT_COMPONENTS, MOST_PHOTOS, Look, View
 EMPTY = "Drop one to eight photos, or take an example."
 EXAMPLES = {
     "Cat and dogs": ["cat_chelsea.jpg", "two_dogs_balcony.jpg"],
-    "Two flowers": ["flower_dahlia.jpg", "dandelions.jpg"],
+    "One object, three places": [
+        "coffee_cup.jpg",
+        "segmentation/cup_by_the_stream.jpg",
+        "segmentation/cup_and_dandelions.jpg",
+    ],
     "Cup": ["coffee_cup.jpg"],
     "Mountain and stream": ["mountain_path.jpg", "forest_stream.jpg"],
 }
