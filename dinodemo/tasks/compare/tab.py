@@ -53,7 +53,7 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
         with gr.Column(scale=3, min_width=320):
             lens = lens_view("compare-lens")
             lines = gr.Image(
-                label="Parts that agree: click a point to see it below", elem_id="compare-lines", height=400, **PICTURE
+                label="Parts that agree: click a point to see it below", elem_id="compare-lines", height=300, **PICTURE
             )
             second = second_image("compare-second")
             compare_beside(services, header, (lines, second), pair, placeless, list(look))
