@@ -120,7 +120,7 @@ def fine_tuning(page: Page) -> str:
     with tempfile.TemporaryDirectory() as folder:
         page.set_input_files("#tune-picker input.folder", str(test_tune_tab.make_folder(Path(folder) / "photos")))
         page.wait_for_selector("#tune-about >> text=40 photos")
-    test_tune_tab.set_steps(page, 60)
+    page.get_by_role("radio", name="5 minutes").click()
     page.click("#tune-start")
     test_tune_tab.wait_for_state(page, "is finished", seconds=600)
     page.wait_for_function("() => document.querySelectorAll('#run-film img').length >= 30")

@@ -135,7 +135,7 @@ def _batch(n_images: int, width: int, on_cpu: bool) -> int:
 
 
 def _length(n_images: int, per_step: int, on_cpu: bool, scratch: bool, explicit: Mapping[str, Any]) -> dict[str, Any]:
-    if explicit.get("epochs") or explicit.get("steps"):
+    if explicit.get("epochs") or explicit.get("steps") or explicit.get("minutes"):
         return {"steps": explicit.get("steps", 0)}
     wanted = (300 if on_cpu else 2000) * ((4 if on_cpu else 10) if scratch else 1)
     return {"steps": max(10, min(wanted, 100 * n_images // per_step))}

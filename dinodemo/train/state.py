@@ -195,8 +195,7 @@ class DistillationState(TrainState):
             for network in (self.ssl.student, self.ssl.teacher):
                 network["backbone"].compile()
         self.model: torch.nn.Module = self.ssl
-        steps = total or (self._affordable() if config.minutes else config.total_steps(len(parts.training), self.ranks))
-        self.total = steps
+        self.total = total or self._length(len(parts.training))
         self.plan = Plan(config, start.backbone.depth, self.total)
         self.optimizer = make_optimizer(self.ssl, config, self.plan)
         self.monitor = CollapseMonitor(config, self.evaluator.measure, settled=round(0.4 * self.total))
@@ -206,6 +205,13 @@ class DistillationState(TrainState):
         """Unfreeze the layers scheduled for this step; wrap in DDP again if any changed."""
         if (thaw(self.optimizer, self.step) or self.model is self.ssl) and not self.sharded:
             self.model = distributed.wrap(self.ssl)
+
+    def _length(self, photos: int) -> int:
+        """Return the steps of the run: as many as its time allows, at most those that were asked for."""
+        if not self.config.minutes:
+            return self.config.total_steps(photos, self.ranks)
+        affordable = self._affordable()
+        return min(affordable, self.config.steps) if self.config.steps else affordable
 
     def _affordable(self) -> int:
         """Return how many steps fit into the budget, by the time of two that change nothing."""

@@ -30,12 +30,6 @@ def open_tab(page, step: str = "1. Photos and settings"):
     page.get_by_role("tab", name=step, exact=True).click()
 
 
-def set_steps(page, steps: int) -> None:
-    page.locator("#tune-steps input").fill(str(steps))
-    page.locator("#tune-steps input").press("Enter")
-    page.wait_for_selector(f"#tune-command >> text=steps={steps}")
-
-
 def set_field(page, name: str, value: str) -> None:
     """Change a setting where all of them are listed."""
     field = page.locator(f"#tune-fields input[aria-label={name}]")
@@ -53,14 +47,17 @@ def test_a_run_survives_a_reload_is_stopped_resumed_finished_and_used(page, fold
     page.set_input_files("#tune-picker input.folder", str(folder))
     page.wait_for_selector("#tune-about >> text=40 photos")
     assert "2 class folders" in page.inner_text("#tune-about")
-    set_steps(page, 20)
+    assert not page.get_by_role("button", name="Demo: collapse").is_visible()  # nothing of it applies
+    page.get_by_role("radio", name="Self-distillation").click()
+    page.get_by_role("button", name="Demo: collapse").wait_for()
+    page.get_by_role("radio", name="30 minutes").click()
     page.get_by_role("button", name="All settings").click()
-    set_field(page, "batch_size", "4")
-    set_field(page, "n_local", "1")
-    page.get_by_role("radio", name="Gentle").click()
-    page.wait_for_selector("#tune-command >> text=max_blocks=2")
+    for name, value in (("steps", "20"), ("batch_size", "4"), ("n_local", "1"), ("eval_every", "10")):
+        set_field(page, name, value)
+    set_field(page, "max_blocks", "2")
     command = page.inner_text("#tune-command")  # what was set by hand stays, what follows from it is not set by hand
     assert "batch_size=4" in command and "n_local=1" in command and "lr=" not in command
+    assert "objective=dino" in command and "minutes=30" in command
     screenshot(page, "tune")
     page.click("#tune-start")
     wait_for_state(page, "of 20")
@@ -105,6 +102,9 @@ def test_another_browser_sees_no_runs_and_bad_requests_are_told(open_page, folde
 def test_typed_settings_stay_until_they_are_emptied_and_wrong_ones_are_named(page, screenshot):
     open_tab(page)
     page.get_by_role("button", name="All settings").click()
+    assert not page.locator("#tune-fields input[aria-label=n_local]").count()  # of self-distillation
+    page.get_by_role("radio", name="Self-distillation").click()
+    page.locator("#tune-fields input[aria-label=n_local]").wait_for()
     field, command = page.locator("#tune-fields input[aria-label=lr]"), page.locator("#tune-command")
     field.wait_for()
     chosen = field.input_value()
@@ -125,3 +125,34 @@ def test_typed_settings_stay_until_they_are_emptied_and_wrong_ones_are_named(pag
     assert float(field.input_value()) < float(chosen)  # chosen again, for the smaller batch
     assert not page.locator("#tune-fields .row:has-text('prototypes')").first.is_visible()
     screenshot(page, "tune-settings")
+
+
+def test_each_photo_as_its_own_class_within_a_time_that_is_remembered(page, folder, screenshot):
+    open_tab(page)
+    page.set_input_files("#tune-picker input.folder", str(folder))
+    page.wait_for_selector("#tune-about >> text=40 photos")
+    page.get_by_role("radio", name="5 minutes").click()
+    page.wait_for_selector("#tune-price >> text=It ends within 5 min")
+    page.wait_for_selector("#tune-command >> text=objective=diet")
+    page.get_by_role("radio", name="Sharpen with my labels").click()
+    page.wait_for_selector("#tune-command >> text=objective=labels")
+    page.reload()
+    open_tab(page)
+    page.wait_for_selector("#tune-command >> text=objective=labels --set minutes=5")
+    page.get_by_role("radio", name="Photos alone").click()
+    page.wait_for_selector("#tune-command >> text=objective=diet")
+    screenshot(page, "tune-photos")
+    page.click("#tune-start")
+    wait_for_state(page, "is finished")
+    page.wait_for_selector("#run-verdict >> text=the start")
+    screenshot(page, "tune-photos-run")
+
+
+def test_the_check_says_whether_training_is_worth_it(page, folder, screenshot):
+    open_tab(page)
+    page.set_input_files("#tune-picker input.folder", str(folder))
+    page.wait_for_selector("#tune-about >> text=40 photos")
+    page.get_by_role("tab", name="2. Check the photos", exact=True).click()
+    page.click("#check-start")
+    page.wait_for_selector("#check-status >> text=Worth it?")
+    screenshot(page, "tune-check")

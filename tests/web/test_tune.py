@@ -102,7 +102,8 @@ def test_the_check_suggests_and_selects(store, tmp_path, engine):
     checked = tune_check.check(services, store.describe(owner, token), "any", lambda *step: told.append(step))
     assert told[-1][:2] == (7, 7)
     assert [s.kind for s in checked.suggestions] == ["copy"] and len(checked.left_out) == 1
-    assert tune_check.told(checked).startswith("**7 photos** · 1 copy · 1 to be left out")
+    assert tune_check.summary(checked).startswith("**7 photos** · 1 copy · 1 to be left out")
+    assert "**Worth it?**" in tune_check.summary(checked) and checked.worth.ordinary is not None
     assert len(tune_check.left_out(checked, "", 0)) == 1
     assert len(tune_check.left_out(checked, "", 3)) == 4
     assert {p.name for p in checked.photos.paths} - {p.name for p in tune_check.left_out(checked, "2.png", 2)} >= {
@@ -220,8 +221,30 @@ def test_a_public_server_grants_half_an_hour(tmp_path):
 def test_a_space_that_lends_its_gpu_says_what_a_training_needs(zero, tmp_path, monkeypatch):
     monkeypatch.setenv("SPACES_ZERO_GPU", str(zero).lower())
     services = Services(parse(["--backbone", "b", "--runs", str(tmp_path)]), SimpleNamespace(loaded=list))
-    told = tune_tab._price(services, services.runs, "b", {}, 100)
-    assert "This server ends a run" in told and ("choose a GPU of its own" in told) == zero
+    told = tune_tab._price(services, services.runs, "b", {"minutes": 10.0}, 100)
+    assert told.startswith("It ends within **10 min**") and "This server ends a run" in told
+    assert ("choose a GPU of its own" in told) == zero
+
+
+def test_a_budget_is_told_in_views_by_a_measured_pass():
+    values = {"objective": "diet", "global_size": 112, "minutes": 10.0, "views": 0}
+    told = tune_tab._views(lambda patches: patches / 640, values, 14, 1000)  # 0.1 s a view
+    assert "2 views of each photo" in told and "there is no time" not in told
+    assert "more than 1350 photos" in tune_tab._views(lambda patches: patches / 640, values, 14, 5000)
+    assert tune_tab._views(lambda patches: 1.0, values | {"objective": "dino"}, 14, 10) == ""
+
+
+def test_methods_and_times_become_settings():
+    assert tune_tab._explicit(tune_tab.PHOTOS, "5 minutes", [], "b") == ("b", {"objective": "diet", "minutes": 5.0})
+    switched = tune_tab._explicit(tune_tab.DISTILL, "Overnight", ["No masked patches (iBOT)"], "b")[1]
+    assert switched == {"objective": "dino", "minutes": 480.0, "ibot_weight": 0.0}
+    assert (
+        tune_tab._explicit(tune_tab.LABELS, "5 minutes", ["No masked patches (iBOT)"], "b")[1]["objective"] == "labels"
+    )
+    assert tune_tab._explicit(tune_tab.SCRATCH, "5 minutes", [], "b")[0] == "scratch"
+    for method, length in (("Gentle", "5 minutes"), (tune_tab.PHOTOS, "soon")):
+        with pytest.raises(ValueError, match="one of"):
+            tune_tab._explicit(method, length, [], "b")
 
 
 def test_a_server_folder_counts_as_uploaded_but_nothing_outside_of_it(store, tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ...io.images import fit_within, load_image
+from ...train.worth import ORDINARY, Worth, ordinary_photos, weigh
 from ...web.background import Work
 from ...web.errors import friendly
 from ...web.events import QUIET, runs_network
@@ -28,16 +29,17 @@ EMPTY = "Looks at every photo once and suggests what to leave out. Nothing is de
 
 @dataclass(frozen=True, eq=False)
 class Checked:
-    """Hold what the check found of one folder, and which photos are to be left out."""
+    """What the check found in one folder, and which photos are to be left out."""
 
     photos: Photos
     examination: "Examination"
     suggestions: tuple
     label: np.ndarray  # cluster of each readable photo
     left_out: frozenset[Path]
+    worth: Worth | None = None  # of training the network on these photos; None with fewer than two
 
     def toggle(self, path: Path) -> "Checked":
-        """Change one's mind about one photo."""
+        """Leave a photo out, or keep it after all."""
         return replace(self, left_out=self.left_out ^ {path})
 
     def choose(self, kinds: list[str]) -> "Checked":
@@ -47,7 +49,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class Parts:
-    """Hold the tab's components."""
+    """The tab's components."""
 
     check: gr.Button
     stop: gr.Button
@@ -73,7 +75,7 @@ def build_check(services: Services, header: Header, store: PhotoStore, photos: g
         yield job, gr.skip(), "Starting", gr.update(visible=True), *[gr.skip()] * 3
         for share, message in job.steps():
             yield gr.skip(), gr.skip(), f"{share:.0%} · {message}", *[gr.skip()] * 4
-        yield None, job.result, told(job.result), gr.update(visible=False), *shown(job.result)
+        yield None, job.result, summary(job.result), gr.update(visible=False), *shown(job.result)
 
     @friendly
     def on_use(owner: str, checked: Checked | None, like: str, most: float):
@@ -163,7 +165,24 @@ def check(services: Services, photos: Photos, backbone: str, progress) -> Checke
     found = examine(
         engine, photos.paths, RESOLUTION, lambda done, total: progress(done, total, f"{done} of {total} photos")
     )
-    return Checked(photos, found, tuple(suggest(found)), clusters(found), frozenset()).choose(list(SURE))
+    checked = Checked(photos, found, tuple(suggest(found)), clusters(found), frozenset(), worth(engine, found.vectors))
+    return checked.choose(list(SURE))
+
+
+def worth(engine, vectors: np.ndarray) -> Worth | None:
+    """Judge whether training a network on photos is worth it; None with fewer than two photos.
+
+    Args:
+        engine: With the network, which looks at the example photos where nothing is stored of it.
+        vectors: Class tokens of the photos (n, D).
+    """
+    if len(vectors) < 2:
+        return None
+    name, ordinary = engine.backbone.name, None
+    if name not in ORDINARY and len(ordinary_photos()) > 1:
+        examples = [f.cls for f in engine.features_batch(ordinary_photos(), resolution=RESOLUTION)]
+        ordinary = weigh(np.stack(examples), name).uniformity
+    return weigh(vectors, name, ordinary)
 
 
 def left_out(checked: Checked, like: str, most: int) -> set[Path]:
@@ -196,14 +215,15 @@ def _part(found, rows: np.ndarray):
     return replace(found, **tuples, **arrays)
 
 
-def told(checked: Checked | None) -> str:
-    """Tell in a line how many photos are left out."""
+def summary(checked: Checked | None) -> str:
+    """Return in a line how many photos are left out, and whether training is worth it."""
     if checked is None:
         return EMPTY
     kinds = Counter(s.kind for s in checked.suggestions)
     what = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "nothing to leave out"
     return f"**{len(checked.photos.paths)} photos** · {what} · {len(checked.left_out)} to be left out" + (
-        f" · the first {SHOWN} are shown" if len(checked.suggestions) > SHOWN else ""
+        (f" · the first {SHOWN} are shown" if len(checked.suggestions) > SHOWN else "")
+        + (f"\n\n**Worth it?** {checked.worth.sentence}" if checked.worth else "")
     )
 
 
@@ -237,8 +257,8 @@ def pictures(checked: Checked) -> list[tuple[np.ndarray, str]]:
 
 @friendly
 def redraw(checked: Checked | None) -> tuple:
-    """Draw the suggestions after a change of mind."""
-    return ([], EMPTY) if checked is None else (pictures(checked), told(checked))
+    """Redraw the suggestions after one was kept or left out."""
+    return ([], EMPTY) if checked is None else (pictures(checked), summary(checked))
 
 
 def on_click(checked: Checked | None, event: gr.SelectData) -> Checked | None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MOST_POINTS = 600  # of a curve: the browser draws no more in good time
 LOG_LINES = 14
-LOSSES = ("loss", "dino", "ibot", "koleo", "gram")
+LOSSES = ("loss", "classes", "dino", "ibot", "koleo", "gram")
 HEALTH = {
     "rank": "effective rank",
     "entropy": "teacher entropy",
@@ -93,7 +93,7 @@ def rate_curves(lines: list[dict]) -> pd.DataFrame:
 
 
 def health_curves(lines: list[dict]) -> pd.DataFrame:
-    """Return what the guard watches, each as a share of its first value (drift as it is)."""
+    """Return the health metrics, each as a share of its first value (drift as it is)."""
     rows = [line for line in lines if line.get("kind") == "eval"]
     points = []
     for name, label in HEALTH.items():
@@ -104,30 +104,36 @@ def health_curves(lines: list[dict]) -> pd.DataFrame:
 
 
 def measure_curves(lines: list[dict]) -> pd.DataFrame:
-    """Return what decides whether the teacher is better."""
+    """Return the measure that decides whether the result is better."""
     return curves(lines, "eval", MEASURES)
 
 
 def status(info: "RunInfo", lines: list[dict]) -> str:
-    """Tell in a line or two how a run stands."""
-    told = f"**{info.name}** {STATES.get(info.state, info.state)}"
+    """Return in a line or two how a run stands."""
+    message = f"**{info.name}** {STATES.get(info.state, info.state)}"
     if info.state == RunState.QUEUED:
-        return told + f", at place {info.place}. One run uses the device at a time."
+        return message + f", at place {info.place}. One run uses the device at a time."
     if info.total:
-        told += f" · step {info.step} of {info.total}"
+        message += f" · step {info.step} of {info.total}"
     speed = next((line["images_per_second"] for line in reversed(lines) if line.get("images_per_second")), None)
     if info.state == RunState.RUNNING and speed:
-        told += f" · {speed:.1f} photos/s"
+        message += f" · {speed:.1f} photos/s"
     if info.eta_s:
-        told += f" · {duration(info.eta_s)} to go"
-    return told + (f"\n\n{info.message}" if info.message else "")
+        message += f" · {duration(info.eta_s)} to go"
+    return message + (f"\n\n{info.message}" if info.message else "")
 
 
 def expected_seconds(forward: Callable[[int], float], values: dict[str, Any], row: Backbone, photos: int) -> float:
-    """Estimate a run's time on all cores; forward(tokens) tells the seconds of one picture through the backbone.
+    """Estimate the seconds of a run without a time budget, on all cores.
 
     Each photo goes through the teacher (global crops) and the student (all crops); a trained block's way back costs
     twice its way there.
+
+    Args:
+        forward: Gives the measured seconds of one picture of so many patches through the backbone.
+        values: Settings of the run.
+        row: The backbone.
+        photos: Their number.
     """
     seen, small, judged = (
         forward((values[name] // row.patch_size) ** 2) for name in ("global_size", "local_size", "eval_size")
@@ -143,13 +149,13 @@ def expected_seconds(forward: Callable[[int], float], values: dict[str, Any], ro
 def expected_bytes(row: Backbone) -> float:
     """Estimate a run's memory: 1.1 GB, and 28 bytes a parameter (student, teacher, start, gradient, two moments).
 
-    Measured on a CPU with ViT-S/14 at the default crops, batches of 8 and 16: 1.75 to 1.80 GB, of which this tells 1.7.
+    Measured on a CPU with ViT-S/14 at the default crops, batches of 8 and 16: 1.75 to 1.80 GB, of which this gives 1.7.
     """
     return 1.1e9 + 28 * 12 * row.depth * row.width**2
 
 
 def duration(seconds: float) -> str:
-    """Write a time as a person says it."""
+    """Return a time in words."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
@@ -185,11 +191,13 @@ def film(folder: Path) -> list[list[tuple[np.ndarray, str]]]:
     for photo in range(len(frames[0][1]) if frames else 0):
         colours = _jointly([_as_features(patches[photo]) for _, patches, _ in frames])
         captions = [f"photo {photo + 1}, step {step}" for step, _, _ in frames]
-        strips.append([(pca_picture(c, (FILM_SIDE,) * 2), told) for c, told in zip(colours, captions, strict=True)])
+        strips.append(
+            [(pca_picture(c, (FILM_SIDE,) * 2), caption) for c, caption in zip(colours, captions, strict=True)]
+        )
         strips.append(
             [
-                (_heat(attention[photo]), f"{told}: attention")
-                for (_, _, attention), told in zip(frames, captions, strict=True)
+                (_heat(attention[photo]), f"{caption}: attention")
+                for (_, _, attention), caption in zip(frames, captions, strict=True)
             ]
         )
     return strips

@@ -1,6 +1,7 @@
 """Fine-tune tab: photos in, settings, a run in the background that outlives the page, its result in every tab."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,15 +9,17 @@ import gradio as gr
 
 from ...io.uploads import Uploaded, photos_in
 from ...jobs.runs import Runs
+from ...train.budget import TRUNK_SHARE, plan_views
 from ...train.config import FinetuneConfig, explanations, parse_set
 from ...web.components import problem_list
 from ...web.errors import friendly
 from ...web.events import QUIET
 from ...web.folder_picker import folder_picker, read_upload, server_folder, server_folder_box
 from ...web.header import Header
-from ...web.memory import WITH_KEY
+from ...web.memory import WITH_KEY, remember
 from ...web.services import Services
 from ...web.settings_list import read_edits, settings_list, settings_value
+from ..base import Option
 from . import draw
 from .check_tab import build_check
 from .photo_store import PhotoStore
@@ -26,17 +29,23 @@ ZERO_GPU = (
     "This Space lends a GPU for seconds at a time (ZeroGPU), which is too short for a training. It would run on the "
     "processor: enough for a small run. For more, duplicate the Space and choose a GPU of its own."
 )
-GENTLE, STANDARD, SCRATCH = "Gentle", "Standard", "From scratch"
-PRESETS: dict[str, dict[str, Any]] = {
-    GENTLE: {"max_blocks": 2, "gram_weight": 2.0},
-    STANDARD: {},
-    SCRATCH: {"backbone": "scratch"},
+PHOTOS, LABELS, DISTILL, SCRATCH = "Photos alone", "Sharpen with my labels", "Self-distillation", "From scratch"
+METHODS: dict[str, dict[str, Any]] = {
+    PHOTOS: {"objective": "diet"},
+    LABELS: {"objective": "labels"},
+    DISTILL: {"objective": "dino"},
+    SCRATCH: {"objective": "dino", "backbone": "scratch"},
 }
-PRESET_HELP = (
-    "**Gentle** trains the last two blocks and keeps patch features stable; good for about 100 photos. "
-    "**Standard** adapts to the number of photos. **From scratch** forgets the backbone and learns from your photos "
-    "alone: thousands of photos and patience, or to see how it begins."
+METHOD_HELP = (
+    "**Photos alone** makes each photo its own class and trains the last block: minutes on a processor, for photos "
+    "unlike ordinary ones. **Sharpen with my labels** learns your class folders instead. **Self-distillation** is DINO "
+    "itself, for a GPU and thousands of photos. **From scratch** forgets the backbone: to see how it begins."
 )
+METHOD = Option(
+    "method", PHOTOS, "What to learn from", "how the backbone is trained on your photos", choices=tuple(METHODS)
+)
+TIMES = {"5 minutes": 5.0, "10 minutes": 10.0, "30 minutes": 30.0, "Overnight": 480.0}
+TIME = Option("time", "10 minutes", "Time", "wall time of the whole run; it ends earlier when it has learnt enough")
 SWITCHES: dict[str, dict[str, Any]] = {
     "No centring": {"centering": "off", "koleo_weight": 0.0},
     "No moving average: the teacher copies the student": {"momentum_start": 0.0, "momentum_end": 0.0},
@@ -53,7 +62,7 @@ SWITCH_HELP = (
 
 @dataclass(frozen=True)
 class Parts:
-    """Hold the components of the first two steps."""
+    """The components of the first step."""
 
     picker: gr.HTML
     folder: gr.Textbox
@@ -62,8 +71,9 @@ class Parts:
     thumbs: gr.Gallery
     forget: gr.Button
     name: gr.Textbox
-    preset: gr.Radio
-    steps: gr.Number
+    method: gr.Radio
+    time: gr.Radio
+    demo: gr.Accordion
     switches: gr.CheckboxGroup
     fields: gr.HTML  # every setting; see `settings_list`
     command: gr.Code
@@ -78,6 +88,7 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
     with gr.Tabs() as steps:
         with gr.Tab("1. Photos and settings", id="tune-prepare"):
             parts = _parts(services)
+            remember(page, "finetune", [parts.method, parts.time])
         with gr.Tab("2. Check the photos", id="tune-check"):
             selected = build_check(services, header, store, parts.photos)
         with gr.Tab("3. Run and result", id="tune-run"):
@@ -106,19 +117,19 @@ def _parts(services: Services) -> Parts:
             forget = gr.Button("Remove photos", size="sm", elem_id="tune-forget")
         with gr.Column(scale=1, min_width=320):
             name = gr.Textbox(label="Name of the run", value="my photos", max_length=60, elem_id="tune-name")
-            preset = gr.Radio(list(PRESETS), value=STANDARD, label="How far to go", elem_id="tune-preset")
-            gr.Markdown(PRESET_HELP)
-            steps = gr.Number(
-                0,
-                label="Steps",
-                precision=0,
-                minimum=0,
-                elem_id="tune-steps",
-                info="0: as many as suit the number of photos and this device.",
+            method = gr.Radio(list(METHODS), value=METHOD.default, label=METHOD.label, elem_id="tune-method")
+            gr.Markdown(METHOD_HELP)
+            granted = [name for name, minutes in TIMES.items() if minutes <= 60 * services.runs.limits.hours]
+            time = gr.Radio(
+                granted or list(TIMES)[:1],
+                value=TIME.default if TIME.default in granted else (granted or list(TIMES))[0],
+                label=TIME.label,
+                info=TIME.help,
+                elem_id="tune-time",
             )
             price = gr.Markdown(elem_id="tune-price")
             start = gr.Button("Start", variant="primary", elem_id="tune-start")
-            with gr.Accordion("Demo: collapse", open=False):
+            with gr.Accordion("Demo: collapse", open=False, visible=False) as demo:
                 switches = gr.CheckboxGroup(list(SWITCHES), label="Switch off", elem_id="tune-switches")
                 gr.Markdown(SWITCH_HELP)
     with gr.Accordion("All settings", open=False):
@@ -128,14 +139,14 @@ def _parts(services: Services) -> Parts:
     )
     photos = gr.State(None)
     return Parts(
-        picker, folder, photos, about, thumbs, forget, name, preset, steps, switches, fields, command, price, start
+        picker, folder, photos, about, thumbs, forget, name, method, time, demo, switches, fields, command, price, start
     )
 
 
 def _wire_photos(
     services: Services, header: Header, page: gr.Blocks, store: PhotoStore, parts: Parts, selected
 ) -> list:
-    """Let photos be added and forgotten; returns the events after which they are others."""
+    """Wire adding and removing photos; returns the events that change the set."""
 
     @friendly
     def on_load(owner: str, _: None):
@@ -185,43 +196,47 @@ def _wire_photos(
 def _wire_settings(
     services: Services, header: Header, runs: Runs, store: PhotoStore, parts: Parts, tabs: gr.Tabs, events: list
 ):
-    """Choose the settings anew after each of the events and when any is changed; returns the event of a run's start."""
-    chosen = [header.owner, parts.photos, parts.preset, parts.steps, parts.switches, header.backbone, parts.fields]
-    settings = [parts.fields, parts.command, parts.price]
+    """Recompute the settings when photos or controls change; returns the event that starts a run."""
+    chosen = [header.owner, parts.photos, parts.method, parts.time, parts.switches, header.backbone, parts.fields]
+    settings = [parts.fields, parts.command, parts.price, parts.demo]
 
     @friendly
     def on_settings(
-        owner: str, token: str | None, preset: str, steps: float, switches: list[str], backbone: str, fields: dict
+        owner: str, token: str | None, method: str, time: str, switches: list[str], backbone: str, fields: dict
     ):
         count = len(store.describe(owner, token).paths) if token else 100
-        backbone, explicit = _explicit(preset, steps, switches, backbone)
-        edits = read_edits(fields)
+        backbone, explicit = _explicit(method, time, switches, backbone)
+        helps = explanations(METHODS[method]["objective"])
+        edits = {name: text for name, text in read_edits(fields).items() if name in helps}
         explicit |= _parsed(edits)  # what was set by hand stays
         values = vars(FinetuneConfig.for_dataset(count, backbone, services.settings.device, **explicit))
-        helps = explanations()
         texts = {name: _text(values[name]) for name in helps if name != "backbone"}
         return (
             settings_value(texts, helps, edits),
             _command_line(backbone, explicit),
             _price(services, runs, backbone, values, count),
+            gr.update(visible=METHODS[method]["objective"] == "dino"),
         )
 
     @friendly
     def on_start(
         owner: str,
         token: str | None,
-        preset: str,
-        steps: float,
+        method: str,
+        time: str,
         switches: list[str],
         backbone: str,
         fields: dict,
         name: str,
     ):
         photos = store.describe(owner, token)
-        backbone, explicit = _explicit(preset, steps, switches, backbone)
+        if method == LABELS and not photos.classes:
+            raise ValueError(f"{LABELS!r} needs every photo in one of two or more folders; choose {PHOTOS!r} instead")
+        backbone, explicit = _explicit(method, time, switches, backbone)
         if backbone != "scratch":
             services.pool.check(backbone)  # the training loads it in a process of its own
-        explicit |= _parsed(read_edits(fields))
+        helps = explanations(METHODS[method]["objective"])
+        explicit |= _parsed({name: text for name, text in read_edits(fields).items() if name in helps})
         FinetuneConfig.for_dataset(len(photos.paths), backbone, services.settings.device, **explicit)  # raises if wrong
         runs.submit(owner, name, photos.folder, backbone, explicit, services.settings.device)
         runs.tick()
@@ -229,7 +244,7 @@ def _wire_settings(
 
     for event in events:
         event.success(on_settings, chosen, settings, **QUIET)
-    controls = (parts.preset, parts.steps, parts.switches, header.backbone)
+    controls = (parts.method, parts.time, parts.switches, header.backbone)
     for change in (parts.fields.input, *(control.change for control in controls)):
         change(on_settings, chosen, settings, **QUIET, trigger_mode="always_last")
     return parts.start.click(on_start, [*chosen, parts.name], tabs, **QUIET)
@@ -247,16 +262,13 @@ def _shown(store: PhotoStore, owner: str, token: str | None) -> tuple[str, list]
     return f"**{len(photos.paths)} photos**, {photos.size / 1e6:.1f} MB{classes}.", draw.thumbnails(list(photos.paths))
 
 
-def _explicit(preset: str, steps: float, switches: list[str], backbone: str) -> tuple[str, dict]:
-    """Return the backbone and the settings that presets and switches ask for."""
-    explicit = dict(PRESETS[preset])
+def _explicit(method: str, time: str, switches: list[str], backbone: str) -> tuple[str, dict]:
+    """Return the backbone and the settings that method, time and switches ask for; raises ValueError."""
+    if time not in TIMES:
+        raise ValueError(f"the time has to be one of {', '.join(TIMES)}; got {time!r}")
+    explicit = {**METHODS[METHOD.check(method)], "minutes": TIMES[time]}
     backbone = explicit.pop("backbone", backbone)
-    if backbone == "scratch":
-        explicit.pop("gram_weight", None)
-    if steps:
-        explicit["steps"] = int(steps)
-        explicit["eval_every"] = max(int(steps) // 10, min(10, int(steps)))  # measuring costs more than a few steps
-    for switch in switches or []:
+    for switch in (switches or []) if explicit["objective"] == "dino" else []:
         explicit |= SWITCHES[switch]
     return backbone, explicit
 
@@ -269,18 +281,33 @@ def _parsed(edits: dict[str, str]) -> dict:
 
 
 def _price(services: Services, runs: Runs, backbone: str, values: dict, photos: int) -> str:
-    """Tell what a run will roughly cost here, and what this server grants."""
+    """Return what a run will roughly cost here, and what this server grants."""
     granted = f"This server ends a run after {runs.limits.hours:g} hours; what was learnt until then is kept."
     if services.settings.zero_gpu:
         granted = f"{granted} {ZERO_GPU}"
+    minutes = values.get("minutes")
+    ends = f"It ends within **{draw.duration(60 * minutes)}**, on a slow machine, too. " if minutes else ""
     if backbone not in services.pool.loaded():
-        return granted
+        return ends + granted
     engine = services.pool.get(backbone)
+    gigabytes = draw.expected_bytes(engine.backbone) / 1e9
+    if minutes:
+        return f"{ends}{_views(engine.estimate_seconds, values, engine.backbone.patch_size, photos)}{granted}"
     seconds = draw.expected_seconds(engine.estimate_seconds, values, engine.backbone, photos)
     if engine.device.type == "cpu":
         seconds *= (os.cpu_count() or 1) / runs.limits.threads  # training leaves cores to whoever waits for an answer
-    gigabytes = draw.expected_bytes(engine.backbone) / 1e9
     return f"About **{draw.duration(seconds)}** and {gigabytes:.1f} GB of memory on this device. {granted}"
+
+
+def _views(forward: Callable[[int], float], values: dict, patch_size: int, photos: int) -> str:
+    """Return in a sentence how many views of each photo fit into a run's budget, by a measured forward pass."""
+    if values["objective"] == "dino":
+        return ""
+    seconds = forward((values["global_size"] // patch_size) ** 2)
+    rows = TRUNK_SHARE * 60 * values["minutes"] / max(seconds, 1e-6)
+    views, used = plan_views(photos, rows, values["views"])
+    some = "" if used == photos else f"; for more than {used} photos there is no time"
+    return f"That is time for {views} views of each photo on this device{some}. "
 
 
 def _text(value) -> str:
