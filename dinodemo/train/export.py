@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from ..backbones import Backbone, is_hub_id
 from ..backbones.registry import DINOV3_LICENCE
+from ..io.files import replace_folder, sync
 from .network import StartingBackbone, load_folder
 from .runfolder import DiskFull, load_newest_checkpoint
 
@@ -30,18 +30,14 @@ def write_model(folder: Path, module: PreTrainedModel, start: StartingBackbone, 
     Raises:
         DiskFull: It could not be written; the former folder is restored.
     """
-    scratch, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+    scratch = _scratch(folder)
     try:
-        for leftover in (scratch, old):
+        for leftover in (scratch, _former(folder)):
             shutil.rmtree(leftover, ignore_errors=True)
         _fill(scratch, module, start, card, size)
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(scratch, folder)
-        shutil.rmtree(old, ignore_errors=True)
+        replace_folder(scratch, folder)
     except (OSError, RuntimeError) as error:
         shutil.rmtree(scratch, ignore_errors=True)
-        restore(folder)
         raise DiskFull(f"{folder} could not be written ({error}); free some space and resume the run") from error
     return folder
 
@@ -83,9 +79,18 @@ def write_classifier(
 
 def restore(folder: Path) -> None:
     """Restore the former folder where a killed process left none."""
-    old = folder.with_name(f".{folder.name}.old")
-    if old.is_dir() and not folder.exists():
-        os.replace(old, folder)
+    former = _former(folder)
+    if former.is_dir() and not folder.exists():
+        former.replace(folder)
+
+
+def _scratch(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.new")
+
+
+def _former(folder: Path) -> Path:
+    """Return where `replace_folder` keeps the folder that it replaces."""
+    return folder.with_name(f".{folder.name}.new.former")
 
 
 def export_run(run: Path, out: Path, which: str = "best") -> Path:
@@ -205,5 +210,4 @@ def _fill(folder: Path, module: PreTrainedModel, start: StartingBackbone, card: 
     (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(card, encoding="utf-8")
     for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(path)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..io.files import lock, whole_file
 from ..io.states import RunState
 
 HEARTBEAT_SECONDS = 2.0
@@ -37,17 +38,10 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     Raises:
         DiskFull: It could not be written; `path` is unchanged.
     """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with scratch.open("wb") as file:
+        with whole_file(path, suffix=".tmp", durable=True) as part, part.open("wb") as file:
             write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-        _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
-        scratch.unlink(missing_ok=True)
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         reason = "the disk is full" if full else f"{type(error).__name__}: {error}"
         raise DiskFull(f"{path} could not be written ({reason}); free some space and resume the run") from error
@@ -128,7 +122,9 @@ class RunFolder:
     def open(self, log: logging.Logger) -> Iterator["RunFolder"]:
         """Lock the folder, send the log to log.txt; raises ValueError when another process runs in it."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with _lock(self.path / ".lock"):
+        with lock(self.path / ".lock") as mine:
+            if not mine:
+                raise ValueError(f"another process is training in {self.path}; wait for it or choose another")
             handler = logging.FileHandler(self.path / "log.txt", encoding="utf-8")
             handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
             level = log.level
@@ -210,36 +206,9 @@ def remove_partial_files(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold a lock that ends with the process, however it ends; no-op on systems without flock."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ValueError(f"another process is training in {path.parent}; wait for it or choose another") from error
-        yield
-
-
 def _event_writer(path: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
     return SummaryWriter(str(path / "tensorboard"))
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush the folder to disk so that a rename survives a crash (POSIX only)."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -84,9 +84,9 @@ def test_a_failed_write_keeps_the_former_export(tmp_path, tiny_folder, monkeypat
 
 
 def test_a_folder_lost_between_two_renames_is_restored(tmp_path):
-    (tmp_path / ".export.old").mkdir()
+    (tmp_path / ".export.new.former").mkdir()
     restore(tmp_path / "export")
-    assert (tmp_path / "export").is_dir() and not (tmp_path / ".export.old").exists()
+    assert (tmp_path / "export").is_dir() and not (tmp_path / ".export.new.former").exists()
 
 
 def test_knn_of_any_backbone_on_class_folders(run, photos, tiny_folder):
