@@ -20,11 +20,11 @@ from .refine import follow_edges, to_pixels
 from .scores import mean_of_top, reduce_by_area
 
 ROUNDS = 4  # how often both sets are learned anew
-NEAREST = 5  # patches of a set whose mean cosine says how like it a patch is
-APPEARANCE_TEMPERATURE = 0.04  # cosine difference that is a vote of 0.73
+NEAREST = 10  # patches of a set whose mean cosine says how like it a patch is
+APPEARANCE_TEMPERATURE = 0.05  # cosine difference that is a vote of 0.73
 STIFFNESS = 12.0  # how fast the bond of neighbouring patches falls with their cosine's distance from 1
-REACH = 0.03  # taken off the cosine difference for every unit of the way from the paint
-STEP = 0.02  # cost of a step between equal patches
+REACH = 0.12  # taken off the cosine difference for every unit of the way from the paint
+STEP = 0.01  # cost of a step between equal patches
 BOND = 1.0  # weight of neighbours against appearance
 HARD = 50.0  # weight of what was painted
 SURE = 0.8  # patches above it teach the object's set, below its mirror image the background's

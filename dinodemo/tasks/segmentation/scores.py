@@ -1,35 +1,48 @@
 """From patch tokens to scores: which patches of a target show what the masks of the references show."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
 
 from ..tokens import flat_unit
+from .match import BOUNDS, OBJECT, Whitening, found_again, to_match
 
-NEIGHBOURS = (10, 200)  # least and most reference patches that vote on a target patch; between: as the thing has
+NEIGHBOURS = (10, 200)  # least and most reference patches that vote on a target patch; between: as the object has
 TEMPERATURE = 0.05  # of their votes
 CLOSEST = 10  # foreground patches whose mean cosine says how alike a target patch is
 CENTRED = 0.5  # share of the mean token that is taken off before patches are compared for similarity
 GATE_DROP, GATE_TEMPERATURE = 0.3, 0.1  # a patch this much less alike than the best ones loses half its score
 PEAK = 0.998  # quantile that stands for a map's maximum
 FAINT = 0.6  # the threshold falls to this share of the peak when the peak is low
-# a patch this much more like a negative than like the thing loses half its score
+# a patch this much more like a negative than like the object loses half its score
 REFUSAL_MARGIN, REFUSAL_TEMPERATURE = 0.02, 0.02
 GROUP_DROP = 0.3  # a group of patches whose median is this much less alike than the best group's is left out
 GROUP_FADE = 0.2
-# cosine at which presence is 0.5, and how steeply it rises: a thing overlooked counts more than a spurious mask
-PRESENCE_MIDDLE, PRESENCE_SLOPE = 0.67, 30.0
 
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """Hold the patches of all references. M patches, D width; tokens have unit length."""
+    """Represent the patches of all references: M of them, of width D.
 
-    tokens: np.ndarray  # (M, D) float32
-    labels: np.ndarray  # (M,) float32: share of the patch inside a mask
-    reference: np.ndarray  # (M,) int: which reference, -1 for negatives
-    foreground: np.ndarray  # (M,) bool: patches that stand for the thing
+    Attributes:
+        tokens: (M, D) float32, unit length.
+        labels: (M,) float32, the share of the patch inside a mask.
+        reference: (M,) int, of which reference it is; -1 for negatives.
+        foreground: (M,) bool, patches that stand for the object.
+        whitening: to the space in which the match is measured; None keeps the tokens as they are.
+        bound: whitened cosine at which the match is 0.5.
+        kind: whether things of the object's kind are wanted too, so that nothing is blanked for being less alike.
+    """
+
+    tokens: np.ndarray
+    labels: np.ndarray
+    reference: np.ndarray
+    foreground: np.ndarray
+    whitening: Whitening | None = None
+    bound: float = BOUNDS[OBJECT]
+    kind: bool = False
 
     @property
     def negative(self) -> np.ndarray:
@@ -38,18 +51,35 @@ class Memory:
 
     @property
     def neighbours(self) -> int:
-        """Return how many patches vote: no more than the thing has, or the background would outvote a small one."""
+        """Return how many patches vote: no more than the object has, or the background would outvote a small one."""
         least, most = NEIGHBOURS
         return int(np.clip(self.foreground.sum(), least, most))
+
+    @cached_property
+    def white(self) -> np.ndarray:
+        """Return the tokens in the space in which the match is measured: (M, D) float32."""
+        return self.whiten(self.tokens)
+
+    def whiten(self, tokens: np.ndarray) -> np.ndarray:
+        """Return tokens (..., D) in that space: (N, D) float32."""
+        return flat_unit(tokens) if self.whitening is None else self.whitening(tokens)
 
 
 @dataclass(frozen=True, eq=False)
 class PatchScore:
-    """Hold what the patches of one target say. Scores from 0 to 1, with 0.5 as the natural threshold."""
+    """Represent what the patches of one target say.
 
-    score: np.ndarray  # (h, w) float32
-    centred: np.ndarray  # (h, w) float32: see `centred_similarity`
-    presence: float  # 0 to 1
+    Attributes:
+        score: (h, w) float32, 0 to 1, with 0.5 as the natural threshold.
+        centred: (h, w) float32, see `centred_similarity`.
+        presence: 0 to 1, how likely the object is in the target.
+        cosine: the whitened cosine that the presence was made of.
+    """
+
+    score: np.ndarray
+    centred: np.ndarray
+    presence: float
+    cosine: float = 0.0
 
 
 def reduce_by_area(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
@@ -69,7 +99,7 @@ def _overlap(n: int, cells: int) -> np.ndarray:
 def foreground_labels(share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return labels (float32) and foreground (bool) of patches of which a mask covers the given share.
 
-    A thing smaller than half a patch still gets a label of 1 somewhere: its patches are scaled up.
+    An object smaller than half a patch still gets a label of 1 somewhere: its patches are scaled up.
     """
     most = share.max()
     labels = share if most >= 0.5 or most == 0 else share / most
@@ -87,14 +117,16 @@ def score_patches(tokens: np.ndarray, memory: Memory) -> PatchScore:
     grid = tokens.shape[:2]
     spread = spread_labels(similarity, memory.labels, memory.neighbours)
     centred = centred_similarity(flat_unit(tokens), memory)
-    spread *= similarity_gate(centred)
+    if not memory.kind:
+        spread *= similarity_gate(centred)
     if memory.negative.any():
         wanted, refused = (mean_of_top(similarity[:, m], CLOSEST) for m in (memory.foreground, memory.negative))
         spread *= refusal_gate(wanted, refused)
     score = lift_faint(spread)
     centred = centred.reshape(grid)
-    score = fade_weak_groups(score.reshape(grid), centred)
-    return PatchScore(score.astype(np.float32), centred, presence_of(similarity, memory))
+    score = score.reshape(grid) if memory.kind else fade_weak_groups(score.reshape(grid), centred)
+    cosine = match_cosine(memory.whiten(tokens), memory)
+    return PatchScore(score.astype(np.float32), centred, to_match(cosine, memory.bound), cosine)
 
 
 def spread_labels(
@@ -112,7 +144,7 @@ def centred_similarity(tokens: np.ndarray, memory: Memory) -> np.ndarray:
     """Return each patch's mean cosine to the closest foreground patches, unit tokens (N, D) -> (N,).
 
     Half the mean of references and target is taken off first: it is what all patches of both share, and hides how
-    little a background that no reference showed is like the thing.
+    little a background that no reference showed is like the object.
     """
     center = CENTRED * (memory.tokens[~memory.negative].mean(axis=0) + tokens.mean(axis=0)) / 2
     return mean_of_top(flat_unit(tokens - center) @ flat_unit(memory.tokens[memory.foreground] - center).T, CLOSEST)
@@ -144,21 +176,15 @@ def fade_weak_groups(score: np.ndarray, centred: np.ndarray) -> np.ndarray:
     return np.where(weak[groups], GROUP_FADE * score, score)
 
 
-def presence_of(similarity: np.ndarray, memory: Memory) -> float:
-    """Tell how likely the thing is in the target: how well its own patches are found again there, 0 to 1.
+def match_cosine(white: np.ndarray, memory: Memory) -> float:
+    """Return how well the object is found again in a target's whitened tokens (N, D); see `match.found_again`.
 
-    The mean, over the foreground patches of a reference, of the best cosine in the target; the best reference counts.
+    Patches of the target that show a "not this" do not speak for the object.
     """
-    if memory.negative.any():  # patches that show a "not this" do not speak for the thing
-        other = similarity[:, memory.negative].max(axis=1) > similarity[:, memory.foreground].max(axis=1)
-        if other.all():
-            return 0.0
-        similarity = similarity[~other]
-    best = similarity.max(axis=0)
-    found = max(
-        float(best[memory.foreground & (memory.reference == i)].mean()) for i in np.unique(memory.reference) if i >= 0
-    )
-    return float(_sigmoid(PRESENCE_SLOPE * (found - PRESENCE_MIDDLE)))
+    if memory.negative.any():
+        other = (white @ memory.white[memory.negative].T).max(axis=1)
+        white = white[other <= (white @ memory.white[memory.foreground].T).max(axis=1)]
+    return found_again(white, memory.white[memory.foreground], memory.reference[memory.foreground])
 
 
 def mean_of_top(values: np.ndarray, count: int) -> np.ndarray:

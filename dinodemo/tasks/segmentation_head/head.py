@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ...backbones.identity import Identity, check
 from ...io.images import ImageSource, Photo, load_photo
 from ..estimator import Estimator
 from .dataset import LEAST_PHOTOS, MAX_CLASSES, check_masks, check_shares, choose_held_out, size_mismatch
@@ -118,7 +119,7 @@ class SegmentationHead(Estimator):
 
         engine: must run the backbone that the head was trained on, else ValueError. Also for unreadable photos.
         """
-        self._check_engine(engine)
+        self.check_engine(engine)
         photo = photo if isinstance(photo, Photo) else load_photo(photo)
         self._network.to(engine.device)
         with torch.inference_mode():
@@ -188,6 +189,7 @@ class SegmentationHead(Estimator):
             "format": FORMAT,
             "backbone": engine.backbone.name,
             "width": engine.backbone.width,
+            "identity": engine.identity.to_json(),
             "layers": list(self.layers),
             "resolution": self.resolution,
             "kind": self.kind,
@@ -209,6 +211,7 @@ class SegmentationHead(Estimator):
         """Derive all learned attributes from the card, so that a loaded head has the same ones as a fitted one."""
         self.card_ = card
         self.backbone_, self.classes_ = card["backbone"], tuple(card["classes"])
+        self.identity_ = Identity.from_json(card.get("identity"))  # None for heads of version 0.1
         self.training_miou_, self.miou_, counts = float(card["training_miou"]), card["miou"], card["confusion"]
         self.iou_ = self.confusion_ = self.confusion_normalised_ = None
         n = len(self.classes_)
@@ -225,7 +228,15 @@ class SegmentationHead(Estimator):
         if not hasattr(self, "card_"):
             raise ValueError("nothing is fitted yet; call fit or load first")
 
-    def _check_engine(self, engine: "Engine") -> None:
+    def check_engine(self, engine: "Engine") -> str:
+        """Check that an engine runs the network that the head was trained on.
+
+        Returns:
+            A warning where that cannot be known (heads of version 0.1), empty where the weights are the same.
+
+        Raises:
+            ValueError: when the backbone or its weights are others.
+        """
         self._check_fitted()
         row, width = engine.backbone, self.card_["width"]
         if row.name != self.backbone_ or row.width != width:
@@ -233,6 +244,7 @@ class SegmentationHead(Estimator):
                 f"this head was trained on {self.backbone_} (width {width}), the engine runs {row.name} (width "
                 f"{row.width}); open {self.backbone_} or train the head again on {row.name}"
             )
+        return check(self.identity_, engine.identity, "this head", "train it again")
 
 
 def _patches(engine: "Engine", photo: Photo, resolution: int, layers: Sequence[int]) -> np.ndarray:

@@ -155,7 +155,10 @@ def _wire_label(services: Services, header: Header, head: gr.State, parts: Label
             return None, "", None
         if trained is None:
             raise ValueError("there is no head yet; train or load one first")
-        result = trained.predict(services.pool.get(backbone), given)
+        engine = services.pool.get(backbone)
+        if warning := trained.check_engine(engine):
+            gr.Warning(warning)
+        result = trained.predict(engine, given)
         return draw_labels(given, result), _legend(result), (given, result, made_with_name(backbone))
 
     for trigger in (parts.photo.upload, *trained):
