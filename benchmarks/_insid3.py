@@ -2,8 +2,8 @@
 
 Get it with `git clone https://github.com/visinf/INSID3`, and `pip install einops pycocotools matplotlib`. Only its
 encoder is replaced, and the four functions that it takes from torchvision, which this machine may lack. Pictures are
-squashed to a square, as it does. Its settings are the published ones; the 500 of 1024 directions that it removes are
-scaled to the backbone's width. Without its CRF, which takes seconds a picture on a CPU.
+squashed to a square, as it does. Its settings are the published ones, but for the number of directions that it
+removes (500 of 1024 for its large model), which is swept. Without its CRF, which takes seconds a picture on a CPU.
 """
 
 import sys
@@ -17,7 +17,6 @@ from PIL import Image
 from dinodemo.io.images import load_image
 
 MEAN, STD = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-REMOVED = 500 / 1024  # share of the directions that count as positional
 TAU, MERGE = 0.6, 0.2
 
 
@@ -85,9 +84,9 @@ class _Encoder(torch.nn.Module):
 
 
 class Insid3:
-    """Hold INSID3 ready to segment pairs; raises SystemExit, with what to do, when the checkout is not usable."""
+    """INSID3, ready to segment pairs; raises SystemExit, with what to do, when the checkout is not usable."""
 
-    def __init__(self, checkout: Path, engine, resolution: int):
+    def __init__(self, checkout: Path, engine, resolution: int, removed: int):
         _stand_in()
         sys.path.insert(0, str(checkout))
         try:
@@ -97,7 +96,7 @@ class Insid3:
         self.model = INSID3(
             _Encoder(engine),
             image_size=resolution,
-            svd_components=round(REMOVED * engine.backbone.width),
+            svd_components=removed,
             tau=TAU,
             merge_threshold=MERGE,
             mask_refiner="bilinear",

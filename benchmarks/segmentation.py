@@ -1,9 +1,9 @@
 """Reference-mask segmentation: the usual way, ours and every step between, on pictures with true masks.
 
 The usual way is the mean of the masked patches, cosine, and Otsu's or a fixed threshold. Scores are mean IoU at the
-pictures' own size: mean over the targets of a group (one thing), then over groups. Settings were chosen on every
+pictures' own size: mean over the targets of a group (one object), then over groups. Settings were chosen on every
 second group of a set ("tuned"); "held out" are the groups between. No setting differs between sets. "Pasted objects"
-are made by the benchmark: the first set's things on the third set's photos, a background that no reference showed.
+are made by the benchmark: the first set's objects on the third set's photos, a background that no reference showed.
 
 --data is a folder of sets, each with pairs.csv (object, ref_image, ref_mask, target_image, target_mask), images/ and
 masks/.
@@ -16,10 +16,11 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import _strokes
 import cv2
 import numpy as np
 from _common import ROOT
@@ -29,7 +30,10 @@ from _pasted import paste_pairs
 from dinodemo.io.images import load_image, load_photo
 from dinodemo.tasks.pca.basis import otsu_threshold
 from dinodemo.tasks.segmentation import ReferenceSegmenter, scores
-from dinodemo.tasks.segmentation.reference import MIN_PRESENCE, SURE_PRESENCE, Prediction
+from dinodemo.tasks.segmentation import reference as module
+from dinodemo.tasks.segmentation.grow import Paint
+from dinodemo.tasks.segmentation.match import BOUNDS, KIND, OBJECT, bound_at, calibrated
+from dinodemo.tasks.segmentation.reference import Prediction
 from dinodemo.tasks.segmentation.refine import to_pixels
 from dinodemo.tasks.tokens import flat_unit, without
 
@@ -38,6 +42,7 @@ RESOLUTION = 518
 FOLDERS = ("dreambooth_objects", "davis2016", "coco_classes")
 PASTED = "pasted objects"  # made here: the DreamBooth objects on photos of the COCO set
 SETS = (*FOLDERS, PASTED)
+REMOVED = (10, 20, 50, 188)  # directions that INSID3 takes out; 188 is its large model's share
 ABSENT = 8  # targets from other groups for each group
 HALVES = ("tuned", "held out", "all")
 
@@ -113,15 +118,50 @@ class Bench:
     def tokens(self, path: Path) -> np.ndarray:
         return self.engine.features(self.photo(path), resolution=RESOLUTION).patches
 
-    def segmenter(self, pair: Pair) -> ReferenceSegmenter:
-        key = (pair.ref_image, pair.ref_mask)
+    def segmenter(self, pair: Pair, target: str = OBJECT, near: bool = True) -> ReferenceSegmenter:
+        """Fit on a pair's reference. near: also on its part around a small object."""
+        key = (pair.ref_image, pair.ref_mask, target, near)
         if self._fitted is None or self._fitted[0] != key:
-            reference = (self.photo(pair.ref_image), read_mask(pair.ref_mask))
-            self._fitted = key, ReferenceSegmenter(self.engine, RESOLUTION).fit([reference])
+            usual, module.CROP_BELOW = module.CROP_BELOW, module.CROP_BELOW if near else 0.0
+            try:
+                self._fitted = key, self.fit(pair, read_mask(pair.ref_mask), target)
+            finally:
+                module.CROP_BELOW = usual
         return self._fitted[1]
 
-    def prediction(self, pair: Pair) -> Prediction:
-        return self.segmenter(pair).score(self.photo(pair.target_image))
+    def fit(self, pair: Pair, mask: np.ndarray, target: str = OBJECT) -> ReferenceSegmenter:
+        return ReferenceSegmenter(self.engine, RESOLUTION, target=target).fit([(self.photo(pair.ref_image), mask)])
+
+    def prediction(self, pair: Pair, target: str = OBJECT, near: bool = True) -> Prediction:
+        return self.segmenter(pair, target, near).score(self.photo(pair.target_image))
+
+    def painted(self, pair: Pair, kind: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the object grown from simulated paint on a pair's reference, and the paint itself."""
+        truth, rng = read_mask(pair.ref_mask), random.Random(pair.group)
+        nothing = np.zeros_like(truth)
+        paint = {
+            "scribbles": lambda: Paint(_strokes.scribbles(truth, rng), nothing),
+            "click": lambda: Paint(_strokes.click(truth), nothing),
+            "box": lambda: Paint(nothing, nothing, _strokes.box(truth, rng)),
+        }[kind]()
+        photo = self.photo(pair.ref_image)
+        raw = paint.include
+        if paint.box is not None:
+            x0, y0, x1, y1 = (round(v) for v in paint.box)
+            raw = nothing.copy()
+            raw[y0:y1, x0:x1] = True
+        return ReferenceSegmenter(self.engine, RESOLUTION).grow(photo, paint).mask, raw
+
+    def searched(self, masks: Sequence[np.ndarray], firsts: list[Pair], pairs: list[Pair]) -> float:
+        """Return the mean IoU of a search with other masks on the references; match not asked."""
+        values = []
+        for mask, first in zip(masks, firsts, strict=True):
+            segmenter = self.fit(first, mask)
+            for pair in pairs:
+                if (pair.group, pair.ref_image) == (first.group, first.ref_image):
+                    found = segmenter.score(self.photo(pair.target_image)).mask(min_presence=0)
+                    values.append(iou(found, pair.truth))
+        return float(np.mean(values))
 
 
 def prototype_mask(bench: Bench, pair: Pair, threshold: float | None) -> np.ndarray:
@@ -139,59 +179,40 @@ def prototype_mask(bench: Bench, pair: Pair, threshold: float | None) -> np.ndar
     return to_pixels(cosine, pair.truth.shape) > threshold
 
 
-def built_up(bench: Bench, pair: Pair, step: int) -> np.ndarray:
-    """Segment with the steps up to `step`, without refined edges or presence."""
-    reference, target = bench.tokens(pair.ref_image), bench.tokens(pair.target_image)
-    (height, width), grid = reference.shape[:2], target.shape[:2]
+def spread(bench: Bench, pair: Pair) -> np.ndarray:
+    """Segment by the votes of the nearest patches alone: no gates, edges or match."""
     segmenter = bench.segmenter(pair)
-    if step >= 3:
-        reference, target = (without(t, segmenter.basis_) for t in (reference, target))
-    memory = replace(segmenter.memory_, tokens=flat_unit(reference))
-    labels = memory.labels
-    if step == 0:
-        mask = read_mask(pair.ref_mask).astype(np.float32)
-        labels = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST).ravel()
-    similarity = flat_unit(target) @ memory.tokens.T
-    neighbours, temperature = (memory.neighbours, scores.TEMPERATURE) if step >= 2 else (10, 0.1)
-    score = scores.spread_labels(similarity, labels, neighbours, temperature)
-    centred = scores.centred_similarity(flat_unit(target), memory)
-    if step >= 4:
-        score = score * scores.similarity_gate(centred)
-    if step >= 5:
-        score = scores.lift_faint(score)
-    score = score.reshape(grid)
-    if step >= 6:
-        score = scores.fade_weak_groups(score, centred.reshape(grid))
-    return to_pixels(score, pair.truth.shape) > 0.5
-
-
-def ways(bench: Bench, peer: Insid3 | None) -> dict[str, Callable[[Pair], np.ndarray]]:
-    """Name every way to make a mask, from the usual one to ours."""
-    steps = (
-        "10 nearest patches, temperature 0.1, nearest mask",
-        "+ mask reduced by area",
-        "+ up to 200 nearest, temperature 0.05",
-        "+ place taken out of the tokens",
-        "+ gate on centred",
-        "+ faint maps lifted",
-        "+ groups of patches",
+    reference, target = (without(bench.tokens(path), segmenter.basis_) for path in (pair.ref_image, pair.target_image))
+    labels, foreground = scores.foreground_labels(
+        scores.reduce_by_area(read_mask(pair.ref_mask), reference.shape[:2]).ravel()
     )
-    table = {
+    memory = scores.Memory(flat_unit(reference), labels, np.zeros(len(labels), int), foreground)
+    score = scores.spread_labels(flat_unit(target) @ memory.tokens.T, labels, memory.neighbours)
+    return to_pixels(score.reshape(target.shape[:2]), pair.truth.shape) > 0.5
+
+
+def ways(bench: Bench, peers: dict[str, Insid3]) -> dict[str, Callable[[Pair], np.ndarray]]:
+    """Name every way to make a mask, from the usual one to ours."""
+    table: dict[str, Callable[[Pair], np.ndarray]] = {
         "mean prototype, cosine, Otsu": lambda p: prototype_mask(bench, p, None),
         "mean prototype, cosine, 0.6": lambda p: prototype_mask(bench, p, 0.6),
-        **{name: lambda p, i=i: built_up(bench, p, i) for i, name in enumerate(steps)},
-        "+ edges (presence not asked)": lambda p: bench.prediction(p).mask(min_presence=0),
-        "ours: + empty where absent": lambda p: bench.prediction(p).mask(),
+        "votes of the nearest patches": lambda p: spread(bench, p),
+        "+ gates": lambda p: bench.prediction(p, near=False).mask(refine=False, min_presence=0),
+        "+ small references twice": lambda p: bench.prediction(p).mask(refine=False, min_presence=0),
+        "+ edges, specks (match not asked)": lambda p: bench.prediction(p).mask(min_presence=0),
+        "ours, this very object": lambda p: bench.prediction(p).mask(),
+        "kind, match not asked": lambda p: bench.prediction(p, KIND).mask(min_presence=0),
+        "ours, this kind of thing": lambda p: bench.prediction(p, KIND).mask(),
     }
-    if peer is not None:
-        table["INSID3, its own code, no CRF"] = lambda p: peer.mask(p.ref_image, read_mask(p.ref_mask), p.target_image)
+    for name, peer in peers.items():
+        table[name] = lambda p, peer=peer: peer.mask(p.ref_image, read_mask(p.ref_mask), p.target_image)
     return table
 
 
-def print_scores(bench: Bench, peer: Insid3 | None) -> None:
+def print_scores(bench: Bench, peers: dict[str, Insid3]) -> None:
     print("mean IoU in percent: tuned half / held-out half / all groups")
     print(f"{'':50}" + "".join(f"{name:>22}" for name in SETS))
-    for name, way in ways(bench, peer).items():
+    for name, way in ways(bench, peers).items():
         result = group_mean(bench.pairs, [iou(way(pair), pair.truth) for pair in bench.pairs])
         cells = (" / ".join(f"{100 * result[s, half]:.1f}" for half in HALVES) for s in SETS)
         print(f"{name:50}" + "".join(f"{cell:>22}" for cell in cells), flush=True)
@@ -223,26 +244,60 @@ def absent_pairs(pairs: list[Pair]) -> list[Pair]:
     return result
 
 
-def print_presence(bench: Bench) -> None:
+def print_match(bench: Bench) -> None:
+    """Print which share of the present objects is missed, and which share of the absent ones painted."""
     from sklearn.metrics import roc_auc_score
 
     absent = absent_pairs(bench.pairs)
-    present = [bench.prediction(pair).presence for pair in bench.pairs]
-    missing = [bench.prediction(pair).presence for pair in absent]
-    print(
-        f"\npresence, {len(present)} targets with the thing, {len(missing)} without (of other groups); "
-        f"errors at the default of {MIN_PRESENCE} and where the page calls it sure"
-    )
-    for name in SETS:
-        for half, number in zip(HALVES, (0, 1, None), strict=True):
-            here = [v for v, p in zip(present, bench.pairs, strict=True) if p.set == name and number in (None, p.half)]
-            gone = [v for v, p in zip(missing, absent, strict=True) if p.set == name and number in (None, p.half)]
-            area = roc_auc_score([1] * len(here) + [0] * len(gone), here + gone)
-            print(f"{name:20} {half:9} AUROC {area:.3f}", end="")
-            for least in (MIN_PRESENCE, SURE_PRESENCE):
-                missed, painted = np.mean(np.less(here, least)), np.mean(np.greater_equal(gone, least))
-                print(f"   at {least}: missed {missed:.2f}, painted though absent {painted:.2f}", end="")
-            print()
+    print("\nmatch: AUROC, percent missed / painted though absent, after 0, 1, 3, 5 answers 'it is not here'")
+    for target in BOUNDS:
+        here = [bench.prediction(pair, target).patches.cosine for pair in bench.pairs]
+        gone = [bench.prediction(pair, target).patches.cosine for pair in absent]
+        for name in SETS:
+            for half, number in zip(HALVES, (0, 1, None), strict=True):
+                inside = lambda p, name=name, number=number: p.set == name and number in (None, p.half)  # noqa: E731
+                x = [(p.group, v) for v, p in zip(here, bench.pairs, strict=True) if inside(p)]
+                y = [(p.group, v) for v, p in zip(gone, absent, strict=True) if inside(p)]
+                area = roc_auc_score([1] * len(x) + [0] * len(y), [v for _, v in x + y])
+                rates = (answered(x, y, bound_at(target, RESOLUTION), n) for n in (0, 1, 3, 5))
+                cells = "".join(f"   {100 * missed:3.0f} / {100 * painted:3.0f}" for missed, painted in rates)
+                print(f"{target:8} {name:20} {half:9} {area:.3f}{cells}")
+
+
+def answered(
+    here: list[tuple[str, float]], gone: list[tuple[str, float]], bound: float, answers: int
+) -> tuple[float, float]:
+    """Return the shares missed and painted when the best `answers` absent photos of each group were said to be so."""
+    missed, painted = [], []
+    for group in {g for g, _ in here}:
+        absent = sorted((v for g, v in gone if g == group), reverse=True)
+        limit = calibrated(bound, absent[:answers], [])
+        missed += [v < limit for g, v in here if g == group]
+        painted += [v >= limit for v in absent[answers:]]
+    return float(np.mean(missed)), float(np.mean(painted)) if painted else 0.0
+
+
+def print_strokes(bench: Bench) -> None:
+    """Print what is made of simulated paint on the references, and what the search then loses."""
+    print("\npaint on the reference: IoU with its true mask, grown / the paint itself; then IoU of the search")
+    kinds = ("scribbles", "click", "box")
+    for name in FOLDERS[:2]:
+        for half, number in zip(HALVES[:2], (0, 1), strict=True):
+            pairs = [p for p in bench.pairs if p.set == name and p.half == number]
+            firsts = list({(p.group, p.ref_image): p for p in pairs}.values())
+            full = np.mean([iou(bench.prediction(p).mask(min_presence=0), p.truth) for p in pairs])
+            for kind in kinds:
+                grown, raw = zip(*(bench.painted(p, kind) for p in firsts), strict=True)
+                quality = [
+                    np.mean([iou(m, read_mask(p.ref_mask)) for m, p in zip(some, firsts, strict=True)])
+                    for some in (grown, raw)
+                ]
+                found = [bench.searched(masks, firsts, pairs) for masks in (grown, raw)]
+                print(
+                    f"{name:20} {half:9} {kind:10} {quality[0]:.3f} / {quality[1]:.3f}   search: full mask {full:.3f}, "
+                    f"grown {found[0]:.3f}, paint itself {found[1]:.3f}",
+                    flush=True,
+                )
 
 
 def print_times(bench: Bench, count: int = 40) -> None:
@@ -258,7 +313,7 @@ def print_times(bench: Bench, count: int = 40) -> None:
         score.append(middle - start)
         mask.append(time.perf_counter() - middle)
     print("\nmilliseconds after the features:   median    95 %")
-    for name, times in (("scores and presence", score), ("mask at a threshold", mask)):
+    for name, times in (("scores and match", score), ("mask at a threshold", mask)):
         print(f"{name:33} {1e3 * np.median(times):8.0f} {1e3 * np.quantile(times, 0.95):7.0f}")
 
 
@@ -277,8 +332,15 @@ def main() -> None:
         objects, classes = ([p for p in pairs if p.set == name] for name in (FOLDERS[0], FOLDERS[2]))
         pairs += paste_pairs(objects, classes, Path(folder), PASTED)
         bench = Bench(Engine(BACKBONE, device=args.device), pairs)
-        print_scores(bench, Insid3(args.insid3, bench.engine, RESOLUTION) if args.insid3 else None)
-        print_presence(bench)
+        peers = {
+            f"INSID3, its own code, no CRF, {removed} directions removed": Insid3(
+                args.insid3, bench.engine, RESOLUTION, removed
+            )
+            for removed in (REMOVED if args.insid3 else ())
+        }
+        print_scores(bench, peers)
+        print_match(bench)
+        print_strokes(bench)
         print_times(bench)
 
 

@@ -218,7 +218,7 @@ def test_segment_finds_the_thing(here, offline_engine, capsys, monkeypatch):
     found = np.asarray(Image.open("masks/segmentation/cup_by_the_stream-mask.png")) > 127
     assert (truth & found).sum() / (truth | found).sum() > 0.8
     there, absent = told["photos"]
-    assert there["area"] == found.sum() and there["size"] == list(found.shape) and there["presence"] > 0.9
+    assert there["area"] == found.sum() and there["size"] == list(found.shape) and there["state"] == "found"
     assert absent["area"] == 0 and absent["pieces"] == [] and told["found"] == 1
     kept = json.loads((here / "masks/segmentation/cup_by_the_stream-mask.json").read_text())
     assert {name: there[name] for name in kept} == kept
@@ -227,7 +227,7 @@ def test_segment_finds_the_thing(here, offline_engine, capsys, monkeypatch):
 def test_segment_takes_several_references_and_parts_that_are_not_it(tiny, capsys):
     pairs = ["--reference", "cup.jpg", "--mask", "cup_mask.png", "--reference", "cat.jpg"]
     given = ["segment", "photos", "--out", "masks", *SMALL, *pairs]
-    assert "each --reference needs its --mask" in refused(capsys, *given)
+    assert "each --reference needs its --mask, --box or --point" in refused(capsys, *given)
     given += ["--mask", "cup_mask.png", "--negative", "table.jpg", "--negative-mask", "cup_mask.png"]
     assert len(ask(capsys, *given)["photos"]) == 2
     assert "for each --negative or for none" in refused(capsys, *given, "--negative", "room.jpg")
@@ -242,6 +242,20 @@ def test_segment_asks_which_label_of_a_mask_is_meant(tiny, capsys):
     assert len(ask(capsys, *given, "--label", "7", "--label", "140")["photos"]) == 2
     assert cli.main([str(part) for part in [*given, "--overwrite", "--label", "7", "--invert-mask"]]) == 0
     assert "marks 89% of the photo" in capsys.readouterr().err
+
+
+def test_segment_takes_boxes_clicks_and_scribbles_and_counts(tiny, capsys):
+    given = ["segment", "photos", *SMALL, "--reference", "cup.jpg", "--presence", "0", "--count"]
+    for i, mark in enumerate(
+        (["--box", "10,10,60,50"], ["--point", "30,30;40,30"], ["--mask", "cup_mask.png", "--grow"])
+    ):
+        found = ask(capsys, *given, "--out", f"o{i}", "--target", "kind", *mark)["photos"]
+        rows = list(csv.DictReader((tiny / f"o{i}" / "counts.csv").open()))
+        assert [int(row["count"]) for row in rows] == [photo["count"] for photo in found]
+        assert all(photo["state"] == "found" for photo in found)
+    assert "one of the three" in refused(capsys, *given, "--out", "o", "--box", "1,1,9,9", "--point", "3,3")
+    assert "x0 < x1" in refused(capsys, *given, "--out", "o", "--box", "9,9,1,1")
+    assert "numbers with commas" in refused(capsys, *given, "--out", "o", "--point", "here")
 
 
 @pytest.mark.parametrize("relative", [False, True])

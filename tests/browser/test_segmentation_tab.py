@@ -88,11 +88,82 @@ def test_strokes_on_a_reference_find_the_cup_in_two_targets(seg_page, screenshot
     assert len(coco["images"]) == 3 and {a["image_id"] for a in coco["annotations"]} == {1, 2}
 
 
-def test_threshold_instances_and_views_redraw(seg_page, screenshot):
+def outline_share(page) -> float:
+    """Return the share of the painter's photo inside the outline that the server sent."""
+    return page.evaluate(
+        "() => { const c = document.querySelector('#seg-painter canvas.outline');"
+        " const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let n = 0;"
+        " for (let i = 3; i < d.length; i += 4) n += d[i] > 0; return n / (c.width * c.height) }"
+    )
+
+
+def wait_for_outline(page, before: float) -> float:
+    page.wait_for_function(
+        "b => { const c = document.querySelector('#seg-painter canvas.outline');"
+        " const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let n = 0;"
+        " for (let i = 3; i < d.length; i += 4) n += d[i] > 0; return Math.abs(n / (c.width * c.height) - b) > 0.002 }",
+        arg=before,
+    )
+    return outline_share(page)
+
+
+def test_a_scribble_means_the_cup_and_finds_it(seg_page, screenshot):
+    box = drop_reference(seg_page)
+    stroke(seg_page, box, (0.30, 0.55), (0.62, 0.58))
+    grown = wait_for_outline(seg_page, 0.0)
+    truth = (np.asarray(Image.open(FOLDER / "cup_mask.png").convert("L")) > 0).mean()
+    assert 0.7 * truth < grown < 1.3 * truth
+    screenshot(seg_page, "segmentation-scribble")
+    find(seg_page, [FOLDER / "cup_and_dandelions.jpg"])
+    _, content = download(seg_page, "#seg-zip")
+    wanted = np.asarray(Image.open(FOLDER / "cup_and_dandelions_mask.png")) > 127
+    assert iou(masks_of(content)["01-cup_and_dandelions-mask.png"], wanted) > 0.8
+    seg_page.get_by_label("Use exactly what I painted").check()
+    seg_page.wait_for_selector("#seg-paint-status >> text=covers only")
+
+
+def test_keys_tools_and_answers(seg_page):
+    box = drop_reference(seg_page)
+    seg_page.keyboard.press("c")
+    pressed = "() => document.querySelector('#seg-painter [aria-pressed=true]').dataset.tool"
+    seg_page.mouse.move(box["x"] + 0.45 * box["width"], box["y"] + 0.55 * box["height"])
+    for key, tool in (("x", "negative"), ("e", "eraser"), ("r", "box"), ("c", "point")):
+        seg_page.keyboard.press(key)
+        assert seg_page.evaluate(pressed) == tool
+    size = seg_page.locator("#seg-painter input.size").input_value()
+    seg_page.keyboard.press("]")
+    assert int(seg_page.locator("#seg-painter input.size").input_value()) > int(size)
+    seg_page.mouse.down()
+    seg_page.mouse.up()
+    wait_for_outline(seg_page, 0.0)
+    seg_page.keyboard.press("z")
+    seg_page.wait_for_function("() => !document.querySelector('#seg-paint-status')?.innerText.includes('outline')")
     seg_page.click("#seg-example")
-    seg_page.wait_for_function("() => document.querySelector('#seg-painter canvas.mask').width > 300")
-    seg_page.click("#seg-find")
-    seg_page.wait_for_selector("#seg-status >> text=Found on")
+    seg_page.wait_for_selector("#seg-status >> text=Found on 2 of 3")
+    seg_page.locator("#seg-no").click()
+    seg_page.wait_for_selector("#seg-status >> text=Found on 1 of 3")
+
+
+def test_labels_of_a_mask_are_chips(seg_page, tmp_path):
+    labels = np.zeros((400, 600), np.uint8)
+    labels[100:300, 100:400], labels[320:, 420:] = 7, 140
+    Image.fromarray(labels).save(tmp_path / "labels.png")
+    drop_reference(seg_page)
+    seg_page.get_by_text("Or upload a mask").click()
+    seg_page.set_input_files("#seg-mask-file input[type=file]", str(tmp_path / "labels.png"))
+    seg_page.wait_for_selector("#seg-labels >> text=7 · 25.0%")
+    painted = "() => document.querySelector('#seg-painter canvas.mask').toDataURL()"
+    before = seg_page.evaluate(painted)
+    seg_page.locator("#seg-labels input[type=checkbox]").nth(1).check()
+    seg_page.wait_for_function(f"b => ({painted})() !== b", arg=before)
+    before = seg_page.evaluate(painted)
+    seg_page.click("#seg-invert")
+    seg_page.wait_for_function(f"b => ({painted})() !== b", arg=before)
+
+
+def test_threshold_instances_and_views_redraw(seg_page, screenshot):
+    seg_page.click("#seg-example")  # runs at once
+    seg_page.wait_for_selector("#seg-status >> text=Found on 2 of 3")
     shown = wait_for_new(seg_page, "#seg-picture", None)
     seg_page.get_by_role("radio", name="Cut-out").check()
     shown = wait_for_new(seg_page, "#seg-picture", shown)
@@ -112,7 +183,7 @@ def test_threshold_instances_and_views_redraw(seg_page, screenshot):
 def test_the_drawing_survives_tabs_and_mistakes(seg_page):
     box = drop_reference(seg_page)
     seg_page.click("#seg-find")
-    seg_page.wait_for_selector(".toast-body >> text=paint the thing")
+    seg_page.wait_for_selector(".toast-body >> text=scribble on the object")
     seg_page.locator(".toast-close").first.click()
     stroke(seg_page, box, (0.4, 0.5), (0.6, 0.5))
     painted = "() => document.querySelector('#seg-painter canvas.mask').toDataURL()"

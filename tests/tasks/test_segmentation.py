@@ -15,7 +15,7 @@ from dinodemo.tasks.segmentation.scores import (
     centred_similarity,
     fade_weak_groups,
     foreground_labels,
-    presence_of,
+    match_cosine,
     reduce_by_area,
     spread_labels,
 )
@@ -132,8 +132,8 @@ def test_presence_asks_whether_the_thing_is_found_again_not_the_background():
     memory = Memory(
         np.eye(2, dtype=np.float32), np.array([1, 0], np.float32), np.zeros(2, int), np.array([True, False])
     )
-    assert presence_of(np.array([[0.95, 0.1]], np.float32), memory) > 0.9
-    assert presence_of(np.array([[0.1, 0.95]], np.float32), memory) < 0.1
+    assert match_cosine(np.array([[0.95, 0.1]], np.float32), memory) == pytest.approx(0.95)
+    assert match_cosine(np.array([[0.1, 0.95]], np.float32), memory) == pytest.approx(0.1)
 
 
 def test_edges_of_the_picture_draw_a_blurred_mask_tight():

@@ -116,7 +116,7 @@ def test_ignored_pixels_have_no_effect(engine):
     class Altered:
         """Give other features where the pixels are ignored."""
 
-        backbone, device = engine.backbone, engine.device
+        backbone, device, identity = engine.backbone, engine.device, engine.identity
 
         def features(self, photo, resolution):
             f = engine.features(photo, resolution)
@@ -225,6 +225,20 @@ def test_another_backbone_is_refused_with_the_remedy(fitted, make_engine):
 
 
 PHOTO, MASK = scene(0)
+
+
+def test_other_weights_of_the_same_name_are_refused_and_old_heads_warned_of(fitted, engine, tmp_path):
+    from dataclasses import replace as changed
+
+    fitted.save(tmp_path / "h.safetensors")
+    head = SegmentationHead.load(tmp_path / "h.safetensors")
+    assert head.check_engine(engine) == "" and head.identity_ == engine.identity
+    head.identity_ = changed(head.identity_, sha256="0" * 64)
+    with pytest.raises(ValueError, match=r"this head was made with .* train it again"):
+        head.predict(engine, PHOTO)
+    head.identity_ = None
+    assert "records no checksum" in head.check_engine(engine)
+    assert head.predict(engine, PHOTO).classes.shape == MASK.shape
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,13 @@ def test_segment(client, send, folder):
     given["masks"] = [send("labels.png")]
     assert "holds 2 labels: 140" in refused(client, "/segment", photos=photos, **given)
     client.predict(photos=photos, api_name="/segment", label="7", invert=True, **given, **SMALL)
+    rest = {"photos": photos, "references": given["references"], "presence": 0, **SMALL}
+    for mark in ({"boxes": [[10, 10, 60, 50]]}, {"points": [[[30, 30]]]}):
+        *_, told = client.predict(api_name="/segment", target="kind", **mark, **rest)
+        assert all(photo["state"] == "found" and photo["count"] == len(photo["pieces"]) for photo in told["photos"])
+    assert "one of the three" in refused(client, "/segment", boxes=[[1, 1, 9, 9]], points=[[[3, 3]]], **rest)
+    assert "x0 < x1" in refused(client, "/segment", boxes=[[9, 9, 1, 1]], **rest)
+    assert "must be one of object, kind" in refused(client, "/segment", boxes=[[1, 1, 9, 9]], target="cup", **rest)
     given["masks"] = []
     assert "1 references and 0 masks" in refused(client, "/segment", photos=photos, **given)
 

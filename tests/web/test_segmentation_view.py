@@ -39,13 +39,31 @@ LOOK = Look(0.5, 0.5, "Overlay")
 def test_a_higher_least_presence_empties_a_photo(result):
     assert view.look_at(result, Look(0.5, 0.5, "Overlay", 0.9)).mask.any()
     shown = view.look_at(result, Look(0.5, 0.5, "Overlay", 0.95))
-    assert not shown.mask.any() and "not here" in view.caption(shown)
+    assert not shown.mask.any() and shown.candidate.any() and "unsure: is it?" in view.caption(shown)
 
 
-@pytest.mark.parametrize(("presence", "unsure"), [(0.89, True), (0.9, False)])
-def test_a_doubtful_find_is_called_unsure(result, presence, unsure):
+@pytest.mark.parametrize(("presence", "state"), [(0.05, "not here"), (0.3, "unsure"), (0.5, "found")])
+def test_a_photo_is_in_one_of_three_states(result, presence, state):
     result.segmentation.presence = presence
-    assert ("unsure" in view.caption(view.look_at(result, LOOK))) == unsure
+    shown = view.look_at(result, LOOK)
+    assert shown.state == state and view.caption(shown).startswith(state)
+    assert shown.mask.any() == (state == "found") and shown.candidate.any() == (state != "not here")
+    _, facts = view.full_mask(result, LOOK)
+    assert facts["state"] == state and facts["count"] == (2 if state == "found" else 0)
+
+
+def test_what_is_unsure_is_outlined_and_not_painted(result):
+    result.segmentation.presence = 0.3
+    picture = view.draw_result(view.look_at(result, LOOK), 160)
+    assert (picture == view.DOUBT).all(axis=2).any() and (picture[50, 40] == 90).all()
+
+
+def test_results_are_sorted_by_match_and_counted(result):
+    other = Result(Photo(result.photo.rgb, "other.jpg"), "", (120, 160), Fake())
+    other.segmentation.presence = 0.95
+    assert view.by_match([result, other]) == [other, result]
+    rows = [{"photo": "a, b.jpg", "state": "found", "presence": 0.9, "count": 2}]
+    assert view.count_table(rows).decode().splitlines() == ["photo,state,match,count", '"a, b.jpg",found,0.9,2']
 
 
 def slow_run_lengths(mask):
@@ -95,6 +113,7 @@ def test_zip_holds_full_size_masks_cutouts_and_coco(result):
     assert abs(int(mask.sum()) - 4 * 800) < 40
     cutout = np.asarray(Image.open(archive.open("01-photo_one-cutout.png")))
     assert np.array_equal(cutout[..., 3] > 0, mask)
+    assert archive.read("counts.csv").decode().splitlines()[1] == "photo one.jpg,found,0.9,2"
     coco = json.loads(archive.read("annotations.json"))
     first, second = coco["annotations"]
     assert (first["id"], second["id"]) == (1, 2) and first["area"] > second["area"]

@@ -1,5 +1,6 @@
 """What the segmentation tab draws and exports: results of a search in, pictures and files out. No Gradio."""
 
+import csv
 import io
 import json
 import zipfile
@@ -15,9 +16,10 @@ from ...io.render import blend, colourise, png_bytes
 from .. import base as shared
 from ..base import Option
 from .instances import Instances, find_instances
-from .reference import DEFAULT_THRESHOLD, MIN_PRESENCE, SURE_PRESENCE, Segmentation
+from .match import BOUNDS, FOUND, OBJECT, UNSURE, state_of
+from .reference import DEFAULT_THRESHOLD, MIN_PRESENCE, Segmentation
 
-FILL, OUTLINE = (255, 60, 60), (255, 255, 255)
+FILL, OUTLINE, DOUBT = (255, 60, 60), (255, 255, 255), (255, 200, 0)
 REFERENCE_FILLS = {"this": (255, 60, 60), "not_this": (60, 110, 255)}
 THUMB_SIDE = 360
 VIEWS = ("Overlay", "Outline", "Heat map", "Cut-out")
@@ -25,28 +27,59 @@ THRESHOLD = Option("threshold", DEFAULT_THRESHOLD, "Threshold", "higher means sm
 PRESENCE = Option(
     "presence",
     MIN_PRESENCE,
-    "Minimum confidence",
-    "photos whose presence is below it get an empty mask, 0 always paints",
+    "Minimum match",
+    "photos that match less than this get an empty mask, 0 always paints",
 )
+TARGET = Option(
+    "target",
+    OBJECT,
+    "Look for",
+    "object finds this very object, kind also others of its kind",
+    choices=tuple(BOUNDS),
+)
+TARGET_CHOICES = (("This very object", "object"), ("This kind of thing", "kind"))
+EXACT = Option(
+    "exact", False, "Use exactly what I painted", "else paint, a click or a box is grown to the object that it means"
+)
+COUNT = Option("count", False, "Count", "count the objects on each photo; touching ones are split")
 OPACITY = shared.OPACITY.changed(default=0.5)
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Hold a reference photo and what was painted on it: (H, W) bool each."""
+    """Represent a reference photo and what was painted on it.
+
+    Attributes:
+        photo: the photo.
+        this: (H, W) bool, what is meant.
+        not_this: (H, W) bool, what is not.
+        name: the object's label.
+        box: x0, y0, x1, y1 in pixels around the object, or None.
+        exact: whether `this` is the object itself; else it is paint that has to be grown to it.
+    """
 
     photo: Photo
     this: np.ndarray
     not_this: np.ndarray
-    name: str = "thing"
+    name: str = "object"
+    box: tuple[float, float, float, float] | None = None
+    exact: bool = True
 
 
 @dataclass(frozen=True)
 class Result:
-    """Hold one target and what was found on it; `hidden` are the numbers of instances that were switched off."""
+    """Represent one target and what was found on it.
 
-    photo: Photo  # shrunk for the session
-    path: str  # the upload, for cut-outs at full size
+    Attributes:
+        photo: the target, shrunk for the session.
+        path: of the upload, for cut-outs at full size.
+        original_size: (H, W) of the upload.
+        segmentation: what was found.
+        hidden: numbers of the instances that were switched off.
+    """
+
+    photo: Photo
+    path: str
     original_size: tuple[int, int]
     segmentation: Segmentation
     hidden: frozenset[int] = field(default_factory=frozenset)
@@ -54,7 +87,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Look:
-    """Hold the controls' values."""
+    """Represent the controls' values."""
 
     threshold: float
     opacity: float
@@ -64,19 +97,37 @@ class Look:
 
 @dataclass(frozen=True)
 class Shown:
-    """Hold a result as the controls ask for it, computed once for everything that is drawn of it."""
+    """Represent a result as the controls ask for it, computed once for everything that is drawn of it.
+
+    Attributes:
+        result, look: what it is made of.
+        instances: the objects, hidden ones too.
+        mask: (H, W) bool, without the hidden ones.
+        state: "found", "unsure" or "not here".
+        candidate: (H, W) bool, what would be painted; differs from the mask where the state is "unsure".
+    """
 
     result: Result
     look: Look
-    instances: Instances  # hidden ones too
-    mask: np.ndarray  # (H, W) bool, without the hidden ones
+    instances: Instances
+    mask: np.ndarray
+    state: str
+    candidate: np.ndarray
+
+    @property
+    def count(self) -> int:
+        """Return how many objects are switched on."""
+        return sum(item.number not in self.result.hidden for item in self.instances)
 
 
 def look_at(result: Result, look: Look) -> Shown:
     """Apply threshold and hidden instances to a result."""
+    state = state_of(result.segmentation.presence, look.min_presence)
     instances = find_instances(result.segmentation.at(look.threshold, look.min_presence))
     ticked = [i.number for i in instances if i.number not in result.hidden]
-    return Shown(result, look, instances, instances.mask(ticked))
+    mask = instances.mask(ticked)
+    candidate = result.segmentation.at(look.threshold, 0.0) if state == UNSURE else mask
+    return Shown(result, look, instances, mask, state, candidate)
 
 
 def draw_result(shown: Shown, side: int = DISPLAY_SIDE) -> np.ndarray:
@@ -85,6 +136,8 @@ def draw_result(shown: Shown, side: int = DISPLAY_SIDE) -> np.ndarray:
     if look.view == "Heat map":
         return _heat(rgb, shown.result.segmentation.score, look.opacity)
     mask = _resize_mask(shown.mask, rgb.shape[:2])
+    if shown.state == UNSURE:
+        return _outline(rgb, _resize_mask(shown.candidate, rgb.shape[:2]), DOUBT)
     if look.view == "Cut-out":
         return blend(_checkerboard(rgb.shape[:2]), rgb, mask.astype(np.float32))
     return _number(paint_mask(rgb, mask, look.opacity if look.view == "Overlay" else 0.0), shown)
@@ -96,33 +149,48 @@ def paint_mask(rgb: np.ndarray, mask: np.ndarray, opacity: float) -> np.ndarray:
 
 
 def full_mask(result: Result, look: Look) -> tuple[np.ndarray, dict]:
-    """Return a target's mask (H, W) bool at the original size, and its presence, area and pieces in those pixels."""
-    mask = _resize_mask(look_at(result, look).mask, result.original_size)
+    """Return a target's mask (H, W) bool at the original size, and its match, area and objects in those pixels."""
+    shown = look_at(result, look)
+    mask = _resize_mask(shown.mask, result.original_size)
     pieces = [{"area": piece.area, "box": list(piece.box)} for piece in find_instances(mask)]
     return mask, {
+        "state": shown.state,
         "presence": round(float(result.segmentation.presence), 4),
         "area": int(mask.sum()),
         "share": round(float(mask.mean()), 5),
         "size": list(mask.shape),
+        "count": len(pieces),
         "pieces": pieces,
     }
 
 
 def draw_thumbs(results: list[Result], look: Look) -> list[tuple[np.ndarray, str]]:
-    """Draw all targets small, with a caption that tells whether the thing is there."""
+    """Draw all targets small, with a caption that says whether the object is there."""
     return [(draw_result(shown, THUMB_SIDE), caption(shown)) for shown in (look_at(r, look) for r in results)]
 
 
 def caption(shown: Shown) -> str:
-    """Tell a target's name, presence and covered share in a line."""
-    share = shown.mask.mean()
-    found = f"{'' if is_sure(shown.result) else 'unsure, '}{share:.1%} of the picture" if share else "not here"
-    return f"{shown.result.photo.name} · presence {shown.result.segmentation.presence:.2f} · {found}"
+    """Return state, match, covered share, count and name of a target in a line; what matters comes first."""
+    words = {FOUND: "found", UNSURE: "unsure: is it?"}.get(shown.state, "not here")
+    parts = [words, f"match {shown.result.segmentation.presence:.2f}"]
+    if shown.state == FOUND:
+        parts.append(f"{shown.mask.mean():.1%}")
+        parts.append(f"{shown.count} object{'' if shown.count == 1 else 's'}")
+    return " · ".join([*parts, shown.result.photo.name])
 
 
-def is_sure(result: Result) -> bool:
-    """Tell whether the thing is so well found again that a photo without it would rarely come as far."""
-    return result.segmentation.presence >= SURE_PRESENCE
+def by_match(results: list[Result]) -> list[Result]:
+    """Return the results, the best match first."""
+    return sorted(results, key=lambda result: -result.segmentation.presence)
+
+
+def count_table(rows: list[dict]) -> bytes:
+    """Return a csv of photo, state, match and count, a line a photo."""
+    stream = io.StringIO()
+    writer = csv.writer(stream)
+    writer.writerow(["photo", "state", "match", "count"])
+    writer.writerows([row["photo"], row["state"], row["presence"], row["count"]] for row in rows)
+    return stream.getvalue().encode()
 
 
 def draw_reference(reference: Reference) -> np.ndarray:
@@ -144,6 +212,7 @@ def zip_file(results: list[Result], look: Look, made_with: str) -> tuple[str, by
     buffer = io.BytesIO()
     annotations: list[dict] = []
     images: list[dict] = []
+    rows: list[dict] = []
     with zipfile.ZipFile(buffer, "w") as archive:
         for i, result in enumerate(results, start=1):
             name = f"{i:02d}-{stem(result.photo.name)}"
@@ -151,7 +220,16 @@ def zip_file(results: list[Result], look: Look, made_with: str) -> tuple[str, by
             for kind, picture in _pictures(result, mask, look).items():
                 archive.writestr(f"{name}-{kind}.png", png_bytes(picture, made_with))
             images.append({"id": i, "file_name": result.photo.name, "height": mask.shape[0], "width": mask.shape[1]})
-            for annotation in coco_annotations(mask, i):
+            found = coco_annotations(mask, i)
+            rows.append(
+                {
+                    "photo": result.photo.name,
+                    "state": state_of(result.segmentation.presence, look.min_presence),
+                    "presence": round(float(result.segmentation.presence), 4),
+                    "count": len(found),
+                }
+            )
+            for annotation in found:
                 annotations.append(
                     {"id": len(annotations) + 1, **annotation, "score": round(float(result.segmentation.presence), 4)}
                 )
@@ -162,6 +240,7 @@ def zip_file(results: list[Result], look: Look, made_with: str) -> tuple[str, by
             "categories": [{"id": 1, "name": "reference"}],
         }
         archive.writestr("annotations.json", json.dumps(coco))
+        archive.writestr("counts.csv", count_table(rows))
     return "segmentation.zip", buffer.getvalue()
 
 
@@ -208,12 +287,12 @@ def _resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(mask.astype(np.float32), (size[1], size[0]), interpolation=how) > 0.5
 
 
-def _outline(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _outline(rgb: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int] = OUTLINE) -> np.ndarray:
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     thick = max(1, round(max(mask.shape) / 500))
     picture = np.ascontiguousarray(rgb).copy()
     cv2.drawContours(picture, contours, -1, (0, 0, 0), thick + 2)
-    return cv2.drawContours(picture, contours, -1, OUTLINE, thick)
+    return cv2.drawContours(picture, contours, -1, colour, thick)
 
 
 def _number(picture: np.ndarray, shown: Shown) -> np.ndarray:

@@ -108,7 +108,7 @@ def _solve(tokens: np.ndarray, wanted: np.ndarray, refused: np.ndarray, maybe: n
     flat = flat_unit(flat - 0.5 * flat.mean(axis=0))
     cosine = flat @ flat.T
     bonds, steps = _bonds(flat, tokens.shape[:2])
-    laplacian = diags_array(np.asarray(bonds.sum(axis=1)).ravel()) - bonds
+    laplacian = diags_array(np.asarray(bonds.sum(axis=1)).reshape(-1)) - bonds
     far = _distance(steps, wanted)
     object_, ground = _first_sets(cosine, tokens.shape[:2], wanted, refused, maybe)
     for _ in range(ROUNDS):
@@ -151,14 +151,10 @@ def _rim(grid: tuple[int, int]) -> np.ndarray:
 def _bonds(flat: np.ndarray, grid: tuple[int, int]) -> tuple[csr_array, csr_array]:
     """Return how strongly neighbours on the grid, diagonal ones too, hold together, and what a step costs: (N, N)."""
     number = np.arange(grid[0] * grid[1]).reshape(grid)
-    pairs = [
-        (number[:, :-1], number[:, 1:], 1.0),
-        (number[:-1], number[1:], 1.0),
-        (number[:-1, :-1], number[1:, 1:], 0.7),
-        (number[:-1, 1:], number[1:, :-1], 0.7),
-    ]
-    a, b = (np.concatenate([pair[i].ravel() for pair in pairs]) for i in (0, 1))
-    near = np.concatenate([np.full(pair[0].size, pair[2]) for pair in pairs])
+    straight = [(number[:, :-1], number[:, 1:]), (number[:-1], number[1:])]
+    diagonal = [(number[:-1, :-1], number[1:, 1:]), (number[:-1, 1:], number[1:, :-1])]
+    a, b = (np.concatenate([pair[i].ravel() for pair in straight + diagonal]) for i in (0, 1))
+    near = np.where(np.arange(len(a)) < sum(pair[0].size for pair in straight), 1.0, 0.7)
     unlike = np.clip(1 - (flat[a] * flat[b]).sum(axis=1), 0, 2)
     rows, columns, shape = np.r_[a, b], np.r_[b, a], (number.size, number.size)
     bonds = near * np.exp(-STIFFNESS * unlike)
@@ -186,7 +182,7 @@ def _without_crumbs(mask: np.ndarray, paint: Paint) -> np.ndarray:
     """Remove pieces that nobody painted and that are below a hundredth of the object; fill its pinholes."""
     for inverted in (False, True):
         area = ~mask if inverted else mask
-        count, pieces, stats, _ = cv2.connectedComponentsWithStats(area.astype(np.uint8), connectivity=4)
+        _, pieces, stats, _ = cv2.connectedComponentsWithStats(area.astype(np.uint8), connectivity=4)
         small = stats[:, cv2.CC_STAT_AREA] < max(0.01 * mask.sum(), 4)
         small[0] = False
         protected = paint.exclude if inverted else paint.include
@@ -199,6 +195,6 @@ def _inside(box: tuple[float, float, float, float] | None, size: tuple[int, int]
     """Return the pixels (H, W) bool of a box x0, y0, x1, y1; all where there is none."""
     mask = np.ones(size, bool) if box is None else np.zeros(size, bool)
     if box is not None:
-        x0, y0, x1, y1 = (int(round(v)) for v in box)
+        x0, y0, x1, y1 = (round(v) for v in box)
         mask[max(0, y0) : max(0, y1), max(0, x0) : max(0, x1)] = True
     return mask

@@ -16,7 +16,7 @@ from ..tokens import flat_unit, positional_basis_of, without
 from .grow import Grown, Paint, grow
 from .instances import Instances, find_instances
 from .masks import as_mask, check_reference
-from .match import BOUNDS, OBJECT, Whitening, calibrated, state_of, whiten
+from .match import BOUNDS, OBJECT, Whitening, bound_at, calibrated, state_of, whiten
 from .refine import clean, follow_edges, to_pixels
 from .scores import Memory, PatchScore, foreground_labels, match_cosine, reduce_by_area, score_patches
 
@@ -190,7 +190,9 @@ class ReferenceSegmenter(Estimator):
         negatives = list(negatives)
         memory = self._memory(parts)
         absent = [negative for negative in negatives if not isinstance(negative, tuple)]
-        bound = calibrated(BOUNDS[self.target], [self._cosine(one, memory) for one in absent], _among(memory))
+        bound = calibrated(
+            bound_at(self.target, self.resolution), [self._cosine(one, memory) for one in absent], _among(memory)
+        )
         parts += [self._remember_negative(negative) for negative in negatives]
         self.memory_ = replace(self._memory(parts), bound=bound)
         self.backbone_, self.identity_ = self.engine.backbone.name, getattr(self.engine, "identity", None)
@@ -222,8 +224,9 @@ class ReferenceSegmenter(Estimator):
         self.basis_ = positional_basis_of(self.engine, self.resolution)
 
     def _memory(self, parts: list[tuple[np.ndarray, ...]]) -> Memory:
-        arrays = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        return Memory(*arrays, whitening=self.whitening_, bound=BOUNDS[self.target], kind=self.target != OBJECT)
+        tokens, labels, reference, foreground = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        shared = (self.whitening_, bound_at(self.target, self.resolution), self.target != OBJECT)
+        return Memory(tokens, labels, reference, foreground, *shared)
 
     def _cosine(self, image: Picture, memory: Memory) -> float:
         return match_cosine(memory.whiten(self.tokens(_as_photo(image))), memory)

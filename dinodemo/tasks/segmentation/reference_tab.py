@@ -3,36 +3,25 @@
 from dataclasses import dataclass, replace
 
 import gradio as gr
-import numpy as np
 
 from ...io.images import Photo
-from ...web.components import photo_input
+from ...web.components import option_control, photo_input
 from ...web.errors import friendly
-from ...web.events import QUIET
-from ...web.painter import mask_painter, painter_value
+from ...web.events import ENGINE_QUEUE, LIVE, QUIET
+from ...web.header import Header
+from ...web.painter import is_painted, mask_painter, outline_layer, outline_value, painter_value
+from ...web.services import Services
 from . import draw
-from .draw import Reference
-from .masks import MaskFile, open_mask_file
-from .references import DEFAULT_NAME
-from .search_tab import read_reference
-
-
-@dataclass(frozen=True, eq=False)
-class MaskChoice:
-    """Represent an uploaded mask file and what was picked of it."""
-
-    file: MaskFile
-    labels: tuple[str, ...]
-    inverted: bool = False
-
-    def mask(self) -> np.ndarray:
-        """Return the mask (H, W) bool that is picked."""
-        return self.file.choose(self.labels, self.inverted)
+from .grow import THIN, Grown
+from .masks import open_mask_file
+from .reference import ReferenceSegmenter
+from .references import DEFAULT_NAME, grown, object_of
+from .search_tab import MaskChoice, read_reference
 
 
 @dataclass(frozen=True)
 class ReferenceParts:
-    """Hold the components of the reference side."""
+    """The components of the reference side."""
 
     photo: gr.Image
     painter: gr.HTML
@@ -46,16 +35,22 @@ class ReferenceParts:
     current: gr.State  # Photo on the painter
     references: gr.State  # tuple[Reference, ...]
     opened: gr.State  # MaskChoice of the uploaded mask, or None
+    exact: gr.Checkbox
+    outline: gr.HTML
+    hint: gr.Markdown
 
     def drawing(self) -> list:
         """Return what `gather` is asked with."""
-        return [self.references, self.painter, self.current, self.name]
+        return [self.references, self.painter, self.current, self.name, self.exact, self.opened]
 
 
 def reference_parts() -> ReferenceParts:
     """Make the components of the reference side."""
     photo = photo_input("1. Reference photo", "seg-reference", height=190)
     painter = mask_painter("seg-painter")
+    outline = outline_layer("seg-outline", "seg-painter")
+    hint = gr.Markdown(elem_id="seg-paint-status")
+    exact = option_control(draw.EXACT, elem_id="seg-exact")
     name = gr.Textbox(
         label="Label",
         value=DEFAULT_NAME,
@@ -97,32 +92,74 @@ def reference_parts() -> ReferenceParts:
         current=gr.State(None),
         references=gr.State(()),
         opened=gr.State(None),
+        exact=exact,
+        outline=outline,
+        hint=hint,
     )
 
 
-def wire_reference(reference: ReferenceParts) -> None:
-    """Wire the photo on the painter and the references that are kept."""
+def wire_reference(services: Services, header: Header, reference: ReferenceParts) -> None:
+    """Wire the photo on the painter, the live outline of the object, and the references that are kept."""
     on_painter = [reference.painter, reference.current]
+    network = [header.backbone, header.resolution]
 
     @friendly
     def on_photo(photo: Photo | None):
-        return painter_value(photo), photo
+        return painter_value(photo), photo, outline_value(None), ""
 
     @friendly
-    def keep(kept: tuple[Reference, ...], value: dict, photo: Photo | None, name: str):
-        kept = (*kept, read_reference(value, photo, name))
+    def on_paint(value: dict, photo: Photo | None, exact: bool, backbone: str, resolution: float):
+        if photo is None or not is_painted(value):
+            return outline_value(None), ""
+        try:
+            given = read_reference(value, photo, "", exact=False)
+        except ValueError:  # only excluded, or cleared: nothing to show yet
+            return outline_value(None), ""
+        segmenter = ReferenceSegmenter(services.pool.get(backbone), resolution=int(resolution))
+        found = object_of(segmenter, given)
+        return outline_value(None if exact else found.mask), paint_message(found, exact)
+
+    @friendly
+    def keep(kept, value, photo, name, exact, opened, backbone: str, resolution: float):
+        given = read_reference(value, photo, name, exact, opened)
+        segmenter = ReferenceSegmenter(services.pool.get(backbone), resolution=int(resolution))
+        kept = (*kept, grown(segmenter, given))
         pictures = [(draw.draw_reference(r), r.name) for r in kept]
-        return kept, gr.update(value=pictures, visible=True), None, painter_value(None), None
+        return kept, gr.update(value=pictures, visible=True), None, painter_value(None), None, outline_value(None), ""
 
     def forget():
         return (), gr.update(value=[], visible=False)
 
-    reference.photo.upload(on_photo, reference.photo, on_painter, **QUIET)
-    reference.photo.clear(lambda: (painter_value(None), None), None, on_painter, **QUIET)
-    reference.add.click(
-        keep, reference.drawing(), [reference.references, reference.kept, reference.photo, *on_painter], **QUIET
+    cleared = [*on_painter, reference.outline, reference.hint]
+    reference.photo.upload(on_photo, reference.photo, cleared, **QUIET)
+    reference.photo.clear(lambda: (painter_value(None), None, outline_value(None), ""), None, cleared, **QUIET)
+    painted = [*on_painter, reference.exact, *network]
+    gr.on(
+        [reference.painter.change, reference.exact.input],
+        on_paint,
+        painted,
+        [reference.outline, reference.hint],
+        **LIVE,
+        **ENGINE_QUEUE,
     )
+    filled = [reference.references, reference.kept, reference.photo, *cleared]
+    reference.add.click(keep, [*reference.drawing(), *network], filled, **QUIET, **ENGINE_QUEUE)
     reference.clear.click(forget, None, [reference.references, reference.kept], **QUIET)
+
+
+def paint_message(found: Grown, exact: bool) -> str:
+    """Return a line on the object that paint means, and a warning where exact paint is thin against it."""
+    if exact:
+        if found.share < THIN:
+            return (
+                f"**Your paint covers only {found.share:.0%} of the object it lies on.** Paint it fully, or switch off "
+                "*Use exactly what I painted*."
+            )
+        return "Your paint is taken as it is."
+    return (
+        f"The yellow outline is the object: {found.mask.mean():.1%} of the photo. Correct it with more strokes or "
+        "**Exclude**."
+    )
 
 
 def wire_masks(reference: ReferenceParts) -> None:

@@ -3,32 +3,85 @@
 from dataclasses import dataclass
 
 import gradio as gr
+import numpy as np
 
 from ...io.files import plural
 from ...io.images import Photo, load_photo, shrink
 from ...web.errors import as_message
-from ...web.painter import read_drawing
+from ...web.painter import is_painted, read_drawing
 from ...web.services import Services
 from . import draw
 from .draw import Look, Reference, Result
+from .labels import MaskFile
+from .match import FOUND, UNSURE
 from .references import DEFAULT_NAME, MOST_TARGETS, fit
 
 
 @dataclass(frozen=True)
 class Found:
-    """Hold one person's results, and with which backbone they were made."""
+    """Represent one person's results, the best match first, and with which backbone they were made."""
 
     results: tuple[Result, ...]
     backbone: str
     selected: int = 0
 
 
-def read_reference(value: dict, photo: Photo | None, name: str) -> Reference:
-    """Read the painter; raises ValueError when there is no photo or no mask."""
+@dataclass(frozen=True)
+class Answers:
+    """Represent what a person said of results: photos without the object, and further references of it."""
+
+    absent: tuple[Photo, ...] = ()
+    also: tuple[Reference, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class MaskChoice:
+    """Represent an uploaded mask file and what was picked of it."""
+
+    file: MaskFile
+    labels: tuple[str, ...]
+    inverted: bool = False
+
+    def mask(self) -> np.ndarray:
+        """Return the mask (H, W) bool that is picked."""
+        return self.file.choose(self.labels, self.inverted)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Represent what a search is asked with besides references and photos."""
+
+    backbone: str
+    resolution: int
+    target: str
+    absent: tuple[Photo, ...] = ()
+
+
+def read_reference(
+    value: dict, photo: Photo | None, name: str, exact: bool = True, opened: MaskChoice | None = None
+) -> Reference:
+    """Read the painter.
+
+    Args:
+        value: of the painter.
+        photo: on the painter.
+        name: of the object.
+        exact: take the paint as it is, do not grow it to the object.
+        opened: the uploaded mask, taken as it is until something is painted over it.
+
+    Raises:
+        ValueError: when there is no photo or no paint.
+    """
     if photo is None:
-        raise ValueError("there is no reference photo yet; drop one and paint the thing to find")
+        raise ValueError("there is no reference photo yet; drop one and paint the object to find")
+    if opened is not None and not is_painted(value):
+        mask = opened.mask()
+        return Reference(photo, mask, np.zeros_like(mask), clean_name(name))
     drawing = read_drawing(value, photo)
-    return Reference(photo, drawing.this, drawing.not_this, clean_name(name))
+    exact = exact or not is_painted(value)
+    if exact:
+        return Reference(photo, drawing.with_box(), drawing.not_this, clean_name(name))
+    return Reference(photo, drawing.this, drawing.not_this, clean_name(name), drawing.box, exact=False)
 
 
 def clean_name(name: str | None) -> str:
@@ -37,14 +90,19 @@ def clean_name(name: str | None) -> str:
 
 
 def gather(
-    kept: tuple[Reference, ...], value: dict, photo: Photo | None, name: str
+    kept: tuple[Reference, ...],
+    value: dict,
+    photo: Photo | None,
+    name: str,
+    exact: bool = True,
+    opened: MaskChoice | None = None,
 ) -> tuple[list[Reference], list[Reference]]:
-    """Collect the references of the thing of this name, the one on the painter too, and those of other things.
+    """Collect the references of the object of this name, the one on the painter too, and those of other objects.
 
     With kept ones, an empty painter is fine. Raises ValueError when nothing is painted under that name.
     """
     try:
-        references = [*kept, read_reference(value, photo, name)]
+        references = [*kept, read_reference(value, photo, name, exact, opened)]
     except ValueError:
         if not kept:
             raise
@@ -57,16 +115,15 @@ def gather(
 
 
 def search(
-    services: Services, wanted: list[Reference], others: list[Reference], paths: list[str], chosen: tuple, look: Look
+    services: Services, wanted: list[Reference], others: list[Reference], paths: list[str], asked: Asked, look: Look
 ):
-    """Fit on references of the wanted and other things, then go target by target: yields what `_wire_search` shows."""
+    """Fit on references of the wanted and other objects, then go target by target: yields what `_wire_search` shows."""
     if not paths:
         raise ValueError("there are no photos to search yet; drop some first")
     if len(paths) > MOST_TARGETS:
         gr.Warning(f"The first {MOST_TARGETS} of {len(paths)} photos are searched.")
-    backbone, resolution = chosen
-    yield gr.skip(), gr.skip(), f"Learning from {len(wanted)} reference(s)", gr.update(visible=True)
-    segmenter = fit(services, wanted, others, backbone, int(resolution))
+    yield gr.skip(), gr.skip(), f"Learning from {plural(len(wanted), 'reference')}", gr.update(visible=True)
+    segmenter = fit(services, wanted, others, asked.backbone, asked.resolution, asked.target, asked.absent)
     results: list[Result] = []
     paths = paths[:MOST_TARGETS]
     for i, path in enumerate(paths, start=1):
@@ -79,10 +136,14 @@ def search(
             gr.Warning(as_message(error).message)
             continue
         thumb = gr.skip() if len(results) % max(1, len(results) // 8) else draw.draw_thumbs(results, look)
-        yield Found(tuple(results), backbone), thumb, f"Photo {i} of {len(paths)}", gr.skip()
-    there = [r for r in results if r.segmentation.at(look.threshold, look.min_presence).any()]
-    sure = sum(draw.is_sure(r) for r in there)
-    unsure = f", perhaps on {len(there) - sure} more" if len(there) > sure else ""
-    name = services.pool.get(backbone).backbone.name
-    done = f"Found on {sure} of {plural(len(results), 'photo')}{unsure}, with **{name}**."
-    yield Found(tuple(results), backbone), draw.draw_thumbs(results, look), done, gr.update(visible=False)
+        yield Found(tuple(results), asked.backbone), thumb, f"Photo {i} of {len(paths)}", gr.skip()
+    results = draw.by_match(results)
+    done = summary(results, look, services.pool.get(asked.backbone).backbone.name)
+    yield Found(tuple(results), asked.backbone), draw.draw_thumbs(results, look), done, gr.update(visible=False)
+
+
+def summary(results: list[Result], look: Look, backbone: str) -> str:
+    """Return on how many photos the object was found, and on how many it is unsure."""
+    states = [draw.state_of(r.segmentation.presence, look.min_presence) for r in results]
+    unsure = f", unsure on {states.count(UNSURE)}" if UNSURE in states else ""
+    return f"Found on {states.count(FOUND)} of {plural(len(results), 'photo')}{unsure}, with **{backbone}**."

@@ -1,52 +1,29 @@
-"""Segmentation tab: paint a thing on a reference photo, find it on others."""
+"""Segmentation tab: mark an object on a reference photo, find it on others."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import gradio as gr
 
-from ...engine.provenance import made_with_name
-from ...io.images import DISPLAY_SIDE, fit_within, load_photo
-from ...web.comparison import beside, second_image
-from ...web.components import ASSETS, download_button, option_control
+from ...io.images import DISPLAY_SIDE, fit_within, load_photo, shrink
+from ...web.comparison import beside
+from ...web.components import ASSETS
 from ...web.errors import friendly
-from ...web.events import ENGINE_QUEUE, LIVE, QUIET
+from ...web.events import ENGINE_QUEUE, QUIET
 from ...web.header import Header
 from ...web.memory import remember
-from ...web.painter import painter_value
+from ...web.painter import outline_value, painter_value
 from ...web.services import Services
 from ..segmentation_head.tab import build_head_tab
 from . import draw
-from .draw import VIEWS, Look
+from .draw import Look
 from .masks import read_mask_file
 from .reference_tab import ReferenceParts, reference_parts, wire_masks, wire_reference
-from .references import MOST_TARGETS, fit
-from .search_tab import Found, gather, search
+from .references import fit
+from .results_tab import ResultParts, answer_no, answer_yes, result_parts, show_all, wire_results
+from .search_tab import Answers, Asked, Found, gather, search
 from .video_tab import build_video_tab
 
-EMPTY = "Paint an object, add photos to search, then click Find it."
 EXAMPLE = ASSETS / "segmentation"
-
-
-@dataclass(frozen=True)
-class ResultParts:
-    """Hold the components of the target side."""
-
-    targets: gr.File
-    find: gr.Button
-    stop: gr.Button
-    picture: gr.Image
-    second: gr.Image
-    gallery: gr.Gallery
-    status: gr.Markdown
-    instances: gr.CheckboxGroup
-    threshold: gr.Slider
-    opacity: gr.Slider
-    view: gr.Radio
-    presence: gr.Slider
-    found: gr.State
-
-    def look(self) -> list:
-        return [self.threshold, self.opacity, self.view, self.presence]
 
 
 def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> None:
@@ -66,79 +43,33 @@ def _build_find_tab(services: Services, header: Header, page: gr.Blocks) -> Refe
             example = gr.Button("Try the example: find this cup", size="sm", elem_id="seg-example")
             reference = reference_parts()
         with gr.Column(scale=1, min_width=320):
-            result = _result_parts()
+            result = result_parts()
             pictures = (result.picture, result.second)
             segmentation_beside(services, header, pictures, result.found, reference.drawing(), result.look())
     remember(page, "segmentation", [result.opacity, result.view])
-    wire_reference(reference)
+    wire_reference(services, header, reference)
     wire_masks(reference)
-    _wire_example(reference, result, example)
+    loaded = _wire_example(reference, result, example)
     _wire_painted(header, reference)
-    _wire_search(services, header, reference, result)
-    _wire_results(result)
+    _wire_search(services, header, reference, result, loaded)
+    wire_results(result)
     return reference
 
 
-def _result_parts() -> ResultParts:
-    targets = gr.File(
-        label=f"2. Photos to search (up to {MOST_TARGETS})", file_count="multiple", height=150, elem_id="seg-targets"
-    )
-    with gr.Row():
-        find = gr.Button("3. Find it", variant="primary", elem_id="seg-find")
-        stop = gr.Button("Stop", variant="stop", elem_id="seg-stop", visible=False)
-    status = gr.Markdown(EMPTY, elem_id="seg-status")
-    with gr.Row():
-        picture = gr.Image(
-            label="Selected photo",
-            format="jpeg",
-            interactive=False,
-            height=420,
-            elem_id="seg-picture",
-            buttons=["fullscreen"],
-        )
-        second = second_image("seg-second", 420)
-    instances = gr.CheckboxGroup([], label="Parts found (untick what is wrong)", elem_id="seg-instances", visible=False)
-    with gr.Row():
-        threshold = option_control(
-            draw.THRESHOLD.changed(low=0.02, high=0.98),
-            elem_id="seg-threshold",
-            info="Lower values select more",
-            min_width=140,
-        )
-        opacity = option_control(draw.OPACITY, elem_id="seg-opacity", min_width=140)
-    presence = option_control(
-        draw.PRESENCE, elem_id="seg-presence", info="Photos scoring lower are reported as not found; 0 always paints."
-    )
-    view = gr.Radio(VIEWS, value=VIEWS[0], label="Show as", elem_id="seg-view")
-    found = gr.State(None, time_to_live=4 * 3600)
-    gallery = gr.Gallery(
-        label="All photos: click one to select it",
-        columns=3,
-        height="auto",
-        allow_preview=False,
-        buttons=[],
-        elem_id="seg-gallery",
-        format="jpeg",
-        object_fit="contain",
-    )
-    look = [threshold, opacity, view, presence]
-    download_button("Download all: masks, cut-outs, COCO (.zip)", _zip_file, [found, *look], "seg-zip", size="md")
-    return ResultParts(
-        targets, find, stop, picture, second, gallery, status, instances, threshold, opacity, view, presence, found
-    )
+def _wire_example(reference: ReferenceParts, result: ResultParts, example: gr.Button):
+    """Wire the example; returns what to listen to once it is loaded."""
 
-
-def _wire_example(reference: ReferenceParts, result: ResultParts, example: gr.Button) -> None:
     @friendly
     def load_example():
         photo = load_photo(ASSETS / "coffee_cup.jpg")
         mask = read_mask_file(EXAMPLE / "cup_mask.png", photo)
         targets = [str(EXAMPLE / name) for name in ("cup_by_the_stream.jpg", "cup_and_dandelions.jpg")]
         targets.append(str(ASSETS / "mountain_path.jpg"))
-        return str(ASSETS / "coffee_cup.jpg"), painter_value(photo, mask), photo, targets
+        picture = str(ASSETS / "coffee_cup.jpg")
+        return picture, painter_value(photo, mask), photo, targets, None, Answers(), outline_value(None)
 
-    on_painter = [reference.painter, reference.current]
-    example.click(load_example, None, [reference.photo, *on_painter, result.targets], **QUIET)
+    filled = [reference.photo, reference.painter, reference.current, result.targets, reference.opened, result.answers]
+    return example.click(load_example, None, [*filled, reference.outline], **QUIET).success
 
 
 def _wire_painted(header: Header, reference: ReferenceParts) -> None:
@@ -147,95 +78,50 @@ def _wire_painted(header: Header, reference: ReferenceParts) -> None:
     @friendly
     def on_painted(painted: tuple | None):
         if painted is None:
-            return (gr.skip(),) * 3
+            return (gr.skip(),) * 4
         photo, mask, _ = painted
-        return painter_value(photo, mask), photo, fit_within(photo.rgb, DISPLAY_SIDE)
+        return painter_value(photo, mask), photo, fit_within(photo.rgb, DISPLAY_SIDE), None
 
-    header.painted.change(on_painted, header.painted, [reference.painter, reference.current, reference.photo], **QUIET)
+    filled = [reference.painter, reference.current, reference.photo, reference.opened]
+    header.painted.change(on_painted, header.painted, filled, **QUIET)
 
 
-def _wire_search(services: Services, header: Header, reference: ReferenceParts, result: ResultParts) -> None:
+def _wire_search(services: Services, header: Header, reference: ReferenceParts, result: ResultParts, example) -> None:
     @friendly
-    def on_find(kept, value, photo, name, paths, backbone, resolution, *look):
-        wanted, others = gather(kept, value, photo, name)
-        yield from search(services, wanted, others, paths or [], (backbone, resolution), Look(*look))
+    def on_find(*values):
+        drawing, (paths, tray, answers, target, backbone, resolution, *look) = values[:6], values[6:]
+        wanted, others = gather(*drawing)
+        also = [one for one in answers.also if one.name == wanted[0].name]
+        absent = (*answers.absent, *(shrink(load_photo(path)) for path in tray or ()))
+        asked = Asked(backbone, int(resolution), draw.TARGET.check(target), absent)
+        yield from search(services, [*wanted, *also], others, paths or [], asked, Look(*look))
 
-    inputs = [*reference.drawing(), result.targets, header.backbone, header.resolution, *result.look()]
+    controls = [result.targets, result.tray, result.answers, result.target, header.backbone, header.resolution]
+    inputs = [*reference.drawing(), *controls, *result.look()]
     outputs = [result.found, result.gallery, result.status, result.stop]
-    event = result.find.click(
-        on_find, inputs, outputs, **ENGINE_QUEUE, api_visibility="private", show_progress_on=[result.status]
-    )
-    shown = [result.picture, result.instances, result.gallery]
-    event.success(show_all, [result.found, *result.look()], shown, **QUIET)
+    shown = [result.picture, result.instances, result.question, result.gallery]
+    again = [
+        result.no.click(answer_no, [result.found, result.answers], result.answers, **QUIET).success,
+        result.yes.click(
+            answer_yes, [result.found, result.answers, reference.name, *result.look()], result.answers, **QUIET
+        ).success,
+    ]
+    events = []
+    for trigger in (result.find.click, example, *again):
+        event = trigger(
+            on_find, inputs, outputs, **ENGINE_QUEUE, api_visibility="private", show_progress_on=[result.status]
+        )
+        event.success(show_all, [result.found, *result.look()], shown, **QUIET)
+        events.append(event)
     result.stop.click(
         lambda: ("Stopped; what was found stays.", gr.update(visible=False)),
         None,
         [result.status, result.stop],
-        cancels=[event],
+        cancels=events,
         **QUIET,
     )
-
-
-def _wire_results(result: ResultParts) -> None:
-    inputs = [result.found, *result.look()]
-    selected = [result.picture, result.instances]
-    everything = [*selected, result.gallery]
-    result.gallery.select(select, result.found, result.found, **QUIET).success(show_one, inputs, selected, **QUIET)
-    result.threshold.input(show_one, inputs, selected, **LIVE)
-    result.threshold.release(show_all, inputs, everything, **LIVE)
-    result.opacity.change(show_one, inputs, selected, **LIVE)
-    result.presence.release(show_all, inputs, everything, **LIVE)
-    result.view.change(show_all, inputs, everything, **LIVE)
-    result.instances.input(on_toggle, [result.instances, *inputs], [result.found, result.picture], **LIVE).success(
-        show_thumbs, inputs, result.gallery, **QUIET
-    )
-
-
-def select(found: Found | None, event: gr.SelectData) -> Found | None:
-    """Remember which photo was clicked."""
-    return None if found is None else Found(found.results, found.backbone, event.index)
-
-
-@friendly
-def show_one(found: Found | None, *look) -> tuple:
-    """Draw the selected photo and list its parts."""
-    if found is None or not found.results:
-        return None, gr.update(choices=[], value=[], visible=False)
-    result = found.results[found.selected]
-    shown = draw.look_at(result, Look(*look))
-    choices = [(f"{part.number}: {part.area / shown.mask.size:.1%}", part.number) for part in shown.instances]
-    ticked = [number for _, number in choices if number not in result.hidden]
-    return gr.update(value=draw.draw_result(shown), label=draw.caption(shown)), gr.update(
-        choices=choices, value=ticked, visible=bool(choices)
-    )
-
-
-@friendly
-def show_thumbs(found: Found | None, *look) -> list:
-    """Draw all photos small."""
-    return [] if found is None else draw.draw_thumbs(list(found.results), Look(*look))
-
-
-def show_all(found: Found | None, *look) -> tuple:
-    """Draw the selected photo and all small ones."""
-    return *show_one(found, *look), show_thumbs(found, *look)
-
-
-@friendly
-def on_toggle(shown: list[int], found: Found | None, *look) -> tuple:
-    """Switch parts of the selected photo on and off."""
-    if found is None:
-        raise ValueError("there is nothing to change any more; find something again")
-    asked, results = Look(*look), list(found.results)
-    changed = draw.toggle(draw.look_at(results[found.selected], asked), shown)
-    results[found.selected] = changed
-    return Found(tuple(results), found.backbone, found.selected), draw.draw_result(draw.look_at(changed, asked))
-
-
-def _zip_file(found: Found | None, *look) -> tuple[str, bytes]:
-    if found is None or not found.results:
-        raise ValueError("there is nothing to download yet; find something first")
-    return draw.zip_file(list(found.results), Look(*look), made_with_name(found.backbone))
+    new = [reference.photo.upload, reference.photo.clear, reference.clear.click]
+    gr.on(new, lambda: Answers(), None, result.answers, **QUIET)
 
 
 def segmentation_beside(
@@ -243,12 +129,12 @@ def segmentation_beside(
 ) -> None:
     """Search the selected photo a second time, with the references as they are now."""
 
-    def make(backbone: str, resolution: float, current: Found | None, kept, painted, photo, name, *values):
+    def make(backbone: str, resolution: float, current: Found | None, *values):
         if current is None or not current.results:
             return None
-        segmenter = fit(services, *gather(kept, painted, photo, name), backbone, int(resolution))
+        segmenter = fit(services, *gather(*values[:6]), backbone, int(resolution))
         chosen = current.results[current.selected]
         result = replace(chosen, segmentation=segmenter.predict(chosen.photo), hidden=frozenset())
-        return draw.draw_result(draw.look_at(result, draw.Look(*values)))
+        return draw.draw_result(draw.look_at(result, draw.Look(*values[6:])))
 
     beside(header, *pictures, make, [header.resolution, found, *drawing, *look])

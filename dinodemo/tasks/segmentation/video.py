@@ -31,17 +31,18 @@ import numpy as np
 
 from ...io.images import Photo, load_photo
 from ..tokens import flat_unit
+from .match import found_again, to_match
 from .reference import MIN_PRESENCE, Prediction, Segmentation
-from .scores import Memory, PatchScore, foreground_labels, presence_of, score_patches, spread_labels
+from .scores import Memory, PatchScore, foreground_labels, score_patches, spread_labels
 
 if TYPE_CHECKING:
     from .reference import ReferenceSegmenter
 
-REMEMBERED = 3  # frames that vote beside the references: the last ones in which the thing was present
+REMEMBERED = 3  # frames that vote beside the references: the last ones in which the object was present
 NEIGHBOURS = 10  # patches of references and frames that vote on a patch
 TEMPERATURE = 0.05  # of their votes
 PEAK = 0.998  # quantile that stands for a map's maximum
-# frames of one video are more alike than photos, so the odds that the thing is there are divided by e to this
+# frames of one video are more alike than photos, so the odds that the object is there are divided by e to this
 DOUBT = 2.0
 
 
@@ -77,11 +78,17 @@ def _follow(segmenter, tracker: Tracker, frames, progress) -> Iterator[tuple[int
 
 @dataclass(frozen=True, eq=False)
 class _Frame:
-    """Hold what is remembered of a frame of N patches."""
+    """Represent what is remembered of a frame of N patches.
 
-    tokens: np.ndarray  # (N, D) float32, unit length
-    labels: np.ndarray  # (N,) float32, 0 to 1: its own score
-    foreground: np.ndarray  # (N,) bool
+    Attributes:
+        tokens: (N, D) float32, unit length.
+        labels: (N,) float32, 0 to 1, its own score.
+        foreground: (N,) bool.
+    """
+
+    tokens: np.ndarray
+    labels: np.ndarray
+    foreground: np.ndarray
 
 
 class Tracker:
@@ -89,8 +96,8 @@ class Tracker:
 
     As in DINO's video protocol (Caron et al. 2021, arXiv:2104.14294, sec. 4.2.2; Jabri et al. 2020), labels spread
     from the nearest patches of the reference and of the last frames, whose labels are their own soft scores. Against
-    drift the references always vote, a frame is remembered only when the thing is present in it, and a patch that is
-    more like a "not this" than like the thing is never painted.
+    drift the references always vote, a frame is remembered only when the object is present in it, and a patch that is
+    more like a "not this" than like the object is never painted.
 
     memory: what `ReferenceSegmenter.fit` learned. remembered: how many frames vote, at least 1, else ValueError.
     """
@@ -102,14 +109,14 @@ class Tracker:
         self._frames: deque[_Frame] = deque(maxlen=remembered)
 
     def score(self, tokens: np.ndarray) -> PatchScore:
-        """Score the next frame's patches (h, w, D), and remember them when the thing is present."""
+        """Score the next frame's patches (h, w, D), and remember them when the object is present."""
         alone = score_patches(tokens, self.memory)
         flat = flat_unit(tokens)
         similarity = flat @ np.concatenate([self.memory.tokens, *(frame.tokens for frame in self._frames)]).T
-        known, new = np.split(similarity, [len(self.memory.labels)], axis=1)
+        known = similarity[:, : len(self.memory.labels)]
         # the first score comes from the references alone: it keeps out what they never showed, for later frames too
         score = stretch(self._votes(similarity)) * self._allowed(known) if self._frames else alone.score.ravel()
-        presence = self._presence(new, alone.presence)
+        presence = self._presence(flat, alone.presence)
         if presence >= MIN_PRESENCE:
             self._frames.append(_Frame(flat, *foreground_labels(score)))
         return PatchScore(score.reshape(tokens.shape[:2]), alone.centred, presence)
@@ -120,22 +127,20 @@ class Tracker:
         return spread_labels(similarity, labels, NEIGHBOURS, TEMPERATURE)
 
     def _allowed(self, similarity: np.ndarray) -> np.ndarray:
-        """Return which patches are not nearer to a "not this" than to the thing: (N, M) -> (N,) bool."""
+        """Return which patches are not nearer to a "not this" than to the object: (N, M) -> (N,) bool."""
         negative = self.memory.negative
         if not negative.any():
             return np.ones(len(similarity), bool)
         return similarity[:, self.memory.foreground].max(axis=1) >= similarity[:, negative].max(axis=1)
 
-    def _presence(self, similarity: np.ndarray, alone: float) -> float:
-        """Tell how likely the thing is there, 0 to 1: the references (alone) or the last frames recognise it."""
+    def _presence(self, flat: np.ndarray, alone: float) -> float:
+        """Return how likely the object is there, 0 to 1: the references (alone) or the last frames recognise it."""
         if not self._frames:
             return alone
-        number = np.repeat(np.arange(len(self._frames)), [len(frame.labels) for frame in self._frames])
-        tokens, labels, foreground = (
-            np.concatenate([getattr(frame, name) for frame in self._frames])
-            for name in ("tokens", "labels", "foreground")
-        )
-        either = max(alone, presence_of(similarity, Memory(tokens, labels, number, foreground)))
+        white = self.memory.whiten(flat)
+        number = np.concatenate([np.full(frame.foreground.sum(), i) for i, frame in enumerate(self._frames)])
+        shown = self.memory.whiten(np.concatenate([frame.tokens[frame.foreground] for frame in self._frames]))
+        either = max(alone, to_match(found_again(white, shown, number), self.memory.bound))
         return either / (either + (1 - either) * math.exp(DOUBT))
 
 

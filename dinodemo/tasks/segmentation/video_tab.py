@@ -14,13 +14,13 @@ from ...io.files import stem
 from ...io.render import png_bytes
 from ...io.video import MAX_FPS, MAX_SECONDS, VideoClip, read_frames, write_video
 from ...web.background import Stopped, Work
-from ...web.components import download_button, write_download
+from ...web.components import download_button, option_control, write_download
 from ...web.errors import friendly
 from ...web.events import ENGINE_QUEUE, QUIET
 from ...web.header import Header
 from ...web.services import Services
 from . import propagate
-from .draw import paint_mask
+from .draw import OPACITY, paint_mask
 from .references import fit
 from .search_tab import gather
 
@@ -51,7 +51,7 @@ def build_video_tab(services: Services, header: Header, drawing: list) -> None:
         with gr.Column(scale=1, min_width=320):
             gr.Markdown(HELP)
             file = gr.File(label="Video (MP4, MOV, WebM, GIF)", height=120, elem_id="video-file")
-            opacity = gr.Slider(0, 1, value=0.5, step=0.05, label="Opacity", elem_id="video-opacity")
+            opacity = option_control(OPACITY, elem_id="video-opacity")
             with gr.Row():
                 start = gr.Button("Follow it", variant="primary", elem_id="video-start")
                 stop = gr.Button("Stop here", variant="stop", visible=False, elem_id="video-stop")
@@ -63,10 +63,10 @@ def build_video_tab(services: Services, header: Header, drawing: list) -> None:
                 download_button("Download masks (.zip)", _masks_file, [followed], "video-zip")
 
     @friendly
-    def on_start(kept, value, photo, name, path, strength, backbone, resolution):
+    def on_start(kept, value, photo, name, exact, opened, path, strength, backbone, resolution):
         if path is None:
             raise ValueError("there is no video yet; drop one first")
-        wanted, others = gather(kept, value, photo, name)
+        wanted, others = gather(kept, value, photo, name, exact, opened)
         clip = read_frames(path)
         segmenter = fit(services, wanted, others, backbone, int(resolution))
         job = Work(lambda progress: follow(segmenter, clip, strength, progress))
