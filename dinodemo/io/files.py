@@ -37,6 +37,19 @@ PHOTO_SUFFIXES = frozenset(
         ".ico",
     }
 )
+PHOTO_HEADS = (
+    b"\xff\xd8\xff",  # JPEG
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF8",
+    b"BM",
+    b"II*\0",  # TIFF
+    b"MM\0*",
+    b"II+\0",  # TIFF of more than 4 GB
+    b"MM\0+",
+    b"\0\0\0\x0cjP  ",  # JPEG 2000
+    b"\xff\x4f\xff\x51",
+    b"\0\0\1\0",  # ICO
+)
 MASK_SUFFIXES = frozenset({".png", ".gif", ".bmp", ".tif", ".tiff"})  # pictures that keep whole numbers
 DEPTH_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".npy", ".exr"})
 
@@ -58,6 +71,18 @@ def is_checkout() -> bool:
 def is_photo(name: str | PurePath) -> bool:
     """Return whether a file's name ends as those of photos that can be read do."""
     return PurePath(name).suffix.lower() in PHOTO_SUFFIXES
+
+
+def looks_like_photo(head: bytes) -> bool:
+    """Return whether a file begins as pictures that can be read do; at least 12 bytes of it decide.
+
+    It is a cheap look before a file is kept: only decoding tells whether it is a good one.
+    """
+    if head[4:8] == b"ftyp":  # HEIC, AVIF
+        return True
+    if head[:4] == b"RIFF":
+        return head[8:12] == b"WEBP"
+    return head.startswith(PHOTO_HEADS) or (head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace())
 
 
 def write_file(path: Path, content: bytes) -> None:

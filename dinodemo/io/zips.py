@@ -36,13 +36,15 @@ DAMAGE = (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, Value
 
 @dataclass(frozen=True)
 class Limits:
-    """Hold what is read of one source at most."""
+    """What is read of one source at most."""
 
     files: int = 20_000
     file_bytes: int = 500_000_000
     total_bytes: int = 8_000_000_000  # of a zip when unpacked
     ratio: int = 200  # a zip's member unpacks to so many times its size at most, if it is large:
     ratio_from: int = 32_000_000  # bytes
+    total_ratio: int = 100  # a whole zip unpacks to so many times its size at most, if that is large:
+    total_ratio_from: int = 300_000_000  # bytes
     depth: int = 32  # folders in one another
     name: int = 1024  # letters of a path
 
@@ -78,6 +80,12 @@ def open_zip(path: Path, limits: Limits) -> Iterator[zipfile.ZipFile]:
                 raise ValueError(
                     f"{path.name} holds {len(members)} files, {total / 1e9:.1f} GB unpacked; at most {limits.files} "
                     f"files and {limits.total_bytes / 1e9:.1f} GB are read; split it"
+                )
+            readable = sum(info.file_size for info in members if member_reason(info, limits) is None)
+            if readable > max(limits.total_ratio_from, limits.total_ratio * path.stat().st_size):
+                raise ValueError(
+                    f"{path.name} unpacks to more than {limits.total_ratio} times its size, as no photos do; give the "
+                    "folder itself, or split it"
                 )
             yield archive
 

@@ -2,34 +2,52 @@
 
 import contextlib
 import os
-import sys
 from pathlib import Path
+
+import psutil
 
 from ..io.files import lock
 
+SAME_START = 2.0  # seconds by which two readings of when a process started may differ
+
 
 def is_locked(path: Path) -> bool:
-    """Tell whether a process holds the lock of a run's folder."""
+    """Return whether a process holds the lock of a run's folder."""
     if not path.is_file():
         return False
     with lock(path) as free:
         return not free
 
 
-def is_training(pid: int | None, path: Path) -> bool:
-    """Tell whether a process is the one that trains in a folder, and not a stranger with the same number."""
-    if not pid:
+def started_at(pid: int) -> float | None:
+    """Return when a process started, in seconds since 1970 as the clock stood then; None when it is gone."""
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.Error:
+        return None
+
+
+def is_training(pid: object, path: Path, started: object = None) -> bool:
+    """Return whether a process is the one that trains in a folder, and not a stranger with the same number.
+
+    Args:
+        pid: The number that was written down for it, perhaps long ago; anything else is no process.
+        path: The run's folder, which its command line names.
+        started: What `started_at` said of it. It decides alone where the command line cannot be read: clocks are set.
+    """
+    if not isinstance(pid, int) or isinstance(pid, bool) or pid <= 0:
         return False
     try:
-        os.kill(pid, 0)
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except PermissionError:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        with contextlib.suppress(psutil.AccessDenied):
+            command = process.cmdline()
+            if command:  # none yet for a moment after the start
+                return any(str(path) in argument for argument in command)
+        return isinstance(started, float) and abs(process.create_time() - started) < SAME_START
+    except (psutil.Error, OverflowError):
         return False
-    except FileNotFoundError:  # a system without /proc
-        return sys.platform != "linux"
-    except OSError:
-        return False
-    return str(path).encode() in command
 
 
 def last_line(path: Path) -> str:
@@ -42,12 +60,8 @@ def last_line(path: Path) -> str:
 
 
 def free_memory() -> int:
-    """Return the bytes of memory that can be had; very much where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return 1 << 62
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), 1 << 62)
+    """Return the bytes of memory that can be had."""
+    return psutil.virtual_memory().available
 
 
 def be_nice(pid: int, niceness: int) -> None:

@@ -8,6 +8,7 @@ asked of the lock it holds, so the answer is right after any crash, of the proce
 import contextlib
 import hashlib
 import logging
+import math
 import os
 import re
 import secrets
@@ -17,17 +18,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..io.files import lock, read_json, write_json
-from .processes import be_nice, free_memory, is_locked, is_training, last_line
+from .processes import be_nice, free_memory, is_locked, is_training, last_line, started_at
 
 log = logging.getLogger(__name__)
 NICENESS = 10  # training yields to whoever waits for an answer
 TICK = 1.0  # seconds between two looks at the runs
+CLEAN_EVERY = 300.0  # seconds
 OVER = ("finished", "stopped", "failed", "collapsed", "interrupted")
 _OWNER = re.compile(r"[A-Za-z0-9_-]{22,64}")
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
@@ -35,21 +37,26 @@ _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
 
 @dataclass(frozen=True)
 class Limits:
-    """Hold what one server grants."""
+    """What one server grants."""
 
     photos: int = 20_000  # in a run's folder
     photo_bytes: int = 5_000_000_000
+    person_bytes: int = 10_000_000_000  # of the photos that one person keeps on the server
+    all_bytes: int = 50_000_000_000  # of the photos of all
     free_disk: int = 2_000_000_000  # that must stay free
     free_memory: int = 1_500_000_000  # that must be there before a run starts
     hours: float = 12.0  # of one run
+    hours_a_day: float = 48.0  # of all runs that came from one address
     runs: int = 20  # kept of one person
+    queue: int = 100  # runs that wait or train, of all persons
+    queue_per_address: int = 20  # of them, that came from one address
     age_days: float = 14.0  # after which an ended run is removed
     threads: int = max(1, (os.cpu_count() or 2) // 2)  # of the training on a CPU
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """Hold what is known of a run at this moment."""
+    """What is known of a run at this moment."""
 
     id: str
     name: str
@@ -59,11 +66,11 @@ class RunInfo:
     total: int = 0
     eta_s: float | None = None
     message: str = ""
-    place: int = 0  # in the queue, from 1
+    queue_position: int = 0  # from 1; 0 for a run that does not wait
 
     @property
     def over(self) -> bool:
-        """Tell whether nothing will happen any more unless somebody resumes it."""
+        """Return whether nothing will happen any more unless somebody resumes it."""
         return self.state in OVER
 
 
@@ -74,17 +81,45 @@ class Runs:
         self.root, self.limits = Path(root), limits or Limits()
         self._command = command or (sys.executable, "-m", "dinodemo.train")
         self._children: dict[Path, subprocess.Popen] = {}
+        self._addresses: dict[Path, str] = {}  # where runs came from: in memory alone, since it tells of a person
+        self._cleaners: list[Callable[[], None]] = []
+        self._cleaned = -math.inf
         self._lock = threading.Lock()
 
-    def submit(
-        self, owner: str, name: str, folder: Path, backbone: str, settings: Mapping[str, Any], device: str = "auto"
-    ) -> str:
-        """Put a run at the end of the queue and return its id.
+    def clean_with(self, cleaner: Callable[[], None]) -> None:
+        """Call a function every few minutes while the runs are watched: it removes what nobody needs any more."""
+        self._cleaners.append(cleaner)
 
-        Raises ValueError when the folder or the person's number of runs is beyond the limits, RuntimeError when the
-        disk is nearly full.
+    def submit(
+        self,
+        owner: str,
+        name: str,
+        folder: Path,
+        backbone: str,
+        settings: Mapping[str, Any],
+        device: str = "auto",
+        address: str = "",
+    ) -> str:
+        """Put a run at the end of the queue.
+
+        Args:
+            owner: The person's key.
+            name: What the person calls the run.
+            folder: The photos.
+            backbone: A name of the registry, a folder, or "scratch".
+            settings: Of the training that differ from its defaults.
+            device: Where it trains.
+            address: Where the request came from; an empty one has no limits of its own.
+
+        Returns:
+            The run's id.
+
+        Raises:
+            ValueError: When the folder, the person's number of runs, the queue or the address is beyond the limits.
+            RuntimeError: When the disk is nearly full.
         """
         self._check_limits(owner, folder)
+        self._check_queue(address)
         run_id = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(4)
         request = {
             "name": " ".join(name.split())[:60] or "run",
@@ -100,6 +135,8 @@ class Runs:
         path = self.owner_folder(owner) / run_id
         path.mkdir(parents=True)
         write_json(path / "request.json", request)
+        if address:
+            self._addresses[path] = address
         return run_id
 
     def path(self, owner: str, run_id: str | None) -> Path:
@@ -111,17 +148,21 @@ class Runs:
 
     def runs_of(self, owner: str) -> list[RunInfo]:
         """Return a person's runs, the newest first."""
-        paths = sorted((p for p in self.owner_folder(owner).glob("*") if _is_run(p)), reverse=True)
-        return [self._info(path) for path in paths]
+        found = sorted((path for path in self.owner_folder(owner).glob("*") if _is_run(path)), reverse=True)
+        requests = {path: read_request(path) for path in found}
+        line = _line(self._requests()) if any(_is_waiting(r) for r in requests.values()) else {}
+        return [self._info(path, request, line) for path, request in requests.items()]
 
-    def folders_of(self, owner: str) -> list[Path]:
-        """Return the folders of photos that a person's runs learn from."""
-        requests = (read_json(p / "request.json") for p in self.owner_folder(owner).glob("*") if _is_run(p))
-        return [Path(request["folder"]) for request in requests if "folder" in request]
+    def folders_in(self, owner_folder: Path) -> list[Path]:
+        """Return the folders of photos that the runs of one person learn from."""
+        requests = (read_request(path) for path in owner_folder.glob("*") if _is_run(path))
+        return [Path(request["folder"]) for request in requests if request]
 
     def info(self, owner: str, run_id: str | None) -> RunInfo:
         """Return what is known of one run."""
-        return self._info(self.path(owner, run_id))
+        path = self.path(owner, run_id)
+        request = read_request(path)
+        return self._info(path, request, _line(self._requests()) if _is_waiting(request) else {})
 
     def pause(self, owner: str, run_id: str | None) -> None:
         """Let a run stop at its next step until `go_on`; it keeps its memory."""
@@ -134,10 +175,11 @@ class Runs:
         """
         path = self.path(owner, run_id)
         (path / "pause").unlink(missing_ok=True)
-        info = self._info(path)
+        info = self.info(owner, run_id)
         if info.state in ("finished", "collapsed"):
             raise ValueError(f"this run is {info.state}; start a new one, from its result if you like")
         if info.over:
+            self._check_queue("")
             _change(path, queued=time.time(), launched=None, pid=None, wanted="run")
 
     def cancel(self, owner: str, run_id: str | None) -> None:
@@ -149,7 +191,7 @@ class Runs:
     def delete(self, owner: str, run_id: str | None) -> None:
         """Remove a run with everything it made; raises ValueError while it is alive."""
         path = self.path(owner, run_id)
-        if not self._info(path).over:
+        if not self.info(owner, run_id).over:
             raise ValueError("this run is not over; cancel it first")
         shutil.rmtree(path, ignore_errors=True)
 
@@ -178,46 +220,56 @@ class Runs:
                 child.poll()  # takes note of its end, or it would stay as a zombie
             if not mine:
                 return  # another app looks after this folder
-            infos = [self._info(path) for path in self._all()]
+            requests = self._requests()  # each is read once a tick, however many there are
+            line = _line(requests)
+            infos = [self._info(path, request, line) for path, request in requests.items()]
             alive = [info for info in infos if not info.over and info.state != "queued"]
             for info in alive:
-                self._end_if_late(info)
-            if not alive:
-                waiting = sorted((i for i in infos if i.state == "queued"), key=lambda i: i.place)
-                if waiting and free_memory() >= self.limits.free_memory:
-                    self._launch(waiting[0].path)
+                self._end_if_late(info, requests[info.path])
+            waiting = [info for info in infos if info.queue_position == 1]
+            if waiting and not alive and free_memory() >= self.limits.free_memory:
+                self._launch(waiting[0].path)
             self._sweep(infos)
+        self._clean()
 
-    def _info(self, path: Path) -> RunInfo:
-        request, status = read_json(path / "request.json"), read_json(path / "status.json")
+    def _clean(self) -> None:
+        if time.monotonic() - self._cleaned < CLEAN_EVERY:
+            return
+        self._cleaned = time.monotonic()
+        for cleaner in self._cleaners:
+            cleaner()
+
+    def _info(self, path: Path, request: dict, line: dict[Path, int]) -> RunInfo:
+        status = _checked_status(read_json(path / "status.json"))
         state, message = self._state(path, request, status)
-        known = {"step": status.get("step", 0), "total": status.get("total", 0)}
         return RunInfo(
             path.name,
             request.get("name", "run"),
             path,
             state,
-            **known,
+            step=status["step"],
+            total=status["total"],
             message=message,
-            eta_s=status.get("eta_s") if state == "running" else None,
-            place=self._place(path, request) if state == "queued" else 0,
+            eta_s=status["eta_s"] if state == "running" else None,
+            queue_position=line.get(path, 0) if state == "queued" else 0,
         )
 
     def _state(self, path: Path, request: dict, status: dict) -> tuple[str, str]:
         """Return the true state and what to say of it."""
-        if "queued" not in request or "folder" not in request:
+        if not request:
             return "failed", "its request.json is damaged; delete it and start a new run"
         if not request.get("launched"):
             return ("stopped", "taken out of the queue") if request.get("wanted") == "stop" else ("queued", "")
-        told, message = status.get("state"), status.get("message", "")
+        reported, message = status["state"], status["message"]
         # by the process, too: a clock that was set back makes every heartbeat look old
-        fresh = status.get("heartbeat", 0) >= request["launched"] or status.get("pid", 0) == request.get("pid")
+        fresh = status["heartbeat"] >= request["launched"] or status["pid"] == (request["pid"] or 0)
         if self._is_alive(path, request):
-            return (told, message) if fresh and told in ("running", "paused") else ("starting", "loading the network")
-        if fresh and told in ("finished", "stopped", "failed", "collapsed"):
-            return told, message
+            known = fresh and reported in ("running", "paused")
+            return (reported, message) if known else ("starting", "loading the network")
+        if fresh and reported in ("finished", "stopped", "failed", "collapsed"):
+            return reported, message
         if fresh:
-            return "interrupted", f"the process ended at step {status.get('step', 0)} without a word; resume to go on"
+            return "interrupted", f"the process ended at step {status['step']} without a word; resume to go on"
         return "failed", last_line(path / "output.txt") or "the process could not be started"
 
     def _is_alive(self, path: Path, request: dict) -> bool:
@@ -225,15 +277,10 @@ class Runs:
         if child is not None and child.pid == request.get("pid"):
             return child.poll() is None
         # the lock is asked last: whoever asks holds it for a moment, and a process that starts would find it taken
-        return is_training(request.get("pid"), path) or is_locked(path / ".lock")
-
-    def _place(self, path: Path, request: dict) -> int:
-        others = (read_json(p / "request.json") for p in self._all() if p != path)
-        waiting = [r["queued"] for r in others if "queued" in r and not r.get("launched") and r.get("wanted") == "run"]
-        return 1 + sum(queued < request["queued"] for queued in waiting)
+        return is_training(request["pid"], path, request.get("started")) or is_locked(path / ".lock")
 
     def _launch(self, path: Path) -> None:
-        request = read_json(path / "request.json")
+        request = read_request(path)
         arguments = [*self._command, "--out", str(path), "--threads", str(self.limits.threads)]
         if (path / "config.json").is_file():
             arguments.append("--resume")
@@ -251,18 +298,16 @@ class Runs:
                 close_fds=True,
             )
         self._children[path] = child
-        _change(path, launched=time.time(), pid=child.pid)
+        _change(path, launched=time.time(), pid=child.pid, started=started_at(child.pid))
         be_nice(child.pid, NICENESS)
 
     def _signal(self, path: Path, number: int) -> None:
-        request = read_json(path / "request.json")
-        pid = request.get("pid")
-        if pid and request.get("launched") and is_training(pid, path):
+        request = read_request(path)
+        if request and request["launched"] and is_training(request["pid"], path, request.get("started")):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+                os.kill(request["pid"], number)
 
-    def _end_if_late(self, info: RunInfo) -> None:
-        request = read_json(info.path / "request.json")
+    def _end_if_late(self, info: RunInfo, request: dict) -> None:
         hours = (time.time() - (request.get("launched") or time.time())) / 3600
         if hours > self.limits.hours or request.get("wanted") == "stop":
             self._signal(info.path, signal.SIGTERM)
@@ -273,6 +318,28 @@ class Runs:
             if info.over and idle > self.limits.age_days * 86400:
                 shutil.rmtree(info.path, ignore_errors=True)
                 self._children.pop(info.path, None)
+                self._addresses.pop(info.path, None)
+
+    def _check_queue(self, address: str) -> None:
+        """Raise ValueError when too many runs wait or train, of all persons or from one address."""
+        limits, requests = self.limits, self._requests()
+        busy = {path for path, request in requests.items() if _is_waiting(request) or self._is_running(path, request)}
+        if len(busy) >= limits.queue:
+            raise ValueError(f"{len(busy)} runs wait already, the most that this server takes; try again later")
+        if not address:
+            return
+        own = [path for path, came_from in list(self._addresses.items()) if came_from == address]
+        if len(busy.intersection(own)) >= limits.queue_per_address:
+            raise ValueError(f"{limits.queue_per_address} of your runs wait already; wait until one has ended")
+        used = sum(_hours_of_today(requests.get(path, {}), path, path in busy) for path in own)
+        if used >= limits.hours_a_day:
+            raise ValueError(
+                f"your runs trained for {used:.1f} hours within a day, the most that this server grants; come back "
+                "tomorrow, or run dinodemo on your own machine"
+            )
+
+    def _is_running(self, path: Path, request: dict) -> bool:
+        return bool(request and request["launched"]) and self._is_alive(path, request)
 
     def _check_limits(self, owner: str, folder: Path) -> None:
         limits = self.limits
@@ -299,8 +366,58 @@ class Runs:
         # hashed: a path may be seen by others, as a backbone's name or in a file, and must not tell the key
         return self.root / hashlib.sha256(owner.encode()).hexdigest()[:32]
 
-    def _all(self) -> list[Path]:
-        return [path for path in self.root.glob("*/*") if _is_run(path)]
+    def _requests(self) -> dict[Path, dict]:
+        return {path: read_request(path) for path in self.root.glob("*/*") if _is_run(path)}
+
+
+def read_request(path: Path) -> dict[str, Any]:
+    """Return what was asked of a run; an empty one where request.json is damaged or holds a value of a wrong kind."""
+    request = read_json(path / "request.json")
+    kinds: dict[str, tuple[type, ...]] = {
+        "name": (str,),
+        "folder": (str,),
+        "backbone": (str,),
+        "settings": (dict,),
+        "device": (str,),
+        "queued": (int, float),
+        "launched": (int, float, type(None)),
+        "pid": (int, type(None)),
+        "wanted": (str,),
+    }
+    sound = all(isinstance(request.get(key), kind) for key, kind in kinds.items())
+    return request if sound and "\0" not in request["folder"] and math.isfinite(request["queued"]) else {}
+
+
+def _checked_status(status: dict) -> dict[str, Any]:
+    """Return a status whose values are of the right kinds: it is read while anything may have happened to the file."""
+    wanted: dict[str, tuple[tuple[type, ...], Any]] = {
+        "state": ((str,), ""),
+        "message": ((str,), ""),
+        "step": ((int,), 0),
+        "total": ((int,), 0),
+        "pid": ((int,), 0),
+        "heartbeat": ((int, float), 0.0),
+        "eta_s": ((int, float), None),
+    }
+    return {key: status[key] if isinstance(status.get(key), kind) else other for key, (kind, other) in wanted.items()}
+
+
+def _is_waiting(request: dict) -> bool:
+    return bool(request) and not request["launched"] and request["wanted"] == "run"
+
+
+def _line(requests: Mapping[Path, dict]) -> dict[Path, int]:
+    """Return the positions in the queue, from 1, of the runs that wait."""
+    waiting = sorted((request["queued"], path) for path, request in requests.items() if _is_waiting(request))
+    return {path: position for position, (_, path) in enumerate(waiting, 1)}
+
+
+def _hours_of_today(request: dict, path: Path, busy: bool) -> float:
+    """Return the hours within the last day in which a run trained."""
+    if not request or not request["launched"]:
+        return 0.0
+    ended = time.time() if busy else _checked_status(read_json(path / "status.json"))["heartbeat"]
+    return max(0.0, ended - max(request["launched"], time.time() - 86400)) / 3600
 
 
 def _is_run(path: Path) -> bool:

@@ -3,16 +3,30 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from patience import SECONDS
 
-from dinodemo.jobs.processes import is_training
+from dinodemo.io.states import RunState
+from dinodemo.jobs import runs as module
+from dinodemo.jobs.processes import is_training, started_at
 from dinodemo.jobs.runs import NICENESS, Limits, Runs
 
+STATES = frozenset(str(state) for state in RunState)
+WRONG = [
+    {},
+    [],
+    {"queued": "now", "folder": "x"},
+    {"queued": None, "folder": None, "launched": {}, "pid": "7", "wanted": 3},
+    {"state": 3, "step": "x", "heartbeat": None, "pid": [], "total": {}, "message": {}, "eta_s": "soon"},
+]
 OWNER, OTHER = "a" * 32, "b" * 32
 # writes what the training core writes: a lock, status.json with a heartbeat, a step number that survives
 FAKE = """
@@ -99,7 +113,7 @@ def test_one_runs_at_a_time_and_the_others_know_their_place(make, folder):
     runs = make()
     first, second, third = (runs.submit(OWNER, str(i), folder, "b", {"steps": 30}) for i in range(3))
     wait(runs, first, "running")
-    assert [runs.info(OWNER, i).place for i in (second, third)] == [1, 2]
+    assert [runs.info(OWNER, i).queue_position for i in (second, third)] == [1, 2]
     states = set()
     while runs.info(OWNER, third).state != "finished":
         runs.tick()
@@ -249,9 +263,97 @@ def test_without_memory_the_queue_waits(make, folder):
 
 
 def test_a_run_beyond_its_time_is_stopped_with_a_checkpoint(make, folder):
-    runs = make(hours=0.3 / 3600)
+    runs = make()
     run_id = runs.submit(OWNER, "r", folder, "b", {"steps": 10_000})
+    wait(runs, run_id, "running")
+    runs.limits = replace(runs.limits, hours=0.0)
     assert 0 < wait(runs, run_id, "stopped").step < 10_000
+
+
+def test_a_look_at_the_runs_reads_each_request_once(make, folder, monkeypatch):
+    runs = make(free_memory=1 << 60)
+    ids = [runs.submit(OWNER, str(i), folder, "b", {}) for i in range(12)]
+    read, real = Counter(), module.read_request
+    monkeypatch.setattr(module, "read_request", lambda path: read.update([path.name]) or real(path))
+    runs.tick()
+    assert read == Counter(ids)
+    read.clear()
+    positions = {info.id: info.queue_position for info in runs.runs_of(OWNER)}
+    assert [positions[i] for i in ids] == list(range(1, 13))
+    assert max(read.values()) <= 2  # the person's own, and the line's
+
+
+def test_the_queue_has_an_end_for_all_and_for_one_address(make, folder):
+    runs = make(free_memory=1 << 60, queue=3, queue_per_address=2)
+    first = [runs.submit(OWNER, "r", folder, "b", {}, address="1.2.3.4") for _ in range(2)]
+    with pytest.raises(ValueError, match="2 of your runs wait"):
+        runs.submit(OTHER, "r", folder, "b", {}, address="1.2.3.4")
+    runs.submit(OTHER, "r", folder, "b", {}, address="5.6.7.8")
+    with pytest.raises(ValueError, match="3 runs wait already"):
+        runs.submit(OTHER, "r", folder, "b", {}, address="9.9.9.9")
+    runs.cancel(OWNER, first[0])
+    runs.submit(OTHER, "r", folder, "b", {}, address="1.2.3.4")
+    with pytest.raises(ValueError, match="3 runs wait already"):
+        runs.go_on(OWNER, first[0])
+
+
+def test_an_address_gets_so_many_hours_a_day(make, folder):
+    runs = make(free_memory=1 << 60, hours_a_day=1.0)
+    run_id = runs.submit(OWNER, "r", folder, "b", {}, address="1.2.3.4")
+    path, now = runs.path(OWNER, run_id), time.time()
+    module._change(path, launched=now - 7200, pid=1)
+    (path / "status.json").write_text(json.dumps({"state": "finished", "heartbeat": now - 600, "pid": 1}))
+    with pytest.raises(ValueError, match=r"1\.8 hours within a day"):
+        runs.submit(OTHER, "r", folder, "b", {}, address="1.2.3.4")
+    runs.submit(OTHER, "r", folder, "b", {}, address="5.6.7.8")
+
+
+@pytest.mark.parametrize("name", ["request.json", "status.json", "config.json"])
+@pytest.mark.parametrize("content", WRONG)
+def test_files_of_a_wrong_kind_do_not_stop_the_queue(make, folder, name, content):
+    runs = make()
+    broken = runs.submit(OWNER, "broken", folder, "b", {"steps": 2})
+    (runs.path(OWNER, broken) / name).write_text(json.dumps(content))
+    sound = runs.submit(OTHER, "sound", folder, "b", {"steps": 2})
+    end = time.time() + SECONDS
+    while time.time() < end and runs.info(OTHER, sound).state != "finished":
+        runs.tick()
+        assert runs.runs_of(OWNER)[0].state in STATES
+        time.sleep(0.02)
+    assert runs.info(OTHER, sound).state == "finished"
+
+
+def test_cleaners_are_called_by_the_watcher(make):
+    runs, called = make(), []
+    runs.clean_with(lambda: called.append(1))
+    runs.tick()
+    runs.tick()
+    assert called == [1]
+
+
+def test_a_stranger_with_the_same_number_is_no_training(tmp_path):
+    assert not is_training(os.getpid(), tmp_path)
+    for pid in (None, 0, -1, True, "1", 2**70, 4_000_000):
+        assert not is_training(pid, tmp_path)
+    child = subprocess.Popen([sys.executable, "-c", "input()", str(tmp_path)], stdin=subprocess.PIPE)
+    try:
+        assert is_training(child.pid, tmp_path, started_at(child.pid))
+        assert not is_training(child.pid, tmp_path / "other")
+    finally:
+        child.kill()
+        child.wait()
+    assert not is_training(child.pid, tmp_path)
+
+
+def test_the_start_decides_where_a_command_line_cannot_be_read(tmp_path, monkeypatch):
+    def denied(self):
+        raise psutil.AccessDenied()
+
+    monkeypatch.setattr(psutil.Process, "cmdline", denied)
+    started = started_at(os.getpid())
+    assert is_training(os.getpid(), tmp_path, started)
+    assert not is_training(os.getpid(), tmp_path, started - 60)
+    assert not is_training(os.getpid(), tmp_path)
 
 
 def test_old_runs_are_swept(make, folder):

@@ -112,7 +112,7 @@ def status(info: "RunInfo", lines: list[dict]) -> str:
     """Return in a line or two how a run stands."""
     message = f"**{info.name}** {STATES.get(info.state, info.state)}"
     if info.state == RunState.QUEUED:
-        return message + f", at place {info.place}. One run uses the device at a time."
+        return message + f", at place {info.queue_position}. One run uses the device at a time."
     if info.total:
         message += f" · step {info.step} of {info.total}"
     speed = next((line["images_per_second"] for line in reversed(lines) if line.get("images_per_second")), None)

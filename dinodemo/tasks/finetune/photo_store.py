@@ -1,30 +1,40 @@
 """Where a person's training photos lie, and what can be said of them."""
 
+import contextlib
+import math
 import re
 import secrets
 import shutil
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ...io.archives import BadFile, Problem, open_entries
-from ...io.files import is_photo, write_file
+from ...io.files import is_photo, looks_like_photo, write_file
 from ...io.uploads import Uploaded, place
 from ...io.zips import Limits
 
 if TYPE_CHECKING:
+    from ...jobs.runs import Limits as RunLimits
     from ...jobs.runs import Runs
 
 PHOTOS = "photos"  # beside a person's runs
 MOST_BYTES = 5_000_000_000  # that a zip unpacks to
+ASK_DISK_EVERY = 50_000_000  # bytes written
 _TOKEN = re.compile(r"[0-9a-f]{16}")
+
+
+def never() -> bool:
+    """Return False: nobody asks to stop."""
+    return False
 
 
 @dataclass(frozen=True)
 class Photos:
-    """Hold a folder of uploaded photos."""
+    """A folder of uploaded photos."""
 
     token: str
     folder: Path
@@ -34,10 +44,14 @@ class Photos:
 
 
 class PhotoStore:
-    """Keep each person's uploaded photos in folders of unguessable names beside the runs."""
+    """Each person's uploaded photos, in folders of unguessable names beside the runs.
+
+    Whoever watches the runs sweeps the photos of all persons, too.
+    """
 
     def __init__(self, runs: "Runs"):
         self._runs = runs
+        runs.clean_with(self.sweep_all)
 
     def new(self) -> str:
         """Make up the token of a new folder."""
@@ -45,27 +59,37 @@ class PhotoStore:
 
     def current(self, owner: str) -> str | None:
         """Return the token of the photos that a person added last and has not put away; None if there are none."""
-        folders = [p for p in self._folders(owner) if not _mark(p).exists()]
+        folders = [p for p in _folders(self._runs.owner_folder(owner)) if not _mark(p).exists()]
         return max(folders, key=lambda p: p.stat().st_mtime).name if folders else None
 
     def put_away(self, owner: str, token: str) -> None:
         """Forget photos: they are removed, or kept unseen while a run of theirs may still be resumed."""
         folder = self.folder(owner, token)
         _mark(folder).touch()
-        self._sweep(owner)
+        self._sweep(self._runs.owner_folder(owner))
 
-    def _sweep(self, owner: str) -> None:
-        """Remove photos that were put away or are too old, unless a run needs them."""
-        needed = [Path(folder) for folder in self._runs.folders_of(owner)]
-        for folder in self._folders(owner):
+    def sweep_all(self) -> None:
+        """Remove the photos of all persons that were put away or are too old, unless a run needs them."""
+        for person in self._runs.root.glob("*/"):
+            self._sweep(person)
+
+    def _sweep(self, person: Path) -> None:
+        needed = [folder.resolve() for folder in self._runs.folders_in(person)]
+        for folder in _folders(person):
             if any(path.is_relative_to(folder.resolve()) for path in needed):
                 continue
             if _mark(folder).exists() or time.time() - folder.stat().st_mtime > self._runs.limits.age_days * 86400:
                 shutil.rmtree(folder, ignore_errors=True)
                 _mark(folder).unlink(missing_ok=True)
+        for empty in (person / PHOTOS, person):
+            with contextlib.suppress(OSError):  # it holds something, or is just being used
+                empty.rmdir()
 
-    def _folders(self, owner: str) -> list[Path]:
-        return [path for path in (self._runs.owner_folder(owner) / PHOTOS).glob("*") if path.is_dir()]
+    def _room(self, owner: str) -> "_Room":
+        """Return how much may still be written for a person, now."""
+        own = self._runs.owner_folder(owner)
+        sizes = {person: sum(map(_size, _folders(person))) for person in {*self._runs.root.glob("*/"), own}}
+        return _Room(self._runs.root, self._runs.limits, sizes[own], sum(sizes.values()))
 
     def folder(self, owner: str, token: str | None) -> Path:
         """Return a folder of photos; raises ValueError for a token that is none."""
@@ -73,14 +97,33 @@ class PhotoStore:
             raise ValueError("there are no photos yet; choose a folder, photos or a zip first")
         return self._runs.owner_folder(owner) / PHOTOS / token
 
-    def add(self, owner: str, token: str, uploaded: Uploaded) -> list[Problem]:
-        """Add uploaded photos, zips unpacked; returns (name, reason) of what was left out."""
+    def add(self, owner: str, token: str, uploaded: Uploaded, stopped: Callable[[], bool] = never) -> list[Problem]:
+        """Add uploaded photos, zips unpacked.
+
+        Args:
+            owner: The person's key.
+            token: Of the folder that they go to.
+            uploaded: Where the server keeps the files, and what they are called.
+            stopped: Asked before each file of a zip whether to stop.
+
+        Returns:
+            (name, reason) of what was left out.
+
+        Raises:
+            ValueError: When the person, or all persons together, would keep too much.
+            RuntimeError: When the disk is nearly full. What was written until then stays.
+        """
         folder, problems = self.folder(owner, token), []
-        folder.mkdir(parents=True, exist_ok=True)
+        room = self._room(owner)
         zips = [one for one in uploaded if one[1].suffix.lower() == ".zip"]
-        place([one for one in uploaded if one[1].suffix.lower() != ".zip"], folder)
+        photos = [one for one in uploaded if one[1].suffix.lower() != ".zip"]
+        room.take(sum(source.stat().st_size for source, _ in photos))
+        folder.mkdir(parents=True, exist_ok=True)
+        place(photos, folder)
         for source, name in zips:
-            problems += [(f"{name.name}: {inner}", reason) for inner, reason in unpack(source, folder)]
+            found = unpack(source, folder, admit=room.admit, stopped=stopped)
+            problems += [(f"{name.name}: {inner}", reason) for inner, reason in found]
+        folder.touch()  # its age counts from now
         return problems
 
     def describe(self, owner: str, token: str | None) -> Photos:
@@ -113,13 +156,56 @@ class PhotoStore:
         return self.describe(owner, token)
 
 
-def unpack(path: Path, folder: Path, most_bytes: int = MOST_BYTES) -> list[Problem]:
+class _Room:
+    """Counts what is written against what a person, all persons, and the disk may hold."""
+
+    def __init__(self, root: Path, limits: "RunLimits", own: int, total: int):
+        self._root, self._limits, self._own, self._total = root, limits, own, total
+        self._unseen = math.inf  # bytes since the disk was asked
+
+    def admit(self, content: bytes) -> str | None:
+        """Return why a file of a zip is left out, None for a photo that may be written."""
+        if not looks_like_photo(content[:16]):
+            return "is no photo, whatever its name says"
+        self.take(len(content))
+        return None
+
+    def take(self, size: int) -> None:
+        """Note that `size` bytes are about to be written; raises ValueError or RuntimeError where they may not be."""
+        limits = self._limits
+        self._own, self._total, self._unseen = self._own + size, self._total + size, self._unseen + size
+        if self._own > limits.person_bytes:
+            raise ValueError(
+                f"one person's photos may take {limits.person_bytes / 1e9:g} GB on this server; put some away, or run "
+                "dinodemo on your own machine"
+            )
+        if self._total > limits.all_bytes:
+            raise ValueError("the photos of all visitors fill what this server keeps for them; try again in some days")
+        if self._unseen > ASK_DISK_EVERY:
+            self._unseen = 0
+            self._root.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(self._root).free - size
+            if free < limits.free_disk:
+                raise RuntimeError(
+                    f"the server's disk has {max(0, free) / 1e9:.1f} GB left, too little; try again later"
+                )
+
+
+def unpack(
+    path: Path,
+    folder: Path,
+    most_bytes: int = MOST_BYTES,
+    admit: Callable[[bytes], str | None] = lambda content: None,
+    stopped: Callable[[], bool] = never,
+) -> list[Problem]:
     """Write a zip's photos into a folder, with their sub-folders.
 
     Args:
         path: The zip; nothing that it says is trusted, see `io.zips`.
         folder: Where the photos go. A taken name gets a number.
         most_bytes: That the zip may unpack to.
+        admit: Returns of a file's content why it is left out, None to write it; what it raises ends the work.
+        stopped: Asked before each file whether to stop.
 
     Returns:
         (name, reason) of what was left out.
@@ -130,13 +216,30 @@ def unpack(path: Path, folder: Path, most_bytes: int = MOST_BYTES) -> list[Probl
     used: Counter[PurePosixPath] = Counter()
     with open_entries(path, Limits(total_bytes=most_bytes), _reason_against) as (entries, problems):
         for entry in entries:
+            if stopped():
+                problems.append((str(entry.name), "stopped here; the rest was left out"))
+                break
             try:
-                write_file(_free_place(folder, _short(entry.name), used), entry.read())
+                content = entry.read()
             except BadFile as bad:
                 problems.append((str(entry.name), bad.reason))
+                continue
+            if reason := admit(content):
+                problems.append((str(entry.name), reason))
+                continue
+            try:
+                write_file(_free_place(folder, _short(entry.name), used), content)
             except (FileExistsError, NotADirectoryError):
                 problems.append((str(entry.name), "its folder is called as a file is; rename one"))
         return problems
+
+
+def _folders(person: Path) -> list[Path]:
+    return [path for path in (person / PHOTOS).glob("*") if path.is_dir()]
+
+
+def _size(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _free_place(folder: Path, name: PurePosixPath, used: Counter[PurePosixPath]) -> Path:

@@ -99,7 +99,7 @@ def watch(info: RunInfo, before: tuple | None) -> tuple:
     folder = info.path
     sizes = tuple(_size(folder / name) for name in ("metrics.jsonl", "log.txt", "report.json"))
     films = len(list((folder / "film").glob("*.npz")))
-    now = (info.id, (info.state, info.step, info.total, info.place, info.message), sizes, films)
+    now = (info.id, (info.state, info.step, info.total, info.queue_position, info.message), sizes, films)
     if now == before:
         return (gr.skip(),) * 9
     old = before if before and before[0] == info.id else (None, None, (None,) * 3, None)
