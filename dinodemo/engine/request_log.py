@@ -5,6 +5,7 @@ import json
 import logging
 import secrets
 import time
+import traceback
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -13,12 +14,13 @@ from ..backbones import BACKBONES
 
 log = logging.getLogger("dinodemo.requests")
 QUICK = 0.1  # seconds: what is quicker, went well and needed no network is not worth a line (sliders, ticks)
+MOST_LETTERS = 10_000  # of a message
 _current: ContextVar["Entry | None"] = ContextVar("request", default=None)
 
 
 @dataclass
 class Entry:
-    """Hold what is known of a request that is being answered."""
+    """What is known of a request that is being answered."""
 
     tab: str
     action: str
@@ -84,10 +86,16 @@ class JsonLines(logging.Formatter):
         now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line = {"time": f"{now}.{record.msecs:03.0f}Z", "level": record.levelname.lower(), "logger": record.name}
         facts = getattr(record, "facts", None)
-        line |= facts or {"message": record.getMessage()}
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
+        line |= facts or {"message": _cut(record.getMessage())}
+        if record.exc_info and record.exc_info[0]:
+            # the error's own text may hold names and values of a person, and as many letters as they sent
+            line["error"] = record.exc_info[0].__name__
+            line["traceback"] = _cut("".join(traceback.format_tb(record.exc_info[2])))
         return json.dumps(line, ensure_ascii=False)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}... ({len(text)} letters)"
 
 
 def log_to_stderr() -> None:

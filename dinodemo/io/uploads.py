@@ -12,14 +12,21 @@ Uploaded = list[tuple[Path, PurePosixPath]]  # where the server keeps a file, wh
 
 
 def place(uploaded: Uploaded, folder: Path) -> None:
-    """Put uploaded files into a folder under their own names, linked where that is possible; a taken name is kept."""
+    """Put uploaded files into a folder under their own names, linked where that is possible; a taken name is kept.
+
+    Raises:
+        ValueError: When a file is called as another's folder is.
+    """
     copies: dict[PurePosixPath, _Copies] = {}
     for source, name in uploaded:
-        copies.setdefault(name, _Copies(folder / name)).add(source)
+        try:
+            copies.setdefault(name, _Copies(folder / name)).add(source)
+        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            raise ValueError(f"{str(name)[:80]!r} is the name of a file and of a folder; rename one") from error
 
 
 class _Copies:
-    """Hold the files of one name: different ones are numbered, the same one is kept once."""
+    """The files of one name: different ones are numbered, the same one is kept once."""
 
     def __init__(self, first: Path):
         self._first, self._count = first, 0

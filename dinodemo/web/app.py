@@ -6,9 +6,12 @@ import logging
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import gradio as gr
+import httpx
+from gradio import networking
 from starlette.middleware import Middleware
 
 from .. import tasks
@@ -17,18 +20,22 @@ from ..engine.pool import EnginePool
 from ..engine.request_log import log_to_stderr
 from ..tasks.retrieval.index_store import private_root
 from .api import build_api
+from .gradio_log import quieten_gradio, quieten_server
 from .header import build_header
 from .health import health_routes
 from .i18n import HEAD, SWITCH, translate_page, translations
-from .security import Guard, check_backbone, fetch_nothing
+from .protection import Protection, rules_for
+from .security import check_backbone, fetch_nothing
 from .services import Services
 from .settings import Settings
 
+log = logging.getLogger(__name__)
 TITLE = "dinodemo"
 SUBTITLE = "See what DINO sees in your photos, then put it to work."
 MAX_UPLOAD = "100mb"
 SESSIONS = 256  # pages kept in memory, the latest used; Gradio's bookkeeping takes 0.8 MB of each, used or not
 CACHE_SWEEP = (600, 6 * 3600)  # seconds: how often uploads are swept, and how old they may grow
+START_SECONDS = 300  # that a busy machine may take until the server answers
 CSS = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 JS = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
 ANSWERS = f"<script>{(Path(__file__).parent / 'answers.js').read_text(encoding='utf-8')}</script>"
@@ -62,11 +69,14 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
     if settings.mcp and importlib.util.find_spec("mcp") is None:
         raise RuntimeError("--mcp needs more packages; install them with: pip install 'dinodemo[mcp]'")
     fetch_nothing()
+    quieten_gradio()
+    networking.url_ok = wait_for_server
     pool = EnginePool(settings.device, check=functools.partial(check_backbone, settings), downloads=Downloads())
     services = Services(settings, pool)
     demo = build_app(services)
     services.runs.watch()
     demo.queue(default_concurrency_limit=8, max_size=200, api_open=False)  # nobody goes past the queue
+    rules = rules_for(settings.local, settings.public, settings.auth is not None, settings.trusted_hosts)
     demo.launch(
         server_name=settings.host,
         server_port=settings.port,
@@ -84,12 +94,13 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
         theme=build_theme(),
         enable_monitoring=False,
         state_session_capacity=SESSIONS,
-        app_kwargs={"routes": health_routes(services.pool), "middleware": [Middleware(Guard)]},
+        app_kwargs={"routes": health_routes(services.pool), "middleware": [Middleware(Protection, rules=rules)]},
         auth=settings.auth,
         footer_links=["api"],
         allowed_paths=[],
         blocked_paths=_private_folders(settings),
     )
+    quieten_server()
     threading.Thread(target=services.start.prepare, name="warm-up", daemon=True).start()
     if block:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the server closes in good order
@@ -117,6 +128,19 @@ def build_theme() -> gr.themes.Base:
         link_text_color="*primary_700",
         link_text_color_dark="*primary_300",
     )
+
+
+def wait_for_server(url: str) -> bool:
+    """Return whether the server answers, after some minutes if the machine is busy: Gradio itself gives up at once."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            if httpx.head(url, timeout=30, verify=False).status_code < 500:
+                return True
+        except httpx.HTTPError as error:
+            log.info("the server does not answer yet (%s); trying again", type(error).__name__)
+        time.sleep(0.5)
+    return False
 
 
 def _private_folders(settings: Settings) -> list[str]:

@@ -29,9 +29,19 @@ def example_photos() -> list[str]:
 
 
 def browser_copy(photo: Photo):
-    """Return the photo as an array if browsers cannot show its file, or show it otherwise than it was read."""
+    """Return the photo as an array if browsers cannot show its file, or show it otherwise than it was read.
+
+    To be called once a photo has come: the page then tells how its numbers were read, where that had to be decided.
+    """
+    tell_notes(photo)
     shown = Path(photo.name).suffix.lower() in BROWSER_SUFFIXES and not photo.notes
     return gr.skip() if shown else fit_within(photo.rgb, DISPLAY_SIDE)
+
+
+def tell_notes(photo: Photo) -> None:
+    """Show on the page how a photo's numbers were read, where that had to be decided."""
+    for note in photo.notes:
+        gr.Info(f"{html.escape(photo.name)}: {note}")
 
 
 def example_gallery(elem_id: str) -> gr.Gallery:
@@ -52,15 +62,8 @@ def example_gallery(elem_id: str) -> gr.Gallery:
 
 @friendly
 def decode_upload(path: str | Path, name: str | None = None) -> Photo:
-    """Read an uploaded file and tell what had to be decided for it; raises gr.Error with the reason."""
-    return _read(path, name)
-
-
-def _read(path: str | Path, name: str | None = None) -> Photo:
-    photo = load_photo(path, name, LONGEST_SIDE)
-    for note in photo.notes:
-        gr.Info(f"{html.escape(photo.name)}: {note}")
-    return photo
+    """Read an uploaded file; raises gr.Error with the reason."""
+    return load_photo(path, name, LONGEST_SIDE)
 
 
 def read_photos(paths: Sequence[str], most: int) -> list[Photo]:
@@ -78,7 +81,8 @@ def read_photos(paths: Sequence[str], most: int) -> list[Photo]:
     photos = []
     for path in paths[:most]:
         try:
-            photos.append(_read(path))
+            photos.append(load_photo(path, longest=LONGEST_SIDE))
+            tell_notes(photos[-1])
         except ValueError as error:
             gr.Warning(f"Left out: {error}.")
     if paths and not photos:

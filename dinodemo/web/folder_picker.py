@@ -7,9 +7,11 @@ import gradio as gr
 from gradio.utils import get_upload_folder, is_in_or_equal
 
 from ..io.uploads import Uploaded
+from ..io.zips import Limits
 from .settings import Settings
 
 MAX_FILES = 20_000
+MAX_LETTERS = 1000  # of a folder's name
 _FOLDER = Path(__file__).parent / "folder_picker"
 
 
@@ -53,10 +55,17 @@ def server_folder(settings: Settings, text: str) -> Path:
     """Return the folder that was named inside the one the server allows; raises ValueError for any other."""
     if not settings.photos:
         raise ValueError("this server takes no folders by name; upload the photos")
-    root = Path(settings.photos).expanduser().resolve()
-    folder = (root / text.strip()).resolve()
-    if not folder.is_relative_to(root) or not folder.exists():
-        raise ValueError(f"there is no folder {text.strip()!r} in {settings.photos}; name one inside it")
+    root, name = Path(settings.photos).expanduser().resolve(), text.strip()
+    short = name[:80]
+    try:
+        if len(name) > MAX_LETTERS:
+            raise ValueError("too long a name")
+        folder = (root / name).resolve()
+        found = folder.is_relative_to(root) and folder.exists()
+    except (OSError, ValueError, RuntimeError):  # names that no file system takes, links in a circle
+        found = False
+    if not found:
+        raise ValueError(f"there is no folder {short!r} in {settings.photos}; name one inside it")
     return folder
 
 
@@ -65,6 +74,8 @@ def _checked(entry) -> tuple[Path, PurePosixPath]:
     if not isinstance(path, str) or not isinstance(name, str) or not is_in_or_equal(path, get_upload_folder()):
         raise ValueError("the browser named a file that it did not upload; choose the folder again")
     source, parts = Path(path), PurePosixPath(name.replace("\\", "/").replace("\0", "")).parts
+    if len(parts) > Limits().depth:
+        raise ValueError(f"{name[:80]!r} lies in more than {Limits().depth} folders, one in another; move it up")
     kept = [part[:120] for part in parts if part not in ("/", "..", ".") and part.strip()]
     if not kept or source.is_symlink() or not source.is_file():
         raise ValueError(f"{name[:80]!r} did not arrive; choose the folder again")

@@ -1,4 +1,4 @@
-"""Doors of Gradio that this app does not need: they stay shut, for every visitor."""
+"""What visitors may make the server open: no addresses of other hosts, and the backbones that their kind may have."""
 
 import os
 import re
@@ -6,32 +6,11 @@ from pathlib import Path
 
 import gradio as gr
 from gradio import processing_utils
-from starlette.responses import PlainTextResponse
 
 from ..backbones import BACKBONES, canonical_name, imported_names, is_complete, is_hub_id
 from .settings import Settings
 
-_ELSEWHERE = re.compile(r"/(file[=/]\s*[a-z][a-z0-9+.-]*:|proxy=)", re.IGNORECASE)
-
-
-class Guard:
-    """ASGI middleware: the server fetches nothing from other hosts for visitors, and browsers guess no file's kind."""
-
-    def __init__(self, app):
-        self._app = app
-
-    async def __call__(self, scope, receive, send) -> None:
-        """Answer 403, or let the app answer."""
-        if scope["type"] == "http" and _ELSEWHERE.search(scope["path"]):
-            refusal = PlainTextResponse("this server fetches nothing from other hosts; upload the file", 403)
-            return await refusal(scope, receive, send)
-
-        async def send_on(message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), (b"x-content-type-options", b"nosniff")]
-            await send(message)
-
-        return await self._app(scope, receive, send_on if scope["type"] == "http" else send)
+_RUN = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")  # the names of runs' folders
 
 
 def fetch_nothing() -> None:
@@ -67,7 +46,11 @@ def check_backbone(settings: Settings, name: str) -> None:
 
 
 def _is_result(settings: Settings, name: str) -> bool:
+    """Return whether a name is the folder of a training's result; what visitors uploaded lies elsewhere."""
     if not os.path.isabs(name) or "\0" in name:
         return False
-    folder = Path(name).resolve()
-    return folder.is_relative_to(settings.runs_folder().resolve()) and is_complete(folder)
+    folder, root = Path(name).resolve(), settings.runs_folder().resolve()
+    if not folder.is_relative_to(root):
+        return False
+    parts = folder.relative_to(root).parts  # person, run, and what is in it
+    return len(parts) > 2 and _RUN.fullmatch(parts[1]) is not None and is_complete(folder)

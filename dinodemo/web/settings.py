@@ -30,6 +30,7 @@ class Settings:
         no long training, and shared indexes can be searched but not changed.
     run_hours, run_photos, run_days: limits of trainings, see RUN_LIMITS.
     photos: folder of the server whose photos visitors may index and train on by name; without one they can only upload.
+    trusted_hosts: names under which a proxy serves an app that listens for this machine alone; "*" is any.
     mcp: offer the API's functions to agents too, as tools of the Model Context Protocol.
     zero_gpu: this is a Space that lends a GPU for seconds at a time (ZeroGPU), which the app does not use.
     """
@@ -41,6 +42,7 @@ class Settings:
     device: str = "auto"
     indexes: str | None = None
     photos: str | None = None
+    trusted_hosts: tuple[str, ...] = ()
     runs: str | None = None
     mcp: bool = False
     auth: tuple[str, str] | None = None
@@ -96,6 +98,12 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
         metavar="USER:PASSWORD",
         help="ask visitors for these; as the environment variable AUTH other users cannot read it",
     )
+    parser.add_argument(
+        "--trusted-hosts",
+        default=environment.get("TRUSTED_HOSTS", ""),
+        metavar="NAME,...",
+        help="names under which a proxy on this machine serves the app (*: any); other names are refused",
+    )
     public = _is_on(environment.get("PUBLIC", "1" if environment.get("SPACE_ID") else None))
     parser.add_argument(
         "--public",
@@ -126,6 +134,7 @@ def from_arguments(args: argparse.Namespace) -> Settings:
         indexes=args.indexes,
         photos=args.photos,
         runs=args.runs,
+        trusted_hosts=tuple(name.strip() for name in args.trusted_hosts.split(",") if name.strip()),
         auth=(user, password) if args.auth else None,
         public=args.public,
         mcp=args.mcp,

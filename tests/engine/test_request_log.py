@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 
 import pytest
 
@@ -56,3 +57,17 @@ def test_every_record_is_one_json_object(text):
     assert "\n" not in line
     expected = {"time": 0, "level": "warning", "logger": "dinodemo.engine.pool", "message": text}
     assert json.loads(line) | {"time": 0} == expected
+
+
+def test_errors_are_logged_without_their_own_text_and_long_messages_are_cut():
+    from dinodemo.engine.request_log import JsonLines
+
+    name = "Anna's SECRET.jpg"
+    try:
+        raise KeyError(name)
+    except KeyError:
+        record = logging.getLogger("x").makeRecord("x", 40, "f", 1, "went wrong", (), sys.exc_info())
+    line = json.loads(JsonLines().format(record))
+    assert line["error"] == "KeyError" and "test_request_log" in line["traceback"] and "SECRET" not in str(line)
+    record = logging.getLogger("x").makeRecord("x", 40, "f", 1, "y" * 10_000_000, (), None)
+    assert len(JsonLines().format(record)) < 11_000

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import httpx
 from test_isolation import picture
 from visitor import Visitor
 
@@ -36,3 +37,20 @@ def test_pages_of_long_ago_leave_the_memory(tiny_folder, tmp_path, monkeypatch):
         assert first.get("attention-overlay")
     finally:
         demo.close()
+
+
+def test_a_start_on_a_busy_machine_waits_for_the_server(monkeypatch):
+
+    answers = [httpx.ReadTimeout("busy"), httpx.ConnectError("not yet"), httpx.Response(502), httpx.Response(200)]
+
+    def head(url, **_):
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(app.httpx, "head", head)
+    monkeypatch.setattr(app.time, "sleep", lambda seconds: None)
+    assert app.wait_for_server("http://127.0.0.1:1") and not answers
+    monkeypatch.setattr(app, "START_SECONDS", -1)
+    assert not app.wait_for_server("http://127.0.0.1:1")

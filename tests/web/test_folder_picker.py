@@ -96,3 +96,24 @@ def test_nothing_uploaded_is_an_empty_list():
 def test_a_long_name_is_cut(uploads):
     ((_, name),) = read_upload({"files": [uploaded(uploads, "x" * 500)]})
     assert name == PurePosixPath("x" * 120)
+
+
+def test_names_of_great_depth_are_refused_with_a_sentence(uploads):
+    with pytest.raises(ValueError, match="more than 32 folders"):
+        read_upload({"files": [uploaded(uploads, "a/" * 2000 + "b.jpg")]})
+
+
+def test_a_file_called_as_a_folder_is_told(uploads, tmp_path):
+    for names in (["a", "a/b.jpg"], ["a/b.jpg", "a"]):
+        files = read_upload({"files": [uploaded(uploads, name) for name in names]})
+        with pytest.raises(ValueError, match="name of a file and of a folder"):
+            place(files, tmp_path / names[0].replace("/", "_"))
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a/" * 3000, "a\0b", "../" * 2000])
+def test_odd_names_of_server_folders_are_refused_with_a_sentence(name, tmp_path):
+    from dinodemo.web.folder_picker import server_folder
+    from dinodemo.web.settings import Settings
+
+    with pytest.raises(ValueError, match="there is no folder"):
+        server_folder(Settings(photos=str(tmp_path)), name)

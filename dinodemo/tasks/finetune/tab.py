@@ -228,6 +228,7 @@ def _wire_settings(
         backbone: str,
         fields: dict,
         name: str,
+        request: gr.Request | None = None,
     ):
         photos = store.describe(owner, token)
         if method == LABELS and not photos.classes:
@@ -238,7 +239,7 @@ def _wire_settings(
         helps = explanations(METHODS[method]["objective"])
         explicit |= _parsed({name: text for name, text in read_edits(fields).items() if name in helps})
         FinetuneConfig.for_dataset(len(photos.paths), backbone, services.settings.device, **explicit)  # raises if wrong
-        runs.submit(owner, name, photos.folder, backbone, explicit, services.settings.device)
+        runs.submit(owner, name, photos.folder, backbone, explicit, services.settings.device, _address(request))
         runs.tick()
         return gr.update(selected="tune-run")
 
@@ -248,6 +249,13 @@ def _wire_settings(
     for change in (parts.fields.input, *(control.change for control in controls)):
         change(on_settings, chosen, settings, **QUIET, trigger_mode="always_last")
     return parts.start.click(on_start, [*chosen, parts.name], tabs, **QUIET)
+
+
+def _address(request: gr.Request | None) -> str:
+    """Return where a request came from; behind a proxy on this machine nobody can tell."""
+    client = getattr(request, "client", None)
+    host = client.host if client else ""
+    return "" if host in ("127.0.0.1", "::1", "localhost") else host
 
 
 def _shown(store: PhotoStore, owner: str, token: str | None) -> tuple[str, list]:

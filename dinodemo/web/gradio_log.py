@@ -1,0 +1,40 @@
+"""What Gradio and its web server print, made lines of the log: without a visitor's words, and not without end."""
+
+import logging
+import sys
+import traceback
+from types import SimpleNamespace
+
+from gradio import queueing, route_utils, routes
+
+from ..engine.request_log import JsonLines
+
+log = logging.getLogger(__name__)
+
+
+def quieten_gradio() -> None:
+    """Let Gradio's tracebacks go to the log as JSON: their own text may hold names and values of visitors."""
+    quiet = SimpleNamespace(**{**vars(traceback), "print_exc": _log_exception})
+    for module in (queueing, routes, route_utils):
+        vars(module)["traceback"] = quiet
+        vars(module)["print"] = _drop  # they print what requests hold
+
+
+def quieten_server() -> None:
+    """Let the web server's messages go to the log as JSON; it sets up its own way when it starts."""
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "asyncio", "py.warnings"):
+        logger = logging.getLogger(name)
+        handler = logging.StreamHandler()
+        handler.setFormatter(JsonLines())
+        logger.handlers, logger.propagate = [handler], False
+    logging.captureWarnings(True)
+
+
+def _log_exception(*_: object, **__: object) -> None:
+    error = sys.exc_info()[1]
+    if error is not None and type(error).__name__ != "Error":  # a sentence for the page: the request's line tells of it
+        log.error("unexpected %s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
+
+
+def _drop(*_: object, **__: object) -> None:
+    """Print nothing."""
