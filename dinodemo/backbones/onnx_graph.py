@@ -1,6 +1,7 @@
 """A backbone as an ONNX graph: pictures of any size in, tokens and the class token's attention out; tried when made."""
 
 import logging
+import math
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ BICUBIC = "aten::_upsample_bicubic2d_aa"
 
 class TokensAndAttention(nn.Module):
     """The network with two outputs: all tokens after the final norm, and the class token's last attention row."""
+
+    query: Tensor
 
     def __init__(self, module: nn.Module):
         from .adapter import adapter_of
@@ -130,9 +133,8 @@ def _finish(traced: Path, made: Path, metadata: dict[str, str]) -> None:
     for key, value in metadata.items():
         entry = graph.metadata_props.add()
         entry.key, entry.value = key, value
-    weights = sum(np.prod(tensor.dims) * 4 for tensor in graph.graph.initializer)
-    beside = {"save_as_external_data": True, "location": f"{made.name}.data"} if weights > MOST_INSIDE else {}
-    onnx.save(graph, str(made), **beside)
+    weights = sum(4 * math.prod(tensor.dims) for tensor in graph.graph.initializer)
+    onnx.save(graph, str(made), save_as_external_data=weights > MOST_INSIDE, location=f"{made.name}.data")
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import FAMILIES
 from safetensors import safe_open
 from transformers import AutoModel
 
@@ -17,6 +16,7 @@ from dinodemo.backbones.identity import Identity, weights_sha256
 from dinodemo.backbones.network import load_module
 
 ort = pytest.importorskip("onnxruntime")
+FAMILIES = ("dinov2", "dinov2-registers", "dino-v1", "dinov3")
 
 
 def run(file, pixels: torch.Tensor):
