@@ -23,7 +23,7 @@ def measure(way: str, resolution: int, device: str) -> dict:
     from dinodemo import Engine
     from dinodemo.io.images import load_image, resize
 
-    engine = Engine(BACKBONE, device=device, dtype="float32" if way == "eager" else "auto")
+    engine = Engine(BACKBONE, device=device, dtype="float32" if way == "eager" else "auto", backend="torch")
     rgbs = torch.from_numpy(resize(load_image(PHOTO), (resolution, resolution)).copy())[None]
     run = (lambda: engine._network(rgbs, row_tokens=(0,))) if way == "engine" else eager(engine, rgbs)
     cuda = engine.device.type == "cuda"

@@ -44,6 +44,7 @@ def add_command(
     )
     parser.add_argument("--backbone", help="name, folder, finished run or hub id (default: the one on this machine)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--backend", default="auto", help="auto, torch or openvino: what runs the network on a CPU")
     parser.add_argument("--overwrite", action="store_true", help="make again what is there already")
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
     parser.set_defaults(run=run, command=name)
@@ -84,7 +85,7 @@ def open_engine(args: argparse.Namespace) -> "Engine":
     """Load the backbone that was asked for, and check that it can run at the resolution."""
     from .engine.engine import Engine
 
-    engine = Engine(args.backbone, device=args.device)
+    engine = Engine(args.backbone, device=args.device, backend=args.backend)
     engine.grid((1, 1), args.resolution)
     if engine.backbone.notice:
         print(engine.backbone.notice, file=sys.stderr)
@@ -155,6 +156,7 @@ def report(args: argparse.Namespace, engine: "Engine", summary: dict, told: str,
             "command": args.command,
             "backbone": engine.backbone.name,
             "identity": asdict(engine.identity),
+            "backend": getattr(engine, "backend", None),  # a cluster's machines choose their own
             "resolution": args.resolution,
         }
         problems = [{"photo": file, "reason": reason} for file, reason in left_out]

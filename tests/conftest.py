@@ -9,6 +9,7 @@ from pathlib import Path
 # before anything imports huggingface_hub: no network, and an empty cache of this run's own
 _HF_HOME = tempfile.TemporaryDirectory(prefix="dinodemo-tests-hf-")
 os.environ.update(HF_HOME=_HF_HOME.name, HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1")
+os.environ["DINODEMO_BACKEND"] = "torch"  # whatever else is installed: tests of the others name them
 for _name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN", "HF_ENDPOINT", "DINODEMO_WEIGHTS"):
     os.environ.pop(_name, None)
 

@@ -63,8 +63,10 @@ class Tokens:
 class VisionTransformer:
     """Wrap a transformers model: uint8 pictures in, tokens and attention rows out. Not thread-safe by itself."""
 
+    backend = "torch"
+
     def __init__(self, backbone: Backbone, folder: Path, device: torch.device, dtype: torch.dtype):
-        self.backbone, self.device, self.dtype = backbone, device, dtype
+        self.backbone, self.folder, self.device, self.dtype = backbone, folder, device, dtype
         self.module = load_module(backbone.name, folder)
         self.module.to(device=device, dtype=dtype)  # type: ignore[call-arg]  # transformers' wrapper hides its arguments
         mean, std = read_normalisation(folder)
@@ -84,18 +86,23 @@ class VisionTransformer:
         images: (B, H, W, 3) uint8, whole patches. layers: which layers' tokens besides the last one's.
         row_tokens: query tokens whose attention rows are wanted (0 is CLS), of all layers.
         """
-        pixels = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2).contiguous().float()
-        pixels = pixels.div_(255).sub_(self._mean).div_(self._std).to(self.dtype)
-        options = dict(self.adapter.call_options)
+        pixels = self._pixels(images, self.dtype)
         recorder = AttentionRows(torch.tensor(row_tokens, device=self.device)) if row_tokens else None
+        return self.run_module(self.module, pixels, layers, recorder)
+
+    def run_module(
+        self, module: nn.Module, pixels: Tensor, layers: tuple[int, ...], recorder: AttentionRows | None
+    ) -> Tokens:
+        """Run the module itself, or a copy of it, on normalised pictures (B, 3, H, W)."""
+        options = dict(self.adapter.call_options)
         if recorder:
             options["attention_rows"] = recorder
         earlier = [i for i in layers if i != self.last_layer]
         norms: list[Tensor] = []
-        final_norm = self.adapter.final_norm(self.module)
+        final_norm = self.adapter.final_norm(module)
         watch = final_norm.register_forward_pre_hook(lambda _, x: norms.append(x[0].float().norm(dim=-1)))
         try:
-            output = self.module(pixel_values=pixels, output_hidden_states=bool(earlier), **options)
+            output = module(pixel_values=pixels, output_hidden_states=bool(earlier), **options)
         finally:
             watch.remove()
         tokens = {self.last_layer: output.last_hidden_state}
@@ -103,6 +110,15 @@ class VisionTransformer:
             tokens[layer] = final_norm(output.hidden_states[layer + 1])
         rows = torch.stack(recorder.layers, dim=1) if recorder else None  # [B, L, heads, r, T]
         return Tokens(tokens, rows, norms[0])
+
+    def _pixels(self, images: Tensor, dtype: torch.dtype) -> Tensor:
+        """Normalise pictures (B, H, W, 3) uint8 to (B, 3, H, W)."""
+        pixels = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2).contiguous().float()
+        return pixels.div_(255).sub_(self._mean).div_(self._std).to(dtype)
+
+    def float_module(self) -> nn.Module:
+        """Return the module in float32: itself, or a copy loaded anew where it runs in another format."""
+        return self.module if self.dtype == torch.float32 else load_module(self.backbone.name, self.folder)
 
     def _check(self) -> None:
         """Run two by three patches, so that a model of another kind is refused when it is loaded, not later."""

@@ -15,9 +15,10 @@ import torch
 from ..backbones import Backbone, resolve
 from ..backbones.adapter import BackboneAdapter
 from ..backbones.identity import Identity, identify, stamp_of
-from ..backbones.network import Tokens, VisionTransformer
+from ..backbones.network import Tokens
 from ..io.images import ImageSource, Photo, grid_size, load_photo, network_input
 from . import devices, request_log
+from .backends import open_network
 from .cache import SharedCache
 from .features import Features
 from .scheduler import Request, Scheduler
@@ -49,6 +50,7 @@ class Engine:
     backbone: a name of `backbones.BACKBONES`, a model folder, a finished training run, or a hub id; it runs, or an
     error says why it cannot. None: the default, which falls back to the offline default where it cannot be had.
     device: "auto", "cpu", "cuda", "mps". dtype: "auto", "float32", "bfloat16", "float16".
+    backend: "auto", "torch" or "openvino", see `backends.open_network`.
     cache, device_lock: to be shared by engines on one device (see `EnginePool`).
     """
 
@@ -59,14 +61,15 @@ class Engine:
         dtype: str = "auto",
         cache: SharedCache | None = None,
         device_lock: AbstractContextManager | None = None,
+        backend: str = "auto",
     ):
         self.device = devices.choose_device(device)
         self.dtype = devices.choose_dtype(dtype, self.device)
         devices.limit_threads()
         row, folder = resolve(backbone)
         self._folder, self._stamp = folder, stamp_of(folder)  # before it is read: a change meanwhile is a change
-        self._network = VisionTransformer(row, folder, self.device, self.dtype)
-        self._key = (row.name, str(folder), str(self.dtype), self._stamp)
+        self._network = open_network(row, folder, self.device, self.dtype, backend)
+        self._key = (row.name, str(folder), str(self.dtype), type(self._network).__name__, self._stamp)
         self._most = MAX_BATCH_CPU if self.device.type == "cpu" else MAX_BATCH
         self._cache = cache or SharedCache(CACHE_BYTES)
         self._scheduler = Scheduler(self._run, device_lock or threading.Lock(), merge=self.device.type != "cpu")
@@ -90,6 +93,11 @@ class Engine:
     def is_outdated(self) -> bool:
         """Return whether the files that were loaded have been replaced, as by a training that runs once more."""
         return stamp_of(self._folder) not in (None, self._stamp)
+
+    @property
+    def backend(self) -> str:
+        """Return what runs the network: "torch" or "openvino"."""
+        return self._network.backend
 
     @property
     def adapter(self) -> BackboneAdapter:
