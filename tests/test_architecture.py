@@ -34,6 +34,7 @@ TOGETHER = {  # tasks that show another's results inside of their own; no others
     "segmentation": {"segmentation_head"},
     "segmentation_head": {"segmentation"},
     "retrieval": {"compare"},
+    "classify": {"retrieval"},
     "finetune": {"attention", "pca"},
 }
 

@@ -5,7 +5,7 @@ import pytest
 
 from dinodemo.engine.features import Features
 from dinodemo.tasks.retrieval import Filter, ImageIndex, analysis, approximate, index, localize, snapshot
-from dinodemo.tasks.retrieval.ranking import Whitening, score, top
+from dinodemo.tasks.retrieval.ranking import FLOOR, RIDGE, Whitening, score, top
 from dinodemo.tasks.retrieval.results import Hit
 from dinodemo.tasks.retrieval.store import Recipe, Row, Store
 
@@ -26,7 +26,7 @@ def test_whitening_is_the_inverse_root_of_the_covariance_and_a_ridge():
     covariance = np.zeros((WIDTH, WIDTH))
     for row in rows:
         covariance += np.outer(row - mean, row - mean) / 50
-    ridge = (4 * WIDTH / 50 + 0.1) * np.trace(covariance) / WIDTH
+    ridge = (RIDGE * WIDTH / 50 + FLOOR) * np.trace(covariance) / WIDTH
     inverse = np.linalg.inv(covariance + ridge * np.eye(WIDTH))
     a, b = rows[3] - mean, rows[7] - mean
     expected = a @ inverse @ b / np.sqrt((a @ inverse @ a) * (b @ inverse @ b))

@@ -25,7 +25,10 @@ from dinodemo.web.services import Services
 from dinodemo.web.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-NAMES = {"/attention", "/pca", "/segment", "/depth", "/retrieve", "/compare"} | {"/depth_pairs", "/depth_train"}
+NAMES = {"/attention", "/pca", "/segment", "/depth", "/retrieve", "/classify", "/compare"} | {
+    "/depth_pairs",
+    "/depth_train",
+}
 SMALL = {"resolution": 70}
 
 

@@ -18,7 +18,7 @@ from .ranking import RANKINGS
 from .results import Entry, Hit, Statistics, to_hit
 from .snapshot import EXACT_ROWS, NO_FILTER, Filter, Snapshot
 from .sources import PathLike, Source, open_source, read_again
-from .store import Recipe, Store, one_of, recipe_of
+from .store import Recipe, Store, one_of, quoted, recipe_of
 from .writing import AddReport, MakeRows, Progress, Writer, fill, known_of, level, new_recipe, rebuild
 
 if TYPE_CHECKING:
@@ -182,6 +182,14 @@ class ImageIndex:
         if table is None:
             raise ValueError(f"{self.path} holds no index yet; add photos first")
         return relocate(self._store, table, old, new)
+
+    def label(self, digests: Iterable[str], label: str) -> int:
+        """Set the label of photos given by their sha256, "" takes it away; returns how many rows changed."""
+        table, digests = self._store.open(), list(digests)
+        if table is None or not digests:
+            return 0
+        value = quoted(label.strip()) if label.strip() else "NULL"
+        return self._store.update(table, one_of("sha256", digests), {"label": value})
 
     def missing(self, digests: Iterable[str]) -> list[str]:
         """Return the paths of photos, given by their sha256, where no file lies any more."""

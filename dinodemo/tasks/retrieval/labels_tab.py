@@ -12,6 +12,7 @@ from ..base import Option
 from ..probe import evaluate_knn, evaluate_linear
 from . import draw
 from .index_store import IndexStore
+from .ranking import Whitening
 
 KNN, LINEAR = "Nearest neighbours", "Logistic regression"
 METHOD = Option("method", KNN, "Classifier", "who decides", choices=(KNN, LINEAR))
@@ -53,6 +54,7 @@ def build_labels(indexes: IndexStore, owner: gr.Textbox, index: gr.Dropdown) -> 
             raise ValueError("this index has fewer than two labels; add photos that lie in a folder for each class")
         vectors = vectors[labelled]
         if METHOD.check(method) == KNN:
+            vectors = Whitening.fit(vectors).apply(vectors)  # as searches compare them
             found = evaluate_knn(vectors, labels, NEIGHBOURS.check(k), TEMPERATURE.check(temperature))
         else:
             found = evaluate_linear(vectors, labels)

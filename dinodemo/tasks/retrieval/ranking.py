@@ -6,7 +6,7 @@ import numpy as np
 
 from ..tokens import unit
 
-RIDGE, FLOOR = 4.0, 0.1  # of the mean variance; the first is divided by photos per dimension
+RIDGE, FLOOR = 1.0, 4.0  # of the mean variance; the first is divided by photos per dimension
 PRIOR_PHOTOS = 10  # as if so many had been seen around the origin
 EXPAND = 2
 RANKINGS = ("whitened", "cosine")

@@ -17,10 +17,10 @@ from . import draw
 from .build_tab import build_building
 from .comparison_tab import build_comparison
 from .draw import COUNT, RERANK, Search
+from .hits_tab import label_hits, offer_new_folder
 from .index_store import IndexStore
 from .labels_tab import build_labels
 from .map_tab import build_map
-from .moved_tab import offer_new_folder
 
 EMPTY = "Choose an index, or create one under Build, then drop a photo."
 
@@ -52,6 +52,7 @@ class Found:
     why: gr.Image
     message: gr.Markdown
     moved: gr.State  # changes when the paths of an index have been brought up to date
+    labelled: gr.State  # changes when photos of an index have got another label
 
 
 def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> None:
@@ -76,7 +77,7 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
             build_labels(indexes, header.owner, index)
         with gr.Tab("Map and duplicates", id="retrieval-map"):
             build_map(indexes, header.owner, index)
-    _wire_index(indexes, tab, page, asked, about, changed)
+    _wire_index(indexes, tab, page, asked, about, changed, found.labelled)
     _wire_search(indexes, header.photo, tab, photo, examples, asked, found)
 
 
@@ -107,6 +108,7 @@ def _search_parts(indexes: IndexStore, header: Header, index: gr.Dropdown) -> tu
             with gr.Row():
                 download_button("Hits (.csv)", lambda s: draw.hits_csv(_need(s)), [search], "retrieval-csv")
                 download_button("Hits (.json)", lambda s: draw.hits_json(_need(s)), [search], "retrieval-json")
+            labelled = label_hits(indexes, header.owner, search)
             moved = offer_new_folder(indexes, header.owner, search, gallery)
             build_comparison(indexes, header, search, gallery, [count, labels, path, rerank])
             message = gr.Markdown(elem_id="retrieval-message")
@@ -119,10 +121,12 @@ def _search_parts(indexes: IndexStore, header: Header, index: gr.Dropdown) -> tu
                 elem_id="retrieval-why",
             )
     asked = Asked(header.owner, index, query, painter, count, labels, path, rerank)
-    return photo, examples, asked, Found(search, status, gallery, why, message, moved)
+    return photo, examples, asked, Found(search, status, gallery, why, message, moved, labelled)
 
 
-def _wire_index(indexes: IndexStore, tab: gr.Tab, page: gr.Blocks, asked: Asked, about: gr.Markdown, changed) -> None:
+def _wire_index(
+    indexes: IndexStore, tab: gr.Tab, page: gr.Blocks, asked: Asked, about: gr.Markdown, changed, labelled
+) -> None:
     @friendly
     def offer(owner: str, chosen: str | None):
         indexes.sweep()
@@ -139,7 +143,7 @@ def _wire_index(indexes: IndexStore, tab: gr.Tab, page: gr.Blocks, asked: Asked,
 
     page.load(offer, [asked.owner, asked.index], asked.index, js=WITH_KEY, **QUIET)
     tab.select(offer, [asked.owner, asked.index], asked.index, **QUIET)
-    for trigger in (asked.index.change, changed.change):
+    for trigger in (asked.index.change, changed.change, labelled.change):
         trigger(describe, [asked.owner, asked.index], [about, asked.labels], **LIVE)
 
 

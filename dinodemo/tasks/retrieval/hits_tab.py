@@ -1,4 +1,4 @@
-"""Retrieval's offer where photos have moved: which folder is gone, and where it lies now."""
+"""What can be done with hits: give them a label, and tell the index where their photos have moved."""
 
 from pathlib import Path
 
@@ -46,6 +46,28 @@ def offer_new_folder(indexes: IndexStore, owner: gr.Textbox, search: gr.State, h
     hits.change(look, [owner, search], [note, row, old, new], **LIVE)
     update.click(on_update, [owner, search, old, new, updated], updated, **QUIET)
     return updated
+
+
+def label_hits(indexes: IndexStore, owner: gr.Textbox, search: gr.State) -> gr.State:
+    """Build what makes a class of the hits; returns a state that changes when labels have changed."""
+    with gr.Row(equal_height=True):
+        label = gr.Textbox(
+            label="Class of these hits", max_lines=1, max_length=60, elem_id="hits-label", min_width=200, scale=2
+        )
+        button = gr.Button("Label these hits", size="sm", elem_id="hits-label-set", min_width=140)
+    changed = gr.State(0)
+
+    @friendly
+    def on_label(who: str, found: Search | None, text: str, count: int):
+        if found is None or not found.hits:
+            raise ValueError("there are no hits yet; choose an index and drop a photo first")
+        indexes.check_may_change(found.key)
+        done = indexes.open(who, found.key).label([hit.sha256 for hit in found.hits], text)
+        gr.Info(f"{plural(done, 'photo')} labelled {text.strip()}; Classify takes the labels of this index.")
+        return count + 1
+
+    button.click(on_label, [owner, search, label, changed], changed, **QUIET)
+    return changed
 
 
 def may_move(indexes: IndexStore, key: str) -> bool:
