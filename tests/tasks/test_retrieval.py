@@ -1,5 +1,6 @@
 """The index: adding, searching, following moved photos, another backbone; with a tiny random network."""
 
+import dataclasses
 import io
 import time
 import zipfile
@@ -12,6 +13,7 @@ from dinodemo.io.images import load_image, load_photo
 from dinodemo.tasks.retrieval import AddReport, Filter, ImageIndex, writing
 from dinodemo.tasks.retrieval.ranking import Whitening, score
 from dinodemo.tasks.retrieval.snapshot import Snapshot
+from dinodemo.tasks.retrieval.store import Recipe
 
 CLASSES = {"cat": 3, "dog": 3, "it's a bird": 2}
 SIDE = 70
@@ -267,6 +269,38 @@ def test_another_backbones_engine_is_refused_with_the_remedy(filled, folder, mak
         ImageIndex(filled.path).search(folder / "loose.png")
     with pytest.raises(ValueError, match=f"was made with resolution {SIDE}, not 224"):
         ImageIndex(filled.path, filled.engine, resolution=224)
+
+
+def test_other_weights_of_the_same_name_are_refused_until_it_is_rebuilt(filled, folder, make_engine):
+    engine = make_engine()
+    assert filled.recipe.identity == engine.identity.to_json()
+    engine.identity = dataclasses.replace(engine.identity, sha256="0" * 64)
+    other = ImageIndex(filled.path, engine)
+    for call in (lambda: other.search(folder / "loose.png"), lambda: other.add(folder)):
+        with pytest.raises(ValueError, match="the same name, but other weights; rebuild the index"):
+            call()
+    assert other.rebuild(engine).added == 9 and other.search(folder / "loose.png", k=1) and other.doubt == ""
+
+
+def test_an_index_without_an_identity_is_opened_with_a_warning(tmp_path, folder, make_engine, monkeypatch, caplog):
+    engine = make_engine()
+    monkeypatch.setattr(writing, "Recipe", lambda *parts: Recipe(*parts[:4]))  # as version 0.1 made it
+    old = ImageIndex(tmp_path / "old", engine, SIDE)
+    old.add(folder)
+    assert old.recipe.identity == "" and old.search(folder / "loose.png", k=1)
+    assert "records no checksum" in old.doubt and "rebuild the index" in old.statistics().note
+    assert caplog.text.count("records no checksum") == 1
+    monkeypatch.undo()
+    old.rebuild(engine)
+    assert old.recipe.identity and old.search(folder / "loose.png", k=1) and old.doubt == ""
+
+
+def test_hits_get_labels(filled, folder):
+    hits = filled.search(folder / "loose.png", k=3)
+    assert filled.label([hit.sha256 for hit in hits], " it's mine ") == 3
+    assert {hit.label for hit in filled.search(folder / "loose.png", k=3)} == {"it's mine"}
+    assert filled.label([hits[0].sha256], "") == 1 and filled.label([], "x") == 0
+    assert filled.search(folder / "loose.png", k=1)[0].label is None
 
 
 def test_rebuilding_with_another_backbone(filled, folder, make_engine, monkeypatch):

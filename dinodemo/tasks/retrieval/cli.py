@@ -87,7 +87,14 @@ def _index(args: argparse.Namespace) -> int:
         print(f"{report.sentence()}; {found.count} photos in {args.out}")
         for file, reason in report.problems:
             print(f"left out: {file}: {reason}", file=sys.stderr)
+    _warn(index)
     return exit_status(report.added + report.skipped, len(report.problems))
+
+
+def _warn(index: "ImageIndex") -> None:
+    """Print what is doubtful about an index: of version 0.1, for example, which weights made it."""
+    if index.doubt:
+        print(f"note: {index.doubt}", file=sys.stderr)
 
 
 def _filled(args: argparse.Namespace) -> "tuple[ImageIndex, AddReport]":
@@ -157,4 +164,5 @@ def _search(args: argparse.Namespace) -> int:
                 print(f"  {hit['score']:.4f}  {hit['path']}" + (f"  {hit['region']}" if hit["region"] else ""))
     for query, reason in problems:
         print(f"left out: {query}: {reason}", file=sys.stderr)
+    _warn(index)
     return exit_status(len(answers), len(problems))

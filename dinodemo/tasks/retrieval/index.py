@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -19,13 +20,14 @@ from .results import Entry, Hit, Statistics, to_hit
 from .snapshot import EXACT_ROWS, NO_FILTER, Filter, Snapshot
 from .sources import PathLike, Source, open_source, read_again
 from .store import Recipe, Store, one_of, quoted, recipe_of
-from .writing import AddReport, MakeRows, Progress, Writer, fill, known_of, level, new_recipe, rebuild
+from .writing import AddReport, MakeRows, Progress, Writer, fill, known_of, level, network_doubt, new_recipe, rebuild
 
 if TYPE_CHECKING:
     from ...engine.engine import Engine
     from ...engine.features import Features
 
 RESOLUTION = 224
+log = logging.getLogger(__name__)
 
 
 class ImageIndex:
@@ -56,6 +58,7 @@ class ImageIndex:
         self._snapshot: Snapshot | None = None
         self._builder = Builder(self._store)
         self._recall: float | None = None
+        self.doubt = ""  # why its vectors may be another network's than the engine's, once the engine was asked
         table = self._store.open()
         self._check_asked(recipe_of(table) if table is not None else None)
 
@@ -268,7 +271,7 @@ class ImageIndex:
             recipe,
             self._how(snapshot),
             self._recall,
-            self._builder.error,
+            " ".join(filter(None, [self._builder.error, self.doubt])),
         )
 
     def recall(self) -> float | None:
@@ -335,9 +338,7 @@ class ImageIndex:
                 )
 
     def _check_engine(self, recipe: Recipe) -> None:
-        name = self._needed_engine().backbone.name
-        if name != recipe.backbone:
-            raise ValueError(
-                f"the index {self.path} was made with {recipe.backbone}, the engine runs {name}; their vectors do not "
-                f"compare: use Engine({recipe.backbone!r}), or rebuild the index with {name}"
-            )
+        doubt = network_doubt(recipe, self._needed_engine(), self.path)
+        if doubt and doubt != self.doubt:
+            log.warning("%s", doubt)
+        self.doubt = doubt

@@ -40,6 +40,7 @@ class Recipe:
     resolution: int  # the network sees resolution x resolution pixels
     descriptor: str
     width: int
+    identity: str = ""  # of the weights, as `Identity.to_json` writes it; version 0.1 recorded none
 
 
 @dataclass(frozen=True)

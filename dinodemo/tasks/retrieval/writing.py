@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...backbones.identity import Identity, check
 from .adding import Known, rows
 from .descriptor import default_descriptor, descriptor_width, input_side
 from .moves import Moves, Seen
@@ -119,7 +120,30 @@ def new_recipe(engine: Engine, resolution: int, descriptor: str | None) -> Recip
     backbone = engine.backbone
     descriptor = descriptor or default_descriptor(backbone)
     side = input_side(resolution, backbone.patch_size)
-    return Recipe(backbone.name, side, descriptor, descriptor_width(backbone, descriptor))
+    identity = getattr(engine, "identity", None)  # a cluster's stand-in for an engine has none
+    words = identity.to_json() if identity and identity.sha256 else ""
+    return Recipe(backbone.name, side, descriptor, descriptor_width(backbone, descriptor), words)
+
+
+def network_doubt(recipe: Recipe, engine: Engine, path: str) -> str:
+    """Check that an engine runs the network that made an index.
+
+    Returns:
+        Why that cannot be known (version 0.1 recorded no checksum); empty where it is the same.
+
+    Raises:
+        ValueError: For another backbone, or other weights of the same name.
+    """
+    name = engine.backbone.name
+    if name != recipe.backbone:
+        raise ValueError(
+            f"the index {path} was made with {recipe.backbone}, the engine runs {name}; their vectors do not "
+            f"compare: use Engine({recipe.backbone!r}), or rebuild the index with {name}"
+        )
+    running = getattr(engine, "identity", None)
+    if running is None:  # a cluster's stand-in for an engine
+        return ""
+    return check(Identity.from_json(recipe.identity), running, f"the index {path}", "rebuild the index")
 
 
 def fill(
