@@ -70,7 +70,7 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
 
 def _inputs() -> Inputs:
     good = gr.File(label="1. Good photos (1 to 100)", file_count="multiple", height=130, elem_id="anomaly-good")
-    example = gr.Button("Try the example: cups, one chipped", size="sm", elem_id="anomaly-example")
+    example = gr.Button("Try the example: cups, some damaged", size="sm", elem_id="anomaly-example")
     learned_status = gr.Markdown(elem_id="anomaly-learned")
     photos = gr.File(
         label=f"2. Photos to check (up to {MOST_CHECKED})", file_count="multiple", height=130, elem_id="anomaly-check"
