@@ -9,7 +9,7 @@ import numpy as np
 
 SHARES = (0.03, 0.75)  # of a photo's patches: what covers less or more is no object on a background
 BORDER = 0.1  # at most this share of the border's patches may belong to the object
-APART = 0.55  # least share of the variance along the axis that the split into two explains, in all photos together
+APART = 0.82  # least share of the variance along the axis that the two groups explain; 0.75 where it is spread evenly
 BINS = 256
 
 
