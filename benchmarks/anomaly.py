@@ -107,7 +107,7 @@ def shrunk(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def aupro(maps: list[np.ndarray], masks: list[np.ndarray]) -> float:
-    """Return each defect's covered share, averaged over false positive rates up to `MOST_FALSE` (Bergmann et al. 2020)."""
+    """Return each defect's covered share, the mean over false positive rates up to `MOST_FALSE` (Bergmann 2020)."""
     clean = np.sort(np.concatenate([m[~k] for m, k in zip(maps, masks, strict=True)]))[::-1]
     rates = np.linspace(0, MOST_FALSE, 61)[1:]
     levels = clean[np.minimum((rates * len(clean)).astype(int), len(clean) - 1)]
