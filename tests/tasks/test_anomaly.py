@@ -34,12 +34,13 @@ def fitted(engine, make_good):
 
 def test_a_spot_is_found_and_another_good_photo_is_good(fitted, make_good):
     good, bad = fitted.predict(make_good(20)), fitted.predict(make_good(21, spot=True))
-    assert good.verdict() == "good" and bad.verdict() == "anomaly" and bad.score > 2 * good.score
+    assert good.verdict == "good" and bad.verdict == "anomaly" and bad.score > 2 * good.score
     assert bad.map.shape == (96, 128) and bad.map.dtype == np.float32 and bad.map.min() >= 0
     inside = np.zeros((96, 128), bool)
     inside[24:48, 64:96] = True
     assert bad.map[inside].mean() > 2 * bad.map[~inside].mean()
-    assert bad.at().any() and not good.at().any()
+    assert bad.mask.any() and not good.mask.any() and (bad.mask == bad.at()).all()
+    assert bad.verdict_at(bad.score + 1) == "good"
     assert bad.at(size=(48, 64)).shape == (48, 64) and not bad.at(line=bad.score + 1).any()
 
 
@@ -133,7 +134,7 @@ def test_what_cannot_be_used_is_refused(engine, make_good, tmp_path):
         AnomalyDetector(engine).predict(make_good(1))
     with pytest.raises(ValueError, match="give 1 to 100 good photos, got 0"):
         AnomalyDetector(engine).fit([])
-    with pytest.raises(ValueError, match="is no folder"):
+    with pytest.raises(ValueError, match="gone: cannot be read"):
         AnomalyDetector(engine).fit(tmp_path / "gone")
     with pytest.raises(ValueError, match="augment must be one of"):
         AnomalyDetector(engine, augment="yes").fit([make_good(1)])

@@ -199,7 +199,7 @@ def test_the_shipped_example_is_told_apart(offline_engine):
 
     folder = resource_folder("assets") / "anomaly"
     detector = AnomalyDetector(offline_engine, 252).fit(sorted(folder.glob("good_*.jpg")))
-    found = {path.stem: detector.predict(path).verdict() for path in sorted(folder.glob("check_*.jpg"))}
+    found = {path.stem: detector.predict(path).verdict for path in sorted(folder.glob("check_*.jpg"))}
     assert found == {
         "check_1": "anomaly",
         "check_2": "good",

@@ -89,5 +89,7 @@ def _checked(detector: AnomalyDetector, files: list[File], line: float) -> tuple
             left_out.append({"photo": i, "reason": reason_of(error)})
             continue
         maps.append(made((f"{i:03d}-{stem(photo.name)}.png", map_png(result, words))))
-        rows.append({"photo": i, "name": photo.name, "score": round(result.score, 6), "verdict": result.verdict(line)})
+        rows.append(
+            {"photo": i, "name": photo.name, "score": round(result.score, 6), "verdict": result.verdict_at(line)}
+        )
     return maps, rows, left_out

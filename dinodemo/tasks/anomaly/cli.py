@@ -127,5 +127,5 @@ def _check(args: argparse.Namespace, detector: "AnomalyDetector", batch: Batch) 
             continue
         path = args.out / "maps" / f"{target.name}.png"
         save(path, map_png(result, words))
-        facts = {"score": round(result.score, 6), "verdict": result.verdict(args.line), "map": str(path)}
+        facts = {"score": round(result.score, 6), "verdict": result.verdict_at(args.line), "map": str(path)}
         batch.made.append({"photo": target.item.path, **facts})

@@ -77,8 +77,18 @@ class Anomaly:
         """Return the map at the photo's size: (H, W) float32, from 0."""
         return np.maximum(enlarge(self.patches, self.image_size), 0)
 
-    def verdict(self, line: float = 1.0) -> str:
-        """Return "good" or "anomaly": on which side of the line the score lies."""
+    @property
+    def verdict(self) -> str:
+        """Return "good" or "anomaly": on which side of the calibrated line the score lies."""
+        return self.verdict_at(1.0)
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Return where the map is above the calibrated line: (H, W) bool."""
+        return self.at(1.0)
+
+    def verdict_at(self, line: float) -> str:
+        """Return the verdict for another line, in units of the calibrated one."""
         return "anomaly" if self.score > line else "good"
 
     def at(self, line: float = 1.0, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -208,11 +218,12 @@ class AnomalyDetector(Estimator):
         seen = photo if view is PLAIN else Photo(view.pixels(photo.rgb), photo.name)
         wanted = (*layers_of(depth, self.layers), depth - 1)
         layers = [patches for _, patches in self.engine.layers(seen, wanted, self.resolution_)]
-        return Tokens(layers[:-1], layers[-1])
+        # half precision: a hundred photos with all their views are kept until the space is fitted
+        return Tokens(describe(layers[:-1]).astype(np.float16), layers[-1].astype(np.float16))
 
     def _describe(self, tokens: Tokens) -> Described:
         kept = np.ones(tokens.last.shape[:2], bool) if self.foreground_ is None else self.foreground_.mask(tokens.last)
-        return Described(describe(tokens.layers)[kept].astype(np.float16), kept)
+        return Described(tokens.described[kept], kept)
 
     def _remember(self, seen: list[list[Described]], views: Sequence[View]) -> None:
         """Fill the memory with what was seen of each photo in each view, and calibrate the scale on it."""

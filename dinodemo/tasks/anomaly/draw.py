@@ -87,7 +87,7 @@ def thumbnails(checked: list[Checked], line: float, view: str, opacity: float) -
 
 def caption(one: Checked, line: float) -> str:
     """Return a photo's verdict, score and name in one line."""
-    return f"{one.result.verdict(line)} · {one.result.score / line:.2f} × line · {one.photo.name}"
+    return f"{one.result.verdict_at(line)} · {one.result.score / line:.2f} × line · {one.photo.name}"
 
 
 def counts(checked: list[Checked], line: float) -> str:

@@ -46,7 +46,7 @@ def zip_file(checked: Sequence[Checked], line: float, made_with: str) -> tuple[s
     images: list[dict] = []
     annotations: list[dict] = []
     with zipfile.ZipFile(buffer, "w") as archive:
-        rows = [(one.photo.name, one.result.score, one.result.verdict(line)) for one in checked]
+        rows = [(one.photo.name, one.result.score, one.result.verdict_at(line)) for one in checked]
         archive.writestr("scores.csv", scores_csv(rows))
         for i, one in enumerate(checked, start=1):
             name, mask = f"{i:03d}-{stem(one.photo.name)}.png", one.result.at(line)

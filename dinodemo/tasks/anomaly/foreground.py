@@ -34,7 +34,7 @@ class Foreground:
         An object is taken to be there when the first component splits the patches into two clear groups, one of which
         hardly touches the border, on nearly every photo.
         """
-        patches = np.concatenate([grid.reshape(-1, grid.shape[-1]) for grid in grids])
+        patches = np.concatenate([grid.reshape(-1, grid.shape[-1]) for grid in grids]).astype(np.float32)
         mean = patches.mean(axis=0)
         centred = patches - mean
         axis = np.linalg.eigh((centred.T @ centred).astype(np.float64))[1][:, -1].astype(np.float32)
@@ -52,7 +52,7 @@ class Foreground:
         return cv2.dilate(self._inside(tokens).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
 
     def _inside(self, tokens: np.ndarray) -> np.ndarray:
-        inside = (tokens - self.mean) @ self.axis > self.threshold
+        inside = (tokens.astype(np.float32) - self.mean) @ self.axis > self.threshold
         # holes are part of the object: a defect in its middle looks like background
         filled = inside.astype(np.uint8)
         contours, _ = cv2.findContours(filled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)

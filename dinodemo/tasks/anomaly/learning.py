@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from ...io.images import ImageSource, Photo, load_photo
 from ...io.uploads import photos_in
@@ -16,14 +17,14 @@ MOST_LEFT_OUT = 30  # photos that the scale is calibrated on: enough for a mean 
 MOST_COMPARED = 400  # patches of a photo that its distance to the others is judged by
 LAYERS = (3 / 12, 7 / 12)  # depths of the layers that are compared besides the last, as shares of the network
 LEAST_RESOLUTION = 224
-GoodPhotos = Sequence[ImageSource | Photo] | str | Path
+GoodPhotos = Sequence[ImageSource | Photo] | ImageSource | Photo
 
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """Tokens (h, w, D) of one view of a photo: those of the compared layers, and the last layer's."""
+    """One view of a photo: descriptors of its patches (h, w, L * D), and the last layer's tokens (h, w, D), float16."""
 
-    layers: list[np.ndarray]
+    described: np.ndarray
     last: np.ndarray
 
 
@@ -32,7 +33,7 @@ class Described:
     """Descriptors of one view's patches.
 
     Attributes:
-        patches: (N, D) float32 of unit length, those of the object only.
+        patches: (N, D) float16 of unit length, those of the object only.
         kept: (h, w) bool, where they lie.
     """
 
@@ -45,12 +46,11 @@ class Described:
 
 
 def read_good(good: GoodPhotos) -> list[Photo]:
-    """Read good photos, a sequence of them or a folder; raises ValueError for none, too many, or an unreadable one."""
-    if isinstance(good, str | Path):
-        folder = Path(good).expanduser()
-        if not folder.is_dir():
-            raise ValueError(f"good photos must be a list of photos or a folder of them; {good} is no folder")
-        good = [path for path, _ in photos_in(folder)]
+    """Read good photos: a sequence, a folder, or one; raises ValueError for none, too many, or an unreadable one."""
+    if isinstance(good, str | Path) and Path(good).expanduser().is_dir():
+        good = [path for path, _ in photos_in(Path(good).expanduser())]
+    elif isinstance(good, str | Path | bytes | np.ndarray | Image.Image | Photo):
+        good = [good]
     photos = [as_photo(one) for one in good]
     if not 1 <= len(photos) <= MOST_GOOD:
         raise ValueError(f"give 1 to {MOST_GOOD} good photos, got {len(photos)}")

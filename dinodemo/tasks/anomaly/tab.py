@@ -223,7 +223,7 @@ def show_all(found: Found | None, *look) -> tuple:
 
 
 def _csv_file(found: Found | None, line: float) -> tuple[str, bytes]:
-    rows = [(one.photo.name, one.result.score, one.result.verdict(line)) for one in _need(found).checked]
+    rows = [(one.photo.name, one.result.score, one.result.verdict_at(line)) for one in _need(found).checked]
     return "scores.csv", scores_csv(rows)
 
 
