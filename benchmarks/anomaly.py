@@ -35,7 +35,6 @@ from dinodemo.tasks.anomaly import AnomalyDetector
 from dinodemo.tasks.anomaly.memory import nearest, top_mean
 from dinodemo.tasks.tokens import flat_unit
 
-LAYERS = (3, 7)  # asked for by the detector too, so that the engine's cache serves both
 SIDE = 128  # pixels of the maps that pixels are judged on
 MOST_FALSE = 0.3  # share of false positive pixels up to which AUPRO is integrated
 
@@ -91,7 +90,9 @@ def plain(engine: Engine, good: list[Photo], cases: list[Case], resolution: int)
     last = engine.backbone.depth - 1
 
     def patches(photo: Photo) -> np.ndarray:
-        return engine.layers(photo, (*LAYERS, last), resolution)[-1][1]
+        return engine.layers(photo, (last, last), resolution)[-1][
+            1
+        ]  # as the detector asks, so that the cache serves both
 
     memory = np.concatenate([flat_unit(patches(photo)) for photo in good])
     for case in cases:

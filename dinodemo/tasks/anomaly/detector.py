@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ...engine.engine import Engine
 
 MOST_PATCHES = 50_000  # of the memory; above that a coreset
-DIMENSIONS = 256
+DIMENSIONS = 128
 LEAST_LINE = 1e-3  # good photos that are copies of one another would leave no room at all
 THUMB_SIDE = 256  # pixels of the good photos that are kept to show where a patch came from
 RESOLUTION = shared.RESOLUTION
@@ -127,7 +127,7 @@ class AnomalyDetector(Estimator):
         resolution: It sees about this number squared of pixels, and no more than the good photos have.
         augment: "none", "flips", "rotations" or "crops": also remember such views of the good photos.
         foreground: "auto" leaves the background out where an object clearly stands out, "off" never does.
-        layers: Layers whose tokens are compared, from 0; None for an early one, a middle one and the last.
+        layers: Layers whose tokens are compared, from 0; None for the last one.
         max_patches: Size of the memory; more good patches than that become a coreset.
 
     Learned: memory_ (M, k) float32, owner_ (M,) index of the good photo of each patch, place_ (M, 2) its x and y there,

@@ -15,7 +15,7 @@ from .views import View, centres
 MOST_GOOD = 100  # photos
 MOST_LEFT_OUT = 30  # photos that the scale is calibrated on: enough for a mean and a deviation
 MOST_COMPARED = 400  # patches of a photo that its distance to the others is judged by
-LAYERS = (3 / 12, 7 / 12)  # depths of the layers that are compared besides the last, as shares of the network
+LAYERS: tuple[float, ...] = ()  # depths of layers that are compared besides the last, as shares of the network
 LEAST_RESOLUTION = 224
 GoodPhotos = Sequence[ImageSource | Photo] | ImageSource | Photo
 
