@@ -25,11 +25,7 @@ from dinodemo.web.services import Services
 from dinodemo.web.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-<<<<<<< HEAD
-NAMES = {"/attention", "/pca", "/segment", "/depth", "/retrieve", "/classify", "/compare"} | {
-=======
-NAMES = {"/attention", "/pca", "/segment", "/depth", "/retrieve", "/compare", "/anomaly"} | {
->>>>>>> 5dcc6cb (Compare the last layer in 128 whitened dimensions: steadier over kinds of defects)
+NAMES = {"/attention", "/pca", "/segment", "/depth", "/retrieve", "/classify", "/compare", "/anomaly"} | {
     "/depth_pairs",
     "/depth_train",
 }
