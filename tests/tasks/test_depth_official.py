@@ -1,4 +1,4 @@
-"""Published depth heads and DPT models: files of their format, made here, since none can be downloaded in a test."""
+"""Published depth heads: files of their format, made here, since none can be downloaded in a test."""
 
 import contextlib
 import hashlib
@@ -14,7 +14,6 @@ from torch.nn import functional
 from dinodemo import backbones
 from dinodemo.io.images import IMAGENET_MEAN, IMAGENET_STD, network_input
 from dinodemo.tasks.depth import OFFICIAL_HEADS, DepthProbe, fetch_official, official, official_heads
-from dinodemo.tasks.depth.dpt import DptDepth
 from dinodemo.tasks.depth.tokens import read_tokens
 from dinodemo.tasks.depth.upsample import to_pixels
 
@@ -263,66 +262,3 @@ def test_a_server_out_of_reach_is_told_at_once(tmp_path):
         fetch_official(NAME, tmp_path, url="http://127.0.0.1:1/head.pth")
     with pytest.raises(ValueError, match="no published head is called 'other'"):
         fetch_official("other", tmp_path)
-
-
-@pytest.fixture(scope="module")
-def dpt_folder(tmp_path_factory):
-    import transformers as tf
-
-    backbone = tf.Dinov2Config(
-        hidden_size=32,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        mlp_ratio=2,
-        image_size=70,
-        patch_size=14,
-        out_indices=[1, 2, 3, 4],
-        reshape_hidden_states=False,
-        apply_layernorm=False,
-    )
-    config = tf.DPTConfig(
-        backbone_config=backbone,
-        neck_hidden_sizes=[8, 8, 16, 16],
-        fusion_hidden_size=256,
-        readout_type="project",
-        reassemble_factors=[4, 2, 1, 0.5],
-        is_hybrid=False,
-        add_projection=True,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = tf.DPTForDepthEstimation(config)
-        for parameter in model.parameters():
-            parameter.data.add_(0.05 * torch.randn_like(parameter))
-    folder = tmp_path_factory.mktemp("dpt")
-    model.save_pretrained(folder)
-    return folder
-
-
-def test_a_dpt_model_predicts_at_the_photos_size(dpt_folder, make_picture):
-    from transformers import DPTForDepthEstimation
-
-    dpt, picture = DptDepth(dpt_folder, device="cpu"), make_picture(60, 90)
-    depth = dpt.predict(picture, guided=False, resolution=84)
-    assert depth.shape == (60, 90) and depth.dtype == np.float32 and np.ptp(depth) > 0
-    rgb = network_input(picture, 84, 14)
-    pixels = (rgb / 255 - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
-    with torch.no_grad():
-        model = DPTForDepthEstimation.from_pretrained(dpt_folder).eval()
-        raw = model(torch.tensor(pixels, dtype=torch.float32).permute(2, 0, 1)[None]).predicted_depth[0].numpy()
-    np.testing.assert_allclose(depth, to_pixels(raw, (60, 90)), rtol=1e-4, atol=1e-5)
-    both = dpt.predict(picture, flip=True, guided=False, resolution=84)
-    mirrored = dpt.predict(np.ascontiguousarray(picture[:, ::-1]), guided=False, resolution=84)[:, ::-1]
-    np.testing.assert_allclose(both, (depth + mirrored) / 2, rtol=1e-4, atol=1e-4)
-    assert dpt.predict(picture, resolution=84).shape == (60, 90)
-
-
-def test_other_models_and_an_unreachable_hub_are_refused(tiny_folder, tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="expected dpt on dinov2"):
-        DptDepth(tiny_folder)
-    with pytest.raises(ValueError, match=r"no config\.json"):
-        DptDepth(tmp_path)
-    with pytest.raises(ValueError, match="neither a folder nor a name"):
-        DptDepth("no such/model/at all")
-    with pytest.raises(RuntimeError, match="cannot be reached"):
-        DptDepth()

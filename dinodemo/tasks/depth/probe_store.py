@@ -63,7 +63,8 @@ class ProbeStore:
         rows += self.ready(backbone)
         rows += [(f"Meta: {head.label}", META_KEY + head.name) for head in official_heads(backbone)]
         return rows + [
-            (f"{name.split('/')[-1]}, own backbone, {size} MB", DPT_KEY + name) for name, size in DPT_MODELS.items()
+            (f"{name.split('/')[-1]}: {row.words}, {row.megabytes} MB, {row.licence}", DPT_KEY + name)
+            for name, row in DPT_MODELS.items()
         ]
 
     @staticmethod
@@ -120,9 +121,9 @@ class ProbeStore:
             model = self._dpt.get(name) or self._dpt.setdefault(
                 name, DptDepth(name, device=self.services.settings.device)
             )
-        return Estimate(
-            model.predict(photo, resolution=resolution), "metres", name, f"{name}, with its own backbone.", None
-        )
+        row = DPT_MODELS[name]
+        note = f"{name}: {row.words}, {row.licence}, with its own backbone."
+        return Estimate(model.predict(photo, resolution=resolution), model.unit_, name, note, None)
 
 
 def probe_file(own: Own) -> tuple[str, bytes]:
