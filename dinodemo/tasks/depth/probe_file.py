@@ -17,7 +17,7 @@ FORMER = "dinodemo depth probe 1"  # of version 0.1: "figures" for metrics, no i
 MAX_FILE_BYTES = 64_000_000  # the largest published head, four layers of ViT-g, has 13 MB
 DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError)
 TEXTS = ("backbone", "identity", "data", "licence", "warning", "source")
-WORLD_PARTS = ("mean", "basis", "coreset")
+CORESET = "world.coreset"
 
 
 def write_file(path: Path, head: LinearDepthHead, card: dict, world: World | None) -> None:
@@ -28,8 +28,7 @@ def write_file(path: Path, head: LinearDepthHead, card: dict, world: World | Non
     if all(torch.equal(tensor, tensor.half().float()) for tensor in tensors.values()):
         tensors = {name: tensor.half() for name, tensor in tensors.items()}
     if world is not None:
-        parts = {f"world.{name}": torch.from_numpy(getattr(world, name)).half() for name in WORLD_PARTS}
-        tensors, card = tensors | parts, card | {"world": world.threshold}
+        tensors[CORESET], card = torch.from_numpy(world.coreset).half(), card | {"world": world.threshold}
     path.write_bytes(save(tensors, {"card": json.dumps(card, allow_nan=False)}))
 
 
@@ -59,22 +58,24 @@ def read_file(path: Path) -> tuple[dict, LinearDepthHead, World | None]:
     if isinstance(card, dict) and card.get("format") == FORMER:
         card = _from_former(card)
     _check_card(card)
-    parts = {name: tensors.pop(f"world.{name}") for name in WORLD_PARTS if f"world.{name}" in tensors}
-    threshold = card.pop("world", None)
-    return card, build(card, tensors), _build_world(card, parts, threshold) if parts or threshold is not None else None
+    coreset, threshold = tensors.pop(CORESET, None), card.pop("world", None)
+    return card, build(card, tensors), _build_world(card, coreset, threshold)
 
 
 def _from_former(card: dict) -> dict:
     return card | {"format": FORMAT, "metrics": card["figures"], "inverse": False, "identity": ""}
 
 
-def _build_world(card: dict, parts: dict[str, torch.Tensor], threshold: float) -> World:
-    mean, basis, coreset = (parts[name].float().numpy() for name in WORLD_PARTS)
-    fits = mean.shape == (2 * card["width"],) and basis.shape[1:] == mean.shape and coreset.shape[1:] == basis.shape[:1]
-    finite = all(np.isfinite(part).all() and part.size for part in (mean, basis, coreset))
-    if not (fits and finite and math.isfinite(threshold) and threshold > 0):
+def _build_world(card: dict, coreset: torch.Tensor | None, threshold: float | None) -> World | None:
+    if coreset is None and threshold is None:
+        return None
+    if coreset is None or threshold is None:
+        raise ValueError("half of its model of the training pictures is missing")
+    points = coreset.float().numpy()
+    fits = points.ndim == 2 and len(points) and points.shape[1] == 2 * card["width"]
+    if not (fits and np.isfinite(points).all() and math.isfinite(threshold) and threshold > 0):
         raise ValueError("its model of the training pictures is damaged")
-    return World(mean, basis, coreset, float(threshold))
+    return World(points, float(threshold))
 
 
 def build(card: dict, tensors: dict[str, torch.Tensor]) -> LinearDepthHead:
