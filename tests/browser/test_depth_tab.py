@@ -133,7 +133,16 @@ def write_pairs(path) -> None:
 def test_train_a_probe_see_it_and_use_it(depth_page, tmp_path, screenshot):
     write_pairs(tmp_path / "pairs.zip")
     depth_page.get_by_role("tab", name="Train a probe").click()
-    depth_page.set_input_files("#depth-pairs input[type=file]", str(tmp_path / "pairs.zip"))
+    depth_page.set_input_files("#depth-pairs input.files", str(tmp_path / "pairs.zip"))
+    depth_page.wait_for_selector("#depth-found >> text=6 pairs")
+    assert "millimetres" in depth_page.inner_text("#depth-found") and "same name" in depth_page.inner_text(
+        "#depth-found"
+    )
+    depth_page.wait_for_selector("#depth-histogram canvas, #depth-histogram svg")
+    depth_page.locator("#depth-unit input").fill("2000")
+    depth_page.locator("#depth-unit input").press("Enter")
+    depth_page.wait_for_selector("#depth-found >> text=2000 units in a metre")
+    screenshot(depth_page, "depth-found")
     depth_page.get_by_label("Name of the probe").fill("slope")
     epochs = depth_page.locator("#depth-epochs input[type=number]")
     epochs.fill("3")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FORMAT = "dinodemo depth probe 2"
 LIMITS = {"epochs": (0, 10_000), "seed": (0, 2**63 - 1), "resolution": (1, 16_384), "bins": (2, 4096)}
-FLAGS = ("relative", "inverse", "flips", "mean")
+FLAGS = ("relative", "inverse", "balanced", "flips", "mean")
 REBUILD = "train it again with the present weights, or put back those it was made with"
 
 
@@ -92,6 +92,7 @@ def describe(
         "range": list(limits),
         "relative": probe.relative,
         "inverse": probe.inverse,
+        "balanced": probe.balanced,
         "flips": probe.flips,
         "mean": probe.mean,
         "seed": probe.seed,

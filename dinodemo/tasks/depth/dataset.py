@@ -1,5 +1,6 @@
 """Which pairs a probe learns from and which it is measured on; the range of depth that its bins cover."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,14 @@ def choose_held_out(count: int, groups: Sequence[str] | None = None) -> tuple[li
     held_out = max(1, round(HELD_OUT_SHARE * count))
     gap = max(1, round(GAP_SHARE * count))
     return list(range(count - held_out - gap)), list(range(count - held_out, count))
+
+
+def scene_weights(groups: Sequence[str] | None) -> list[float]:
+    """Return how much each pair counts so that all scenes count the same; 1 in the mean, [] without groups."""
+    if not groups:
+        return []
+    counts = Counter(groups)
+    return [len(groups) / (len(counts) * counts[group]) for group in groups]
 
 
 def _held_groups(groups: Sequence[str]) -> set[str]:

@@ -125,6 +125,7 @@ def read_official(path: Path, dataset: str | None = None, backbone: str | None =
         "range": [low, high],
         "relative": False,
         "inverse": False,
+        "balanced": False,
         "flips": False,
         "mean": False,
         "seed": 0,

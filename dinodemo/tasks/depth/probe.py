@@ -1,7 +1,7 @@
 """DepthProbe: fit on photos with depth maps, predict on any photo, save with a card."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import torch
 from ...io.images import ImageSource, Photo, load_photo
 from ..estimator import Estimator
 from .card import check_engine, check_fitted, check_options, describe, make_note
-from .dataset import RELATIVE_RANGE, check_aspect, choose_held_out, depth_range, prepare, without_scale
+from .dataset import RELATIVE_RANGE, check_aspect, choose_held_out, depth_range, prepare, scene_weights, without_scale
 from .head import KINDS, LinearDepthHead, layer_indices
 from .metrics import align, depth_metrics, mean_metrics
 from .official import read_official
@@ -67,6 +67,7 @@ class DepthProbe(Estimator):
         mean: also join each layer's mean patch; without it the head is exactly the published one.
         seed: with it a training on a CPU repeats exactly.
         inverse: larger numbers in the depth maps are nearer: disparity, or 1 / metres.
+        balanced: every scene named by `groups` counts the same, however many pairs it has; better in new places.
         engine: that runs the backbone; None where every call names it.
 
     Learned: `card_` (a JSON object: backbone, identity, data, range, metrics, warning), `note_` (it in a sentence),
@@ -87,11 +88,12 @@ class DepthProbe(Estimator):
         mean: bool = True,
         seed: int = 0,
         inverse: bool = False,
+        balanced: bool = False,
         engine: "Engine | None" = None,
     ):
         self.kind, self.epochs, self.resolution, self.bins, self.relative = kind, epochs, resolution, bins, relative
         self.min_depth, self.max_depth, self.flips, self.mean, self.seed = min_depth, max_depth, flips, mean, seed
-        self.inverse, self.engine = inverse, engine
+        self.inverse, self.balanced, self.engine = inverse, balanced, engine
 
     def fit(
         self,
@@ -133,7 +135,8 @@ class DepthProbe(Estimator):
         reader = _Reader(self, runner, layers, head, progress, pictures)
         self.curve_: list[dict] = []
         with torch.inference_mode(False), torch.enable_grad():  # whatever mode the caller is in
-            training, held_out = reader.read(split.chosen, self.flips), reader.read(split.held, False)
+            training = reader.read(split.chosen, self.flips, split.weights if self.balanced else None)
+            held_out = reader.read(split.held, False)
             settings = Settings(self.epochs, self.relative, stop_early, self.seed)
             measured = list(zip(held_out, [depth for _, depth in split.held], strict=True))
             trained = train(head.to(runner.device), training, measured, settings, self._watch(reader))
@@ -296,6 +299,7 @@ class DepthProbe(Estimator):
             card["mean"],
             card["seed"],
             card["inverse"],
+            card["balanced"],
         )
         check_options(probe)
         probe._head = head.eval().requires_grad_(False)
@@ -333,12 +337,13 @@ class DepthProbe(Estimator):
 
 @dataclass(frozen=True, eq=False)
 class _Parts:
-    """Checked pairs (image, depth): those to train on, those held out, the indices of the latter, and remarks."""
+    """Checked pairs (image, depth): those to train on, those held out, the indices of the latter, remarks, weights."""
 
     chosen: list[Pair]
     held: list[Pair]
     held_out: list[int]
     remarks: tuple[str, ...]
+    weights: list[float]
 
     @property
     def depths(self) -> list[np.ndarray]:
@@ -365,12 +370,21 @@ def _split(probe: DepthProbe, pairs: Pairs, val: Pairs | None, groups: Sequence[
     found = prepare(depths, probe.relative, turned)
     ready = list(zip(images, found.depths, strict=True))
     remarks = (*found.messages, *found.warnings)
+    if groups is not None and len(groups) != len(listed):
+        raise ValueError(f"groups must name a scene for each of the {len(listed)} pairs, got {len(groups)}")
     if measured:
         images, depths = _apart(measured)
         held = prepare(depths, probe.relative, turned, "held-out pair")
-        return _Parts(ready, list(zip(images, held.depths, strict=True)), list(range(len(measured))), remarks)
+        return _Parts(
+            ready,
+            list(zip(images, held.depths, strict=True)),
+            list(range(len(measured))),
+            remarks,
+            scene_weights(groups),
+        )
     chosen, indices = choose_held_out(len(ready), groups)
-    return _Parts([ready[i] for i in chosen], [ready[i] for i in indices], indices, remarks)
+    weights = scene_weights([groups[i] for i in chosen] if groups else None)
+    return _Parts([ready[i] for i in chosen], [ready[i] for i in indices], indices, remarks, weights)
 
 
 class _Reader:
@@ -387,7 +401,7 @@ class _Reader:
         self.done = min(self.done + 1, self.total)
         self._progress(self.done, self.total, message)
 
-    def read(self, pairs: list[tuple], flips: bool) -> list[Sample]:
+    def read(self, pairs: list[tuple], flips: bool, weights: list[float] | None = None) -> list[Sample]:
         """Return a sample for each pair, and for its mirror image right after it where `flips`."""
         samples = []
         for i, (image, depth) in enumerate(pairs):
@@ -400,7 +414,8 @@ class _Reader:
                 if view is photo:
                     self._descriptors.append(describe_picture(patches, cls, len(self.layers)))
                 self._dtype = self._dtype or feature_type(patches, self.pictures)
-                samples.append(to_sample(self.head, patches, cls, truth, self._dtype))
+                sample = to_sample(self.head, patches, cls, truth, self._dtype)
+                samples.append(replace(sample, weight=weights[i]) if weights else sample)
                 self.step(f"features of picture {i + 1} of {len(pairs)}")
         return samples
 

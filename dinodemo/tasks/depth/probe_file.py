@@ -63,7 +63,7 @@ def read_file(path: Path) -> tuple[dict, LinearDepthHead, World | None]:
 
 
 def _from_former(card: dict) -> dict:
-    return card | {"format": FORMAT, "metrics": card["figures"], "inverse": False, "identity": ""}
+    return card | {"format": FORMAT, "metrics": card["figures"], "inverse": False, "balanced": False, "identity": ""}
 
 
 def _build_world(card: dict, coreset: torch.Tensor | None, threshold: float | None) -> World | None:

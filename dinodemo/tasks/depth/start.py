@@ -16,7 +16,7 @@ TILTS = 4001
 
 @dataclass(frozen=True, eq=False)
 class Standard:
-    """Hold mean and 1 / spread of a head's input channels (C,), in the order of its weights."""
+    """Mean and 1 / spread of a head's input channels (C,), in the order of its weights."""
 
     mean: torch.Tensor
     scale: torch.Tensor
@@ -84,16 +84,17 @@ def closed_form(
     what they share, one vector for all of them, enters the normal equations in closed form. All on the CPU, in float32
     and solved in float64.
     """
-    gram, moment, count = torch.zeros(()), torch.zeros(()), 0  # the first picture gives them their shapes
+    gram, moment, count = torch.zeros(()), torch.zeros(()), 0.0  # the first picture gives them their shapes
     width = samples[0].patches.shape[-1] // layers
     (mean, shared_mean), (scale, shared_scale) = (split(v, layers, width) for v in (standard.mean, standard.scale))
     for sample in samples:
         tokens, targets = _readings(sample, centres)
         tokens, n = (tokens - mean) * scale, len(tokens)
         shared = torch.cat([(sample.shared - shared_mean) * shared_scale, torch.ones(1)])
-        gram = gram + _blocks(tokens.T @ tokens, torch.outer(tokens.sum(0), shared), n * torch.outer(shared, shared))
-        moment = moment + torch.cat([tokens.T @ targets, torch.outer(shared, targets.sum(0))])
-        count += n
+        blocks = _blocks(tokens.T @ tokens, torch.outer(tokens.sum(0), shared), n * torch.outer(shared, shared))
+        gram = gram + sample.weight * blocks
+        moment = moment + sample.weight * torch.cat([tokens.T @ targets, torch.outer(shared, targets.sum(0))])
+        count += sample.weight * n
     if not count:
         raise ValueError("no patch of any picture is half covered by readings; give denser depth maps")
     size, rest = len(mean), len(shared_mean)

@@ -26,16 +26,17 @@ MAX_BYTES = 6 << 30  # of tokens, as float16
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Hold one picture on the CPU: tokens of L layers as float16 or float32, and depth on the grid of the loss."""
+    """One picture on the CPU: tokens of L layers as float16 or float32, and depth on the grid of the loss."""
 
     patches: torch.Tensor  # (h, w, L * D)
     shared: torch.Tensor  # (L * D,) CLS or (L * 2 * D,) with the mean patch, float32
     truth: torch.Tensor  # (2 h, 2 w) float32, 0 = no reading
+    weight: float = 1.0  # how much the picture counts; 1 in the mean
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Hold what a training is told."""
+    """The settings of a training."""
 
     epochs: int
     relative: bool = False
@@ -45,7 +46,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Trained:
-    """Say how a training ended. figures: on the held-out pictures, of the epoch kept; None without any."""
+    """How a training ended; metrics: on the held-out pictures, of the epoch kept, None without any."""
 
     epochs: int
     kept: int
@@ -170,7 +171,7 @@ def _run_epoch(
         part = samples[start : start + batch]
         optimizer.zero_grad()
         effective = standard.fold(weight, bias)
-        losses = (sample_loss(head, sample, *effective, relative) for sample in part)
+        losses = (sample.weight * sample_loss(head, sample, *effective, relative) for sample in part)
         loss = sum(losses, weight.new_zeros(())) / len(part)
         loss.backward()
         optimizer.step()
