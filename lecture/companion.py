@@ -367,10 +367,10 @@ show(
 #
 # $$ d = \sum_k w_k c_k \Big/ \sum_k w_k, \qquad w_k = \max(z_k, 0) + 0.1. $$
 #
-# This probe has seen one office floor. Trust the order of things here, not the metres.
+# This probe has seen four places indoors. Trust the order of things here, not the metres.
 
 # %%
-probe_file = ROOT / "weights" / f"depth_office_lin4_{engine.backbone.name}.safetensors"
+probe_file = ROOT / "weights" / f"depth_rooms_lin4_{engine.backbone.name}.safetensors"
 if probe_file.is_file():
     room = load_image(ASSETS / "room_wine.jpg")
     depth = DepthProbe.load(probe_file).predict(engine, room, resolution=RESOLUTION)

@@ -158,7 +158,7 @@ def test_the_installed_package_finds_what_it_carries(built):
     assert Path(told["file"]) == built.folder / "dinodemo" / "__init__.py" and told["heavy"] == []
     assert len(told["photos"]) >= 9 and all(Path(p).is_relative_to(built.folder) for p in told["photos"])
     assert told["segmentation"] == 5 and told["css"] > 100
-    assert told["sources"] == ["depth_office", "onnx", "patch", "wheel"] and told["patch"]
+    assert told["sources"] == ["depth_rooms", "onnx", "patch", "wheel"] and told["patch"]
     assert len(told["ready"]) == 1 and told["unit"] == ["metres"]
     assert all(Path(path).is_relative_to(built.elsewhere) for path in told["written_to"])
     assert built.files() - before == set()

@@ -165,7 +165,7 @@ def test_train_a_probe_see_it_and_use_it(depth_page, tmp_path, screenshot):
         "() => document.querySelector('#depth-probe input').value.startsWith('Mine: depth-slope')"
     )
     depth_page.locator("#depth-other input").click()
-    depth_page.get_by_role("option", name="Built-in: office (metres)").click()
+    depth_page.get_by_role("option", name="Built-in: rooms (metres)").click()
     estimate(depth_page)
     wait_for_new(depth_page, "#depth-compared", None)
     assert "They differ by" in depth_page.inner_text("#depth-differ")

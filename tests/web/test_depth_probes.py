@@ -13,20 +13,20 @@ class Own:
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
     for name in ("dinov2-small", "dinov2-small-offline"):
-        (tmp_path / f"depth_office_{name}.safetensors").write_bytes(b"")
+        (tmp_path / f"depth_rooms_{name}.safetensors").write_bytes(b"")
     monkeypatch.setattr(depth_probes, "WEIGHTS", tmp_path)
     return ProbeStore(services=None)
 
 
 def test_ready_probes_are_those_of_the_very_backbone(shelf):
-    assert [key for _, key in shelf.ready("dinov2-small")] == ["ready:depth_office_dinov2-small.safetensors"]
+    assert [key for _, key in shelf.ready("dinov2-small")] == ["ready:depth_rooms_dinov2-small.safetensors"]
     assert shelf.ready("dinov2-base") == []
 
 
 def test_ones_own_probe_comes_first_and_only_with_its_backbone(shelf):
     own = (("older", Own()), ("newer", Own()))
     keys = [key for _, key in shelf.choices("dinov2-small", own)]
-    assert keys[:3] == ["own:newer", "own:older", "ready:depth_office_dinov2-small.safetensors"]
+    assert keys[:3] == ["own:newer", "own:older", "ready:depth_rooms_dinov2-small.safetensors"]
     assert any(key.startswith("meta:") for key in keys) and any(key.startswith("dpt:") for key in keys)
     assert not any(key.startswith("own:") for key in [k for _, k in shelf.choices("dinov2-base", own)])
 

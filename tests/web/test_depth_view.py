@@ -1,6 +1,7 @@
 """What the depth tab draws, tells and exports."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,6 +50,19 @@ def test_a_reading_is_the_depth_at_the_point():
     assert "**5.00 m** at (7, 59)" in view.reading(make(SLOPE, point=(7, 59)))
     assert "no unit" in view.reading(make(SLOPE, "relative", (7, 59)))
     assert "Click" in view.reading(make(SLOPE))
+
+
+def test_two_points_are_measured_in_space():
+    """A wall at 2 m, seen with 90 degrees: its width in the picture is 4 m."""
+    flat = make(np.full((60, 80), 2.0), point=(70, 30))
+    assert view.distance(flat, 90) is None and "from the point before" not in view.reading(flat, 90)
+    both = replace(flat, former=(10, 30))
+    assert view.distance(both, 90) == pytest.approx(4 * 60 / 80)
+    assert "3.00 m from the point before" in view.reading(both, 90)
+    deep = np.full((60, 80), 2.0)
+    deep[30, 40] = 5.0
+    assert view.distance(replace(make(deep, point=(40, 30)), former=(40, 30)), 60) == 0
+    assert view.distance(replace(both, unit="relative"), 90) is None
 
 
 def test_millimetres_are_16_bit_and_refused_without_a_unit():

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ class View:
     point: tuple[int, int] | None = None  # x, y in the photo's pixels
     inside: bool | None = None  # whether the photo is like the probe's training pictures; None where not known
     message: str = ""  # what the reader should know first
+    former: tuple[int, int] | None = None  # the point that was read before
 
     @classmethod
     def of(cls, photo: Photo, found: "Estimate", made_with: str, key: tuple = (), point: tuple | None = None) -> "View":
@@ -111,14 +113,34 @@ def colour_bar(look: Look, unit: str) -> str:
     )
 
 
-def reading(view: View) -> str:
-    """Return the depth at the point that is read."""
+def distance(view: View, fov: float) -> float | None:
+    """Return the distance in space between the two points read last, in metres; None without two, or a unit.
+
+    Args:
+        view: what is shown.
+        fov: horizontal field of view in degrees, of a pinhole camera.
+    """
+    if view.unit != "metres" or view.point is None or view.former is None:
+        return None
+    height, width = view.depth.shape
+    focal = width / (2 * math.tan(math.radians(fov) / 2))  # pixels
+    places = []
+    for x, y in (view.point, view.former):
+        z = float(view.depth[y, x])
+        places.append(z * np.array([(x + 0.5 - width / 2) / focal, (y + 0.5 - height / 2) / focal, 1.0]))
+    return float(np.linalg.norm(places[0] - places[1]))
+
+
+def reading(view: View, fov: float | None = None) -> str:
+    """Return the depth at the point that is read, and how far it is from the one before where `fov` is given."""
     if view.point is None:
         return "Click the picture to read the depth at a point."
     x, y = view.point
     value = float(view.depth[y, x])
     shown = f"**{value:.2f} m**" if view.unit == "metres" else f"**{value:.3f}** (relative, no unit)"
-    return f"{shown} at ({x}, {y}), from the top left"
+    apart = None if fov is None else distance(view, fov)
+    from_former = f" · {apart:.2f} m from the point before, with a field of view of {fov:.0f}°" if apart else ""
+    return f"{shown} at ({x}, {y}), from the top left{from_former}"
 
 
 def difference(a: View, b: View) -> str:

@@ -44,18 +44,19 @@ def wire_estimate(
         again=again,
     )
     for event in events:
-        event.success(show, [memory.view, memory.second, *inputs.look()], outputs.drawn(), **QUIET)
+        event.success(show, [memory.view, memory.second, outputs.fov, *inputs.look()], outputs.drawn(), **QUIET)
 
 
 def wire_look(memory: Memory, inputs: Inputs, outputs: Outputs) -> None:
     """Draw again when only colours, range or the point change; the network does not run."""
-    asked = [memory.view, memory.second, *inputs.look()]
+    asked = [memory.view, memory.second, outputs.fov, *inputs.look()]
     for control in (inputs.near, inputs.far):
         control.input(show, asked, outputs.drawn(), **LIVE)
     for choice in (inputs.colour_map, inputs.inverse):
         choice.change(show, asked, outputs.drawn(), **LIVE)
     outputs.picture.select(read_point, memory.view, memory.view, **QUIET).success(show, asked, outputs.drawn(), **QUIET)
     outputs.space.select(build_cloud, [memory.view, outputs.fov], outputs.model, api_visibility="private")
+    outputs.fov.release(show, asked, outputs.drawn(), **LIVE)
     outputs.fov.release(build_cloud, [memory.view, outputs.fov], outputs.model, **LIVE)
 
 
@@ -102,7 +103,7 @@ def _view(store: ProbeStore, photo: Photo, before: View | None, key: str, own: O
 
 
 @friendly
-def show(view: View | None, second: View | None, *values) -> tuple:
+def show(view: View | None, second: View | None, fov: float, *values) -> tuple:
     """Draw everything but the point cloud; the network is not called."""
     if view is None:
         return "", None, "", "", None, gr.update(value=None, visible=False), ""
@@ -115,7 +116,7 @@ def show(view: View | None, second: View | None, *values) -> tuple:
         label=f"{second.probe}" if second else "The other probe",
         visible=bool(second),
     )
-    point_text = draw.reading(view)
+    point_text = draw.reading(view, fov)
     if second and view.point:
         point_text += f" · {second.probe}: {draw.reading(replace(second, point=view.point)).split(' at ')[0]}"
     return (
@@ -137,7 +138,7 @@ def read_point(view: View | None, event: gr.SelectData) -> View | None:
     height, width = view.depth.shape
     shown = draw.draw_photo(view).shape
     x, y = (min(int(event.index[i] * size / shown[1 - i]), size - 1) for i, size in ((0, width), (1, height)))
-    return replace(view, point=(x, y))
+    return replace(view, point=(x, y), former=view.point)
 
 
 @friendly

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # they need torch, which is loaded only once the page is serv
     from . import DepthProbe
 
 WEIGHTS = resource_folder("weights")
-READY = "depth_office_*.safetensors"
+READY = "depth_rooms_*.safetensors"
 READY_KEY, META_KEY, DPT_KEY, OWN_KEY = "ready:", "meta:", "dpt:", "own:"
 Own = tuple[tuple[str, "DepthProbe"], ...]  # a person's probes by name
 
@@ -71,7 +71,7 @@ class ProbeStore:
     def ready(backbone: str) -> list[tuple[str, str]]:
         """List (label, key) of the probes that came with the app for a backbone."""
         paths = [path for path in sorted(WEIGHTS.glob(READY)) if path.stem.endswith(f"_{backbone}")]
-        return [("Built-in: office (metres)", READY_KEY + path.name) for path in paths]
+        return [("Built-in: rooms (metres)", READY_KEY + path.name) for path in paths]
 
     @staticmethod
     def load(key: str, own: Own = ()) -> "DepthProbe":
