@@ -1,6 +1,7 @@
 """Depth: read a value under a click, turn the point cloud, compare, many photos, train a probe and use it."""
 
 import io
+import json
 import re
 import struct
 import zipfile
@@ -20,6 +21,7 @@ PHOTO = ASSETS / "room_wine.jpg"
 def depth_page(page):
     page.get_by_role("tab", name="Depth", exact=True).first.click()
     page.wait_for_selector("#depth-photo input[type=file]", state="attached")
+    page.locator("#depth-metres input").check()
     return page
 
 
@@ -66,6 +68,21 @@ def test_the_colours_follow_the_controls_and_the_point_stays(depth_page):
     wait_for_new(depth_page, "#depth-picture", before)
     depth_page.wait_for_selector("#depth-bar >> text=3.00")
     assert depth_page.inner_text("#depth-reading") == told
+
+
+def test_a_close_up_has_no_metres_until_they_are_asked_for(depth_page, screenshot):
+    depth_page.locator("#depth-metres input").uncheck()
+    before = estimate(depth_page, ASSETS / "coffee_cup.jpg")
+    depth_page.wait_for_selector("#depth-message >> text=no metres")
+    assert "without a unit" in depth_page.inner_text("#depth-bar")
+    screenshot(depth_page, "depth-outside")
+    depth_page.click("#depth-mm")
+    depth_page.wait_for_selector("text=ask for metres although unsure")
+    _, content = download(depth_page, "#depth-json")
+    assert json.loads(content)["inside"] is False
+    depth_page.locator("#depth-metres input").check()
+    wait_for_new(depth_page, "#depth-picture", before)
+    depth_page.wait_for_selector("#depth-bar >> text=metres")
 
 
 def test_the_point_cloud_is_shown_and_the_surface_downloads(depth_page, screenshot):

@@ -180,7 +180,10 @@ def test_depth(client, send, offline_engine):
     name = offline_engine.backbone.name
     colours, numbers, told = client.predict(photo=send("a.png"), backbone=name, api_name="/depth", resolution=112)
     depth = np.load(numbers)
-    assert depth.shape == (60, 90) and depth.min() > 0 and told["unit"] == "metres"
+    assert depth.shape == (60, 90) and depth.min() > 0 and told["unit"] == "relative" and told["inside"] is False
+    assert "no metres" in told["message"] and depth.max() == 1
+    given = {"photo": send("a.png"), "backbone": name, "resolution": 112, "metres": True}
+    assert client.predict(**given, api_name="/depth")[2]["unit"] == "metres"
     assert Image.open(colours).size == (90, 60)
     assert "Probe must be one of" in refused(client, "/depth", photo=send("a.png"), backbone=name, probe="own:mine")
     assert "no depth probe came with" in refused(client, "/depth", photo=send("a.png")).lower()

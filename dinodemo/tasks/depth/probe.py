@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int, str], None]  # done, total, message
 Pair = tuple[ImageSource | Photo, np.ndarray]  # a photo, its depth (H, W); an `RGBDPair` unpacks to it
 Pairs = Iterable[Any]  # of Pair or RGBDPair
-OUTSIDE = "This picture is unlike those that the probe was trained on, so only near and far are shown, no metres."
+OUTSIDE = "This picture is unlike those that the probe was trained on: no metres, and near and far are a guess."
+ASKED = "This picture is unlike those that the probe was trained on: its metres are a guess."
 UNKNOWN = "Whether the probe knows pictures like this one is not recorded in it; take its metres with care."
 
 
@@ -207,7 +208,7 @@ class DepthProbe(Estimator):
             return DepthEstimate(depth, depth, "relative", inside, distance)
         if inside is False and not metres:
             return DepthEstimate(depth / depth.max(), depth, "relative", inside, distance, OUTSIDE)
-        message = UNKNOWN if inside is None else OUTSIDE.split(", so")[0] + "." if not inside else ""
+        message = UNKNOWN if inside is None else ASKED if not inside else ""
         return DepthEstimate(depth, depth, "metres", inside, distance, message)
 
     def _unlikeness(self, tokens: Tokens) -> float | None:
