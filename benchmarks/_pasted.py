@@ -1,4 +1,4 @@
-"""Things cut out by their true masks and pasted, turned and scaled, onto photos that their reference never showed."""
+"""Objects cut out by their true masks and pasted, turned and scaled, onto photos that their reference never showed."""
 
 import random
 from dataclasses import replace
@@ -10,12 +10,12 @@ import numpy as np
 from dinodemo.io.images import load_image
 
 SIDE = 640  # pixels of the longer side of the photo that is pasted onto
-SHARE = (0.3, 0.7)  # of its shorter side that the thing takes up
+SHARE = (0.3, 0.7)  # of its shorter side that the object takes up
 TURN = 15  # degrees at most
 
 
 def paste_pairs(pairs: list, backgrounds: list, folder: Path, name: str) -> list:
-    """Write a pasted target for every pair whose thing lies inside its photo; return pairs of the set `name`.
+    """Write a pasted target for every pair whose object lies inside its photo; return pairs of the set `name`.
 
     backgrounds: pairs whose targets are pasted onto; a pair takes one of its own half. folder receives the PNG files.
     """
@@ -44,7 +44,7 @@ def paste(photo: np.ndarray, mask: np.ndarray, onto: np.ndarray, rng: random.Ran
     factor = rng.uniform(*SHARE) * min(height, width) / max(np.ptp(rows), np.ptp(columns))
     move = cv2.getRotationMatrix2D(middle, rng.uniform(-TURN, TURN), factor)
     move[:, 2] += rng.uniform(0.4, 0.6) * width - middle[0], rng.uniform(0.4, 0.6) * height - middle[1]
-    thing = cv2.warpAffine(photo, move, (width, height), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
+    cutting = cv2.warpAffine(photo, move, (width, height), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
     cover = cv2.warpAffine(mask.astype(np.float32), move, (width, height))
     alpha = cv2.GaussianBlur(cover, (0, 0), 1)[..., None]
-    return np.rint(onto * (1 - alpha) + thing * alpha).astype(np.uint8), cover > 0.5
+    return np.rint(onto * (1 - alpha) + cutting * alpha).astype(np.uint8), cover > 0.5

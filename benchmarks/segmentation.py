@@ -49,7 +49,7 @@ HALVES = ("tuned", "held out", "all")
 
 @dataclass(frozen=True)
 class Pair:
-    """Hold the paths of a reference and a target; `half` is 0 for the tuned groups, 1 for those held out."""
+    """Name the paths of a reference and a target; `half` is 0 for the tuned groups, 1 for those held out."""
 
     set: str
     group: str
@@ -103,7 +103,7 @@ def group_mean(pairs: list[Pair], values: list[float]) -> dict[tuple[str, str], 
 
 
 class Bench:
-    """Hold engine, pairs and what is shared between steps."""
+    """Keep engine, pairs and what is shared between steps."""
 
     def __init__(self, engine, pairs: list[Pair]):
         self.engine, self.pairs = engine, pairs

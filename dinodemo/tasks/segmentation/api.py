@@ -82,22 +82,31 @@ class SegmentationApi:
             draw.THRESHOLD.check(threshold), draw.OPACITY.default, draw.VIEWS[0], draw.PRESENCE.check(presence)
         )
         files = read_files(photos, "photos", MOST_TARGETS, least=1)
-        given = read_files(references, "references", MOST_REFERENCES, least=1)
-        readers = [partial(read_photo, file, f"reference {i}") for i, file in enumerate(given, start=1)]
-        marked = [masks, boxes, points]
-        if sum(bool(one) for one in marked) > 1:
-            raise ValueError("give masks, boxes or points, one of the three")
-        if boxes or points:
-            make = from_box if boxes else from_points
-            wanted = [
-                make(read(), mark) for read, mark in zip(readers, _marks(boxes or points, len(given)), strict=True)
-            ]
-            messages: list[str] = []
-        else:
-            wanted, messages = _masked(readers, masks or [], label, invert, grow)
+        wanted, messages = _wanted(references, masks, boxes, points, label, invert, grow)
         absent = [read_photo(f, f"negative {i}") for i, f in _numbered(negatives, "negatives")]
         segmenter = fit(self.services, wanted, [], name, side, target, absent)
         return _search(segmenter, files, look, messages)
+
+
+def _wanted(
+    references: list[File],
+    masks: list[File] | None,
+    boxes: list | None,
+    points: list | None,
+    label: str,
+    invert: bool,
+    grow: bool,
+) -> tuple[list[Reference], list[str]]:
+    """Read the references with their masks, boxes or points; returns them and what should be said of the masks."""
+    given = read_files(references, "references", MOST_REFERENCES, least=1)
+    readers = [partial(read_photo, file, f"reference {i}") for i, file in enumerate(given, start=1)]
+    if sum(bool(one) for one in (masks, boxes, points)) > 1:
+        raise ValueError("give masks, boxes or points, one of the three")
+    if not (boxes or points):
+        return _masked(readers, masks or [], label, invert, grow)
+    make = from_box if boxes else from_points
+    marks = _marks(boxes or points, len(given))
+    return [make(read(), mark) for read, mark in zip(readers, marks, strict=True)], []
 
 
 def _search(

@@ -35,6 +35,16 @@ def add_commands(commands) -> None:
         ],
     )
     add_photos(parser, "folder of the masks, each with a .json of state, match, area, count and boxes")
+    _add_references(parser)
+    THRESHOLD.add_to(parser)
+    PRESENCE.add_to(parser)
+    TARGET.add_to(parser)
+    COUNT.add_to(parser, "also counts.csv: how many objects are on each photo")
+    parser.add_argument("--overlay", action="store_true", help="also the mask laid over the photo")
+
+
+def _add_references(parser: argparse.ArgumentParser) -> None:
+    """Add what says which object is meant, and what is not."""
     parser.add_argument(
         "--reference",
         action="append",
@@ -81,11 +91,6 @@ def add_commands(commands) -> None:
         metavar="MASK",
         help='only this part of the negative is "not this"; for each of them or for none',
     )
-    THRESHOLD.add_to(parser)
-    PRESENCE.add_to(parser)
-    TARGET.add_to(parser)
-    COUNT.add_to(parser, "also counts.csv: how many objects are on each photo")
-    parser.add_argument("--overlay", action="store_true", help="also the mask laid over the photo")
 
 
 def _segment(args: argparse.Namespace) -> int:

@@ -83,20 +83,7 @@ def result_parts() -> ResultParts:
     instances = gr.CheckboxGroup(
         [], label="Objects found (untick what is wrong)", elem_id="seg-instances", visible=False
     )
-    with gr.Row():
-        threshold = option_control(
-            draw.THRESHOLD.changed(low=0.02, high=0.98),
-            elem_id="seg-threshold",
-            info="Lower values select more",
-            min_width=140,
-        )
-        opacity = option_control(draw.OPACITY, elem_id="seg-opacity", min_width=140)
-    presence = option_control(
-        draw.PRESENCE,
-        elem_id="seg-presence",
-        info="Photos below are unsure (outline only) or not here; 0 always paints.",
-    )
-    view = gr.Radio(VIEWS, value=VIEWS[0], label="Show as", elem_id="seg-view")
+    threshold, opacity, presence, view = _look_controls()
     found = gr.State(None, time_to_live=4 * 3600)
     gallery = gr.Gallery(
         label="All photos, the best match first: click one to select it",
@@ -133,6 +120,25 @@ def result_parts() -> ResultParts:
         no=no,
         answers=gr.State(Answers()),
     )
+
+
+def _look_controls() -> tuple[gr.Slider, gr.Slider, gr.Slider, gr.Radio]:
+    """Make the controls that only redraw."""
+    with gr.Row():
+        threshold = option_control(
+            draw.THRESHOLD.changed(low=0.02, high=0.98),
+            elem_id="seg-threshold",
+            info="Lower values select more",
+            min_width=140,
+        )
+        opacity = option_control(draw.OPACITY, elem_id="seg-opacity", min_width=140)
+    presence = option_control(
+        draw.PRESENCE,
+        elem_id="seg-presence",
+        info="Photos below are unsure (outline only) or not here; 0 always paints.",
+    )
+    view = gr.Radio(VIEWS, value=VIEWS[0], label="Show as", elem_id="seg-view")
+    return threshold, opacity, presence, view
 
 
 def wire_results(result: ResultParts) -> None:

@@ -33,7 +33,7 @@ class Memory:
         foreground: (M,) bool, patches that stand for the object.
         whitening: to the space in which the match is measured; None keeps the tokens as they are.
         bound: whitened cosine at which the match is 0.5.
-        kind: whether things of the object's kind are wanted too, so that nothing is blanked for being less alike.
+        kind: whether other objects of its kind are wanted too, so that nothing is blanked for being less alike.
     """
 
     tokens: np.ndarray

@@ -11,11 +11,11 @@ Mean IoU in percent over the 20 videos of DAVIS 2016's validation set, the mask 
     both, edges refined        79.6   78.0     77.5   78.4     74.5   77.1       86.8   72.9
 
 The last column splits its own ten videos, so its second half is not blind to the choice of settings. Of frames cut
-to a part without the thing (its background, enlarged), 23 % (28 % held out) got a mask, and 37 % (41 %) alone.
+to a part without the object (its background, enlarged), 23 % (28 % held out) got a mask, and 37 % (41 %) alone.
 
-It gains where the thing changes its look or is small: soapbox 52 to 86, drift-chicane 50 to 77, drift-straight 34 to
+It gains where the object changes its look or is small: soapbox 52 to 86, drift-chicane 50 to 77, drift-straight 34 to
 70 at 2 frames a second. It loses where others of its kind come near: car-roundabout 87 to 78, and bmx-trees, thin and
-hidden by leaves, 40 to 37. Tried without gain: votes of near patches only (fast things leave the neighbourhood), 7
+hidden by leaves, 40 to 37. Tried without gain: votes of near patches only (fast objects leave the neighbourhood), 7
 frames instead of 3, refined masks as the labels of frames, sharper labels, mixing with each frame's own score.
 """
 

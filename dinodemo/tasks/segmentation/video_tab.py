@@ -36,7 +36,7 @@ HELP = (
 
 @dataclass(frozen=True)
 class Followed:
-    """Hold a finished video: the overlaid file, the zip of masks, and in how many frames the thing was found."""
+    """Represent a finished video: the overlaid file, the zip of masks, and in how many frames the object was found."""
 
     video: str
     masks: str
@@ -74,10 +74,10 @@ def build_video_tab(services: Services, header: Header, drawing: list) -> None:
         for _, message in job.steps():
             yield *[gr.skip()] * 3, message, gr.skip()
         done = job.result
-        told = f"Found in {done.found} of {done.frames} frames."
+        message = f"Found in {done.found} of {done.frames} frames."
         if done.frames < len(clip):
-            told += f" Stopped before the other {len(clip) - done.frames}."
-        yield done, done.video, None, told, gr.update(visible=False)
+            message += f" Stopped before the other {len(clip) - done.frames}."
+        yield done, done.video, None, message, gr.update(visible=False)
 
     def on_stop(job: Work | None):
         if job is not None:
@@ -97,7 +97,7 @@ def build_video_tab(services: Services, header: Header, drawing: list) -> None:
 
 
 def follow(segmenter: "ReferenceSegmenter", clip: VideoClip, opacity: float, progress: Callable) -> Followed:
-    """Follow the thing through a clip; stopped, it gives what was done until then.
+    """Follow the object through a clip; stopped, it gives what was done until then.
 
     progress(done, total, message) is called after every frame and stops the work by raising `Stopped`.
     """
@@ -111,7 +111,7 @@ def follow(segmenter: "ReferenceSegmenter", clip: VideoClip, opacity: float, pro
 
 
 def _frames(segmenter, clip, opacity, archive: zipfile.ZipFile, found: list[bool], progress) -> Iterator[np.ndarray]:
-    """Yield overlaid frames; masks go into the archive, whether the thing is there into `found`."""
+    """Yield overlaid frames; masks go into the archive, whether the object is there into `found`."""
     started = time.perf_counter()
     for i, segmentation in propagate(segmenter, clip.frames):
         archive.writestr(f"{i:04d}.png", png_bytes(segmentation.mask.astype(np.uint8) * 255))
@@ -134,5 +134,5 @@ def _masks_file(followed: Followed | None) -> tuple[str, bytes]:
 
 def _file(path: str | None) -> tuple[str, bytes]:
     if path is None or not Path(path).is_file():
-        raise ValueError("there is nothing to download yet; follow the thing through a video first")
+        raise ValueError("there is nothing to download yet; follow the object through a video first")
     return Path(path).name, Path(path).read_bytes()

@@ -40,7 +40,7 @@ Progress = Callable[[int, int, str], None]  # done, total, message
 
 @dataclass(frozen=True, eq=False)
 class SegmentationResult:
-    """Hold one photo's prediction at its full size."""
+    """Represent one photo's prediction at its full size."""
 
     classes: np.ndarray  # (H, W) uint8, an index into `names`; 0 = background
     probability: np.ndarray  # (H, W) float32 in (0, 1], that of the winning class
@@ -56,7 +56,7 @@ class SegmentationHead(Estimator):
 
     Learned: classes_ (names, background first), miou_ and iou_ (n,) on photos held out of the training, confusion_
     (n, n) pixel counts by (true, predicted) and confusion_normalised_ (rows sum to 1; nan for labels not seen).
-    These four are None with fewer than 4 photos. The held-out photos also choose the epoch, so the figures flatter
+    These four are None with fewer than 4 photos. The held-out photos also choose the epoch, so the metrics flatter
     a little. training_miou_ is measured on the training photos' patches. note_ says all that in words; card_ in JSON.
     """
 
@@ -219,7 +219,7 @@ class SegmentationHead(Estimator):
             self.confusion_ = np.array(counts, dtype=np.int64)
             self.iou_ = np.array(card["iou"], dtype=np.float64)  # None becomes nan
             if self.confusion_.shape != (n, n) or self.iou_.shape != (n,):
-                raise ValueError("its figures do not fit its classes")
+                raise ValueError("its metrics do not fit its classes")
             seen = self.confusion_.sum(1, keepdims=True)
             self.confusion_normalised_ = np.where(seen > 0, self.confusion_ / np.maximum(seen, 1), np.nan)
         self.note_ = _note(card)

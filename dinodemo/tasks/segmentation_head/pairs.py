@@ -243,7 +243,7 @@ def _match(entries: list[Entry], problems: list[Problem]) -> list[tuple[Entry, E
 
 
 def _role(name: PurePosixPath) -> tuple[str, tuple]:
-    """Tell mask from photo, and the key that both share: the path without images/ or masks/, and the stem."""
+    """Return "mask" or "photo", and the key that both share: the path without images/ or masks/, and the stem."""
     folders = list(name.parts[:-1])
     for i in reversed(range(len(folders))):
         if folders[i].lower() in MASK_FOLDERS | PHOTO_FOLDERS:

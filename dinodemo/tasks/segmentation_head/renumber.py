@@ -34,7 +34,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Classes:
-    """Say what the labels of a set mean.
+    """Describe what the labels of a set mean.
 
     Attributes:
         numbers: a label's number in the masks.

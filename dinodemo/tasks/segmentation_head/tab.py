@@ -13,17 +13,19 @@ from ...io.files import stem
 from ...io.images import DISPLAY_SIDE, Photo, fit_within
 from ...io.render import blend, distinct_colours, png_bytes
 from ...web.background import Work
-from ...web.components import download_button, photo_input, problem_list
+from ...web.components import download_button, option_control, photo_input, problem_list
 from ...web.errors import friendly
 from ...web.events import ENGINE_QUEUE, QUIET
 from ...web.header import Header
 from ...web.services import Services
+from ..base import Option
 from ..segmentation.draw import Reference
 
 if TYPE_CHECKING:  # the head needs torch, which is loaded only once the page is served
     from . import SegmentationHead, SegmentationResult
 
 KINDS = [("Convolutional decoder: finer, about a minute", "conv"), ("Linear: seconds", "linear")]
+EPOCHS = Option("epochs", 40, "Epochs", "passes over the photos at most", 5, 200, 5)
 HELP = (
     "Upload a zip with photos and masks (`images/x.jpg` + `masks/x.png`, or `x.jpg` + `x_mask.png`; 0 is background, "
     "255 is ignored) or with COCO, YOLO, labelme, CVAT or Label Studio annotations, or train on the references kept "
@@ -33,7 +35,7 @@ HELP = (
 
 @dataclass(frozen=True)
 class TrainingParts:
-    """Hold the components of the training side."""
+    """The components of the training side."""
 
     pairs: gr.File
     names: gr.Textbox
@@ -49,7 +51,7 @@ class TrainingParts:
 
 @dataclass(frozen=True)
 class LabelParts:
-    """Hold the components of the side that labels a photo."""
+    """The components of the side that labels a photo."""
 
     photo: gr.Image
     picture: gr.Image
@@ -74,7 +76,7 @@ def _training_parts() -> TrainingParts:
     pairs = gr.File(label="Photos and masks (.zip)", height=120, elem_id="head-pairs")
     names = gr.Textbox(label="Names of the classes 1, 2, ... of the zip", placeholder="cup, cat", elem_id="head-names")
     kind = gr.Radio(KINDS, value="conv", label="Head", elem_id="head-kind")
-    epochs = gr.Slider(5, 200, value=40, step=5, label="Epochs", info="Stops early when it no longer improves.")
+    epochs = option_control(EPOCHS, info="Stops early when it no longer improves.")
     with gr.Row():
         train = gr.Button("Train", variant="primary", elem_id="head-train")
         stop = gr.Button("Stop", variant="stop", visible=False, elem_id="head-stop")
@@ -223,8 +225,8 @@ def _report(head: "SegmentationHead") -> str:
         return ""
     rows = ""
     for name, iou, row in zip(head.classes_, head.iou_, head.confusion_normalised_, strict=True):
-        figures = ["-" if np.isnan(iou) else f"{iou:.3f}", *(f"{share:.2f}" for share in row)]
-        rows += f"| {name} | {' | '.join(figures)} |\n"
+        cells = ["-" if np.isnan(iou) else f"{iou:.3f}", *(f"{share:.2f}" for share in row)]
+        rows += f"| {name} | {' | '.join(cells)} |\n"
     header = " | ".join(f"as {name}" for name in head.classes_)
     return f"| class | IoU | {header} |\n|---|---|{'---|' * len(head.classes_)}\n{rows}"
 

@@ -1,4 +1,4 @@
-"""The head's network, its targets, its training loop and its figures; nothing here knows of files or engines."""
+"""The head's network, its targets, its training loop and its metrics; nothing here knows of files or engines."""
 
 import copy
 import math
@@ -79,7 +79,7 @@ class HeadNetwork(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Hold one photo on the CPU: tokens (h, w, D) float16 or float32, and each label's share of a cell as uint8."""
+    """Describe one photo on the CPU: tokens (h, w, D) float16 or float32, and each label's share of a cell as uint8."""
 
     patches: torch.Tensor
     shares: torch.Tensor  # (n, gh, gw), 255 = the whole cell; what is missing to 255 is ignored
@@ -87,7 +87,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Trained:
-    """Say how a training ended: epochs run, and the epoch that was kept (the last one without held-out photos)."""
+    """Describe how a training ended: epochs run, and the epoch that was kept (the last one without held-out photos)."""
 
     epochs: int
     kept: int
