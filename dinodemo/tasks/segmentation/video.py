@@ -1,7 +1,7 @@
 """Reference masks through a short video: the references and the last frames vote on the next one.
 
 Mean IoU in percent over the 20 videos of DAVIS 2016's validation set, the mask of the first frame given
-(dinov2-small-offline at 518; settings were chosen on every second video, the others were held out):
+(the offline default of version 0.1 at 518; settings were chosen on every second video, the others were held out):
 
                             every 3rd frame    every 6th       every 12th      8 frames a video
                               (8 a second)   (4 a second)    (2 a second)       (10 videos)
