@@ -1,7 +1,6 @@
 """The activations that enter the tail: V views of each photo, computed once, in a memory-mapped file."""
 
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,12 +28,19 @@ VIEWS = 4  # of each photo in a run without a time budget
 class ActivationCache:
     """Keep the trunk's activations of V views of n photos in one memory-mapped file, (V, n, T, D).
 
-    float16: 11 bits of the value, of which training notices nothing. `done` counts the rows that a run has gone
-    through, view by view, and `stored` those that the file holds: a resumed run finds the rows of before in it.
+    float16: 11 bits of the value, of which training notices nothing. Rows are filled in chunks of photos: two views of
+    every chunk first, so that whenever the time is up the photos seen so far can be trained on, then one view after the
+    other. `done` counts the chunks that a run has gone through, and `stored` those that the file holds: a resumed run
+    finds those of before in it.
     """
 
-    def __init__(self, folder: Path, shape: tuple[int, int, int, int], dtype: Any = np.float16):
+    def __init__(self, folder: Path, shape: tuple[int, int, int, int], chunk: int = CHUNK, dtype: Any = np.float16):
         self.folder, self.shape = folder, shape
+        views, n = shape[:2]
+        parts = [range(first, min(first + chunk, n)) for first in range(0, n, chunk)]
+        self.schedule = [(view, part) for part in parts for view in range(min(2, views))]
+        self.schedule += [(view, part) for view in range(2, views) for part in parts]
+        self.views_of = np.zeros(n, int)  # views of each photo that the run has gone through
         self.done = self.stored = 0
         folder.mkdir(parents=True, exist_ok=True)
         path, about = folder / "activations.npy", read_json(folder / "activations.json")
@@ -49,34 +55,28 @@ class ActivationCache:
             self.stored = int(about["stored"])
 
     @property
-    def total(self) -> int:
-        """Return how many rows there are to fill."""
-        return self.shape[0] * self.shape[1]
-
-    @property
     def complete(self) -> bool:
         """Return whether all rows are filled."""
-        return self.done >= self.total
+        return self.done >= len(self.schedule)
 
-    def next_rows(self, most: int) -> tuple[int, list[int]]:
-        """Return the view and the photos (0 to n - 1) of the next rows to fill, at most `most`."""
-        view, first = divmod(self.done, self.shape[1])
-        return view, list(range(first, min(first + most, self.shape[1])))
+    def next_rows(self) -> tuple[int, list[int]]:
+        """Return the view and the photos (0 to n - 1) of the next chunk."""
+        view, photos = self.schedule[self.done]
+        return view, list(photos)
 
-    def pass_over(self, count: int) -> Tensor | None:
-        """Return the next rows (B, T, D) where the file holds them, None where they are still to be filled."""
-        if self.done + count > self.stored:
+    def pass_over(self) -> Tensor | None:
+        """Go on to the next chunk and return its rows (B, T, D), None where the file does not hold them."""
+        if self.done >= self.stored:
             return None
-        view, first = divmod(self.done, self.shape[1])
-        self.done += count
-        return self.get(np.full(count, view), np.arange(first, first + count))
+        view, photos = self.next_rows()
+        self._advance()
+        return self.get(np.full(len(photos), view), np.array(photos))
 
     def fill(self, hidden: Tensor) -> None:
-        """Store activations (B, T, D) as the next rows."""
-        view, first = divmod(self.done, self.shape[1])
-        self._rows[view, first : first + len(hidden)] = hidden.float().cpu().numpy()
-        self.done += len(hidden)
-        self.stored = max(self.stored, self.done)
+        """Store activations (B, T, D) as the next chunk."""
+        view, photos = self.next_rows()
+        self._rows[view, photos[0] : photos[-1] + 1] = hidden.float().cpu().numpy()
+        self._advance()
 
     def save(self) -> None:
         """Note on the disk how far the file is filled."""
@@ -87,11 +87,10 @@ class ActivationCache:
         """Return activations (B, T, D) float32 of rows by view and photo, (B,) each."""
         return torch.from_numpy(np.asarray(self._rows[np.asarray(views), np.asarray(photos)], np.float32))
 
-    @property
-    def views_of(self) -> np.ndarray:
-        """Return how many views of each photo the run has gone through, (n,)."""
-        whole, rest = divmod(self.done, self.shape[1])
-        return whole + (np.arange(self.shape[1]) < rest)
+    def _advance(self) -> None:
+        self.views_of[self.next_rows()[1]] += 1
+        self.done += 1
+        self.stored = max(self.stored, self.done)
 
 
 class Trunk:
@@ -128,10 +127,10 @@ class Trunk:
         )
         generator = torch.Generator().manual_seed(seed_of(config.seed, len(photos)))
         shuffled = [photos[i] for i in torch.randperm(len(photos), generator=generator).tolist()]
-        first, seconds = self._first(shuffled)
-        views, n = self._plan(len(photos), first.shape, seconds)
+        shape = self._shape(shuffled)
+        views, n = self._plan(len(photos), shape)
         self.order = shuffled[:n]
-        self.rows = ActivationCache(folder, (views, n, *first.shape[1:]))
+        self.rows = ActivationCache(folder, (views, n, *shape))
         self.readable = np.ones(n, bool)
 
     @property
@@ -155,12 +154,12 @@ class Trunk:
     @property
     def chunks(self) -> int:
         """Return into how many chunks the rows are divided."""
-        return self.views * -(-self.rows.shape[1] // CHUNK)
+        return len(self.rows.schedule)
 
     def fill(self) -> tuple[int, list[int], Tensor]:
         """Compute the next chunk; returns its view, its readable rows (indices into `order`) and their activations."""
-        view, rows = self.rows.next_rows(CHUNK)
-        found = self.rows.pass_over(len(rows))
+        view, rows = self.rows.next_rows()
+        found = self.rows.pass_over()
         if found is not None:  # of a run that is resumed
             seen = found.flatten(1).any(dim=1)
             self.readable[rows] = seen.numpy()
@@ -172,7 +171,7 @@ class Trunk:
         if good:
             hidden[[row - rows[0] for row in good]] = self._encode(view, [self.order[row] for row in good])
         self.rows.fill(hidden)
-        if self.rows.complete or self.rows.done // CHUNK % SAVED == 0:
+        if self.rows.complete or self.rows.done % SAVED == 0:
             self.rows.save()
         return view, good, self.rows.get(np.full(len(good), view), np.array(good, int))
 
@@ -203,24 +202,22 @@ class Trunk:
             hidden, self.context = run_trunk(self.module, pixels, self.config.tail_blocks)
         return hidden.float().cpu()
 
-    def _first(self, photos: list[int]) -> tuple[Tensor, float]:
-        """Return the activations of the first readable photos, and the seconds that one photo takes."""
+    def _shape(self, photos: list[int]) -> tuple[int, int]:
+        """Return tokens and width of a photo's activations, by the first photo that can be read."""
         for i in range(0, len(photos), CHUNK):
             chunk = self.cache.readable(photos[i : i + CHUNK])
             if chunk:
-                self._encode(0, chunk[:2])  # the first pass is slower than those that follow
-                began = time.perf_counter()
-                return self._encode(0, chunk), (time.perf_counter() - began) / len(chunk)
+                _, tokens, width = self._encode(0, chunk[:1]).shape
+                return tokens, width
         raise RuntimeError(f"none of the {len(photos)} photos can be read; the first: {self.cache.problems[0][1]}")
 
-    def _plan(self, photos: int, shape: torch.Size, seconds: float) -> tuple[int, int]:
-        """Return views and photos: those of a run that is resumed, or as many as time and disk allow."""
+    def _plan(self, photos: int, shape: tuple[int, int]) -> tuple[int, int]:
+        """Return views and photos: those of a run that is resumed, or as many as the disk allows."""
         before = read_json(self.folder / "activations.json").get("shape")
-        if before and before[2:] == list(shape[1:]):
+        if before and before[2:] == list(shape):
             return before[0], before[1]
-        size = 2 * shape[1] * shape[2]
         self.folder.mkdir(parents=True, exist_ok=True)
-        rows = min(self.config.activation_bytes, 0.5 * shutil.disk_usage(self.folder).free) / size
-        if not self.clock.minutes:
-            return plan_views(photos, rows, self.config.views or min(VIEWS, max(2, int(rows // photos))))
-        return plan_views(photos, min(rows, TRUNK_SHARE * max(self.clock.left, 1) / seconds), self.config.views)
+        free = 0.5 * shutil.disk_usage(self.folder).free
+        rows = min(self.config.activation_bytes, free) / (2 * shape[0] * shape[1])
+        wanted = self.config.views or (0 if self.clock.minutes else VIEWS)
+        return plan_views(photos, rows, min(wanted, max(2, int(rows // photos))))

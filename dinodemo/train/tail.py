@@ -133,9 +133,10 @@ class TailState(TrainState):
     def activity(self) -> str:
         if self.trunk.complete:
             return ""
-        n = len(self.trunk.order)
-        view, photo = divmod(self.trunk.rows.done, n)
-        return f"looking at the photos: {photo} of {n}, view {view + 1} of {self.trunk.views}"
+        rows, n = self.trunk.rows, len(self.trunk.order)
+        if seen := int((rows.views_of < 2).sum()):
+            return f"looking at the photos: {n - seen} of {n}"
+        return f"looking at {n} photos once more: {rows.views_of.mean():.1f} of {self.trunk.views} views of each"
 
     def clean_up(self) -> None:
         self.trunk.remove()

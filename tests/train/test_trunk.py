@@ -59,25 +59,26 @@ def test_a_tail_shares_its_backbones_parameters(tiny_folders):
     assert torch.equal(tokens(module, pixels)[0], tail.tokens(*run_trunk(module, pixels, 1))[0])
 
 
-def test_activations_are_filled_view_by_view_and_found_again(tmp_path):
-    rows = torch.randn(2, 5, 3, 4, generator=torch.Generator().manual_seed(0))
-    cache = ActivationCache(tmp_path, (2, 5, 3, 4))
-    view, photos = cache.next_rows(4)
-    assert (view, photos) == (0, [0, 1, 2, 3])
-    cache.fill(rows[0, :4])
-    assert cache.next_rows(4) == (0, [4]) and cache.views_of.tolist() == [1, 1, 1, 1, 0]
-    cache.fill(rows[0, 4:])
-    cache.fill(rows[1, :2])
+def test_activations_are_filled_two_views_at_first_and_found_again(tmp_path):
+    rows = torch.randn(3, 5, 3, 4, generator=torch.Generator().manual_seed(0))
+    cache = ActivationCache(tmp_path, (3, 5, 3, 4), chunk=4)
+    order = [(0, [0, 1, 2, 3]), (1, [0, 1, 2, 3]), (0, [4]), (1, [4]), (2, [0, 1, 2, 3]), (2, [4])]
+    for view, photos in order[:3]:
+        assert cache.next_rows() == (view, photos)
+        cache.fill(rows[view, photos])
+    assert cache.views_of.tolist() == [2, 2, 2, 2, 1] and not cache.complete
     cache.save()
-    again = ActivationCache(tmp_path, (2, 5, 3, 4))
-    assert (again.done, again.stored) == (0, 7)
-    assert torch.equal(again.pass_over(4), again.get(np.zeros(4, int), np.arange(4)))
-    assert again.pass_over(1) is not None and again.pass_over(2) is not None and again.pass_over(1) is None
-    assert again.done == 7 and not again.complete and again.views_of.tolist() == [2, 2, 1, 1, 1]
-    found = again.get(np.array([0, 1, 0]), np.array([4, 1, 2]))
-    assert torch.allclose(found, rows[[0, 1, 0], [4, 1, 2]], rtol=1e-3, atol=1e-4)
-    again.fill(rows[1, 2:])
+    again = ActivationCache(tmp_path, (3, 5, 3, 4), chunk=4)
+    assert (again.done, again.stored) == (0, 3) and again.views_of.sum() == 0
+    for view, photos in order[:3]:
+        assert torch.allclose(again.pass_over(), rows[view, photos], rtol=1e-3, atol=1e-4)
+    assert again.pass_over() is None and again.views_of.tolist() == [2, 2, 2, 2, 1]
+    for view, photos in order[3:]:
+        assert again.next_rows() == (view, photos)
+        again.fill(rows[view, photos])
     assert again.complete
+    found = again.get(np.array([0, 2, 1]), np.array([4, 1, 2]))
+    assert torch.allclose(found, rows[[0, 2, 1], [4, 1, 2]], rtol=1e-3, atol=1e-4)
 
 
 def test_activations_of_another_shape_are_not_used(tmp_path):
