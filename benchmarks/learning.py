@@ -1,12 +1,16 @@
-"""Is learning real? Three trainings on the processor, each from photos to a table and curves in benchmarks/results/.
+"""Is learning real? Trainings on the processor, each from photos to a table and curves in benchmarks/results/.
 
 shapes: a small network from scratch learns generated pictures of eight shapes, whose labels it never sees; k-NN on
 photos that were held out, at the start and at the end. collapse: the same without centring; the guard has to say so,
 and the curve shows what comes when nobody ends it.
-continued: the offline default continues on a folder of yours; k-NN on other photos of yours must not fall.
+continued: the offline default continues on a folder of yours by self-distillation; k-NN on other photos of yours must
+not fall.
+photos: the same with each photo as its own class, within a budget of time, for several seeds and numbers of photos;
+k-NN and linear probe of the test photos at 224 px. The training sees a flat copy, without labels.
 
     python benchmarks/learning.py [shapes] [collapse]
     python benchmarks/learning.py continued --train FOLDER --test FOLDER      (folders of class folders)
+    python benchmarks/learning.py photos --train FOLDER --test FOLDER --minutes 10 --seeds 0 1 2 [--photos 50 100]
 """
 
 import argparse
@@ -23,8 +27,11 @@ import cv2
 import numpy as np
 import torch
 
+from dinodemo import Engine
 from dinodemo.backbones import OFFLINE_DEFAULT
+from dinodemo.io.files import PHOTO_SUFFIXES
 from dinodemo.io.states import RunState
+from dinodemo.tasks.probe import knn_classify, linear_probe
 from dinodemo.train import FinetuneConfig, finetune
 from dinodemo.train.config import SCRATCH
 from dinodemo.train.evaluate import evaluate_knn
@@ -125,10 +132,10 @@ def shapes(work: Path, args: argparse.Namespace) -> tuple[list[dict], list[str]]
     settings = {**TINY, "steps": steps, "eval_every": max(1, steps // 20), "on_fall": "continue"}
     report, curve, took = learn(photos, work / "run", SCRATCH, settings)
     first, last = curve[0]["knn"], curve[-1]["knn"]
-    told = (
+    message = (
         f"k-NN on held-out pictures {first:.1%} -> {last:.1%} ({last / first:.2f} times; chance {1 / len(SHAPES):.1%})"
     )
-    return curve, ["shapes, from scratch", f"{steps} steps, {took / 60:.1f} min", told, report["sentence"]]
+    return curve, ["shapes, from scratch", f"{steps} steps, {took / 60:.1f} min", message, report["sentence"]]
 
 
 def collapse(work: Path, args: argparse.Namespace) -> tuple[list[dict], list[str]]:
@@ -139,39 +146,82 @@ def collapse(work: Path, args: argparse.Namespace) -> tuple[list[dict], list[str
     loose = {**settings, "eval_every": max(1, steps // 20), "on_fall": "continue"}
     _, curve, took = learn(photos, work / "run", SCRATCH, loose)
     first, last = curve[0], curve[-1]
-    told = (
-        f"{report['state']}, says the guard at step {seen[-1]['step']}; let run on: k-NN {first['knn']:.1%} -> "
+    message = (
+        f"{report['state']}, says the monitor at step {seen[-1]['step']}; let run on: k-NN {first['knn']:.1%} -> "
         f"{last['knn']:.1%}, rank {first['rank']:.0f} -> {last['rank']:.0f}, cosine between photos "
         f"{first['mean_cosine']:.2f} -> {last['mean_cosine']:.2f}"
     )
-    return curve, ["shapes, no centring", f"{steps} steps, {took / 60:.1f} min", told, report["sentence"]]
+    return curve, ["shapes, no centring", f"{steps} steps, {took / 60:.1f} min", message, report["sentence"]]
+
+
+def flat_copy(source: Path, folder: Path, photos: int = 0, seed: int = 0) -> Path:
+    """Copy photos (all, or some drawn by the seed) into one folder: nothing can see their labels."""
+    folder.mkdir(parents=True)
+    paths = sorted(p for p in source.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES)
+    kept = np.random.default_rng(seed).permutation(len(paths))[: photos or None]
+    for number, i in enumerate(kept):
+        shutil.copyfile(paths[i], folder / f"{number:05}{paths[i].suffix}")
+    return folder
+
+
+def scores(backbone: str, train: Path, test: Path) -> tuple[float, float]:
+    """Return k-NN and linear-probe accuracy on the test photos, centres of 224 px."""
+    engine = Engine(backbone, device="cpu")
+    rows, labels = [], []
+    for folder in (train, test):
+        paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES)
+        found = engine.features_batch(paths, resolution=224, crop="center")
+        rows.append(np.stack([f.cls for f in found]))
+        labels.append(np.array([p.relative_to(folder).parts[0] for p in paths]))
+    near = knn_classify(rows[0], labels[0], rows[1], k=10)
+    line = linear_probe(rows[0], labels[0]).predict(rows[1])
+    return float((near == labels[1]).mean()), float((line == labels[1]).mean())
+
+
+def photos(work: Path, args: argparse.Namespace) -> tuple[list[dict], list[str]]:
+    if not (args.train and args.test):
+        raise SystemExit("photos needs --train FOLDER and --test FOLDER, both of class folders")
+    start, lines, curve, report = scores(args.backbone, args.train, args.test), [], [], {}
+    for count in args.photos or [0]:
+        found = []
+        for seed in args.seeds:
+            run = work / f"run-{count}-{seed}"
+            flat = flat_copy(args.train, work / f"photos-{count}-{seed}", count, seed)
+            report, curve, _ = learn(flat, run, args.backbone, {"minutes": args.minutes, "seed": seed})
+            found.append(scores(str(run / "export"), args.train, args.test))
+            print(f"{count or 'all'} photos, seed {seed}:", found[-1], report["sentence"], flush=True)
+        mean, spread = np.mean(found, axis=0), np.std(found, axis=0)
+        lines.append(
+            f"{count or 'all'} photos: k-NN {start[0]:.1%} -> {mean[0]:.1%} (spread {spread[0]:.1%}), "
+            f"linear {start[1]:.1%} -> {mean[1]:.1%} (spread {spread[1]:.1%})"
+        )
+    length = f"{args.minutes:g} min, {len(args.seeds)} seeds"
+    return curve, [f"{args.train.parent.name}, {args.backbone}", length, "; ".join(lines), report["sentence"]]
 
 
 def continued(work: Path, args: argparse.Namespace) -> tuple[list[dict], list[str]]:
     if not (args.train and args.test):
         raise SystemExit("continued needs --train FOLDER and --test FOLDER, both of class folders")
-    steps, flat = args.steps or 100, work / "photos"
-    flat.mkdir()
-    for number, path in enumerate(sorted(p for p in args.train.rglob("*") if p.is_file())):
-        shutil.copyfile(path, flat / f"{number}{path.suffix}")  # without class folders: nothing can see the labels
-    report, curve, took = learn(flat, work / "run", OFFLINE_DEFAULT, {"steps": steps, "eval_every": max(1, steps // 4)})
-    told = []
+    steps, flat = args.steps or 100, flat_copy(args.train, work / "photos")
+    settings = {"objective": "dino", "steps": steps, "eval_every": max(1, steps // 4)}
+    report, curve, took = learn(flat, work / "run", OFFLINE_DEFAULT, settings)
+    messages = []
     for size in (112, 224):
         start, end = (
             evaluate_knn(str(b), args.test, args.train, device="cpu", size=size)
             for b in (OFFLINE_DEFAULT, work / "run" / "export")
         )
-        told.append(f"at {size} px {start['knn']:.2%} -> {end['knn']:.2%}")
+        messages.append(f"at {size} px {start['knn']:.2%} -> {end['knn']:.2%}")
     row = [
         f"{args.train.parent.name}, continued",
         f"{steps} steps, {took / 60:.1f} min",
-        f"k-NN on {start['photos']} test photos {', '.join(told)}",
+        f"k-NN on {start['photos']} test photos {', '.join(messages)}",
         report["sentence"],
     ]
     return curve, row
 
 
-PARTS: dict[str, Callable] = {"shapes": shapes, "collapse": collapse, "continued": continued}
+PARTS: dict[str, Callable] = {"shapes": shapes, "collapse": collapse, "continued": continued, "photos": photos}
 
 
 def write_curves(name: str, curve: list[dict]) -> None:
@@ -218,6 +268,10 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: shapes and collapse")
     parser.add_argument("--train", type=Path)
     parser.add_argument("--test", type=Path)
+    parser.add_argument("--backbone", default=OFFLINE_DEFAULT)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--photos", type=int, nargs="+", help="numbers of photos; default: all")
     parser.add_argument("--steps", type=int, help="instead of a part's own number")
     args = parser.parse_args()
     RESULTS.mkdir(exist_ok=True)
