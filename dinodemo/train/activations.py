@@ -21,6 +21,7 @@ from .network import StartingBackbone, autocast
 from .trunk import run_trunk
 
 CHUNK = 32  # photos that the trunk sees at once
+LEAST = 4  # chunks, whatever the time: two views of 64 photos
 SAVED = 20  # chunks between two notes of how far the file is filled
 VIEWS = 4  # of each photo in a run without a time budget
 
@@ -149,7 +150,7 @@ class Trunk:
         if self.rows.complete:
             return True
         late = self.clock.elapsed > TRUNK_SHARE * 60 * self.clock.minutes
-        return bool(self.clock.minutes) and late and self.rows.done > 0
+        return bool(self.clock.minutes) and late and self.rows.done >= LEAST
 
     @property
     def chunks(self) -> int:

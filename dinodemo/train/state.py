@@ -66,6 +66,7 @@ class TrainState(ABC):
         self.ranks = distributed.world()
         self.batch = config.batch_size * config.accumulate * self.ranks  # photos of a step
         self._logged_problems = 0
+        self._export_seconds = 0.0
 
     @abstractmethod
     def measure(self, heartbeat: Callable[[], None]) -> tuple[dict[str, float], torch.Tensor]:
@@ -156,12 +157,19 @@ class TrainState(ABC):
         """Write export/: the backbone of `weights`, or the start where they are None."""
         if self.folder is None:
             return
+        began = time.perf_counter()
         start = load_folder(self.checkpoints / "start", self.start.backbone)
         if weights is not None:
             load_result(start.module, weights)
         sentence = self.verdict()["sentence"]
         card = model_card(start.backbone, sentence, self.config.to_json(), METHODS[self.config.objective])
         write_model(self.folder.export, start.module, start, card, self.config.eval_size)
+        self._export_seconds = time.perf_counter() - began
+
+    def reserve_time(self, evaluation: float) -> None:
+        """Keep time for what follows the last step, by the seconds that an evaluation and an export took."""
+        needed = 1.5 * evaluation + 3 * self._export_seconds + 3
+        self.clock.reserve = max(self.clock.reserve, min(needed, 30 * self.config.minutes))
 
     def export_best(self) -> None:
         """Write export/: the best backbone where it is better than the start, else the start."""
@@ -234,7 +242,7 @@ class DistillationState(TrainState):
         began = time.perf_counter()
         self.loader.drain()
         found = self.evaluator(self.ssl.teacher["backbone"], self.ssl.teacher["dino_head"], heartbeat)
-        self.clock.reserve = max(self.clock.reserve, 1.5 * (time.perf_counter() - began) + 8)
+        self.reserve_time(time.perf_counter() - began)
         return found
 
     def weights(self) -> dict[str, torch.Tensor]:

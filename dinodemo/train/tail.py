@@ -196,7 +196,7 @@ class TailState(TrainState):
         self.monitor.worth = self.evaluator.worth
         seconds = time.perf_counter() - began
         self._evaluations = (seconds, self.clock.elapsed)
-        self.clock.reserve = max(self.clock.reserve, 1.5 * seconds + 8)
+        self.reserve_time(seconds)
         return metrics, hits
 
     def weights(self) -> dict[str, Tensor]:

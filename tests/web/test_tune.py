@@ -17,6 +17,7 @@ from dinodemo.io.uploads import photos_in
 from dinodemo.jobs.runs import Limits, RunInfo, Runs
 from dinodemo.tasks.finetune import check_tab as tune_check
 from dinodemo.tasks.finetune import draw as tune_view
+from dinodemo.tasks.finetune import run_tab as tune_run
 from dinodemo.tasks.finetune import tab as tune_tab
 from dinodemo.tasks.finetune.photo_store import PhotoStore, unpack
 from dinodemo.web.folder_picker import server_folder
@@ -227,10 +228,28 @@ def test_the_film_shows_each_photo_at_each_evaluation(tmp_path):
         attention = np.random.default_rng(step).random((3, 8, 8)).astype(np.float16)
         np.savez(tmp_path / "film" / f"step-{step:07}.npz", patches=patches, attention=attention)
     (tmp_path / "film" / "step-0000020.npz").write_bytes(b"half")
-    shown = tune_view.film(tmp_path)
+    shown = tune_view.snapshots(tmp_path)
     captions = [[f"photo {p}, step {s}{what}" for s in (0, 10)] for p in (1, 2, 3) for what in ("", ": attention")]
     assert [[caption for _, caption in strip] for strip in shown] == captions
     assert all(picture.shape == (224, 224, 3) for strip in shown for picture, _ in strip)
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [
+        ("queued", "stop"),
+        ("running", "pause stop"),
+        ("paused", "resume stop"),
+        ("stopped", "resume sure delete"),
+        ("failed", "resume sure delete"),
+        ("finished", "sure delete"),
+    ],
+)
+def test_only_the_controls_that_make_sense_are_shown(tmp_path, state, shown):
+    names = ("pause", "resume", "stop", "sure", "delete")
+    usable = tune_run.usable(RunInfo("id", "my run", tmp_path, state))
+    assert " ".join(name for name, wanted in zip(names, usable, strict=True) if wanted) == shown
+    assert len(usable) == tune_run.BUTTONS
 
 
 def test_a_long_film_is_thinned_and_keeps_its_ends(tmp_path):
@@ -238,7 +257,7 @@ def test_a_long_film_is_thinned_and_keeps_its_ends(tmp_path):
     for step in range(40):
         patches = np.random.default_rng(step).normal(size=(1, 4, 4, 8)).astype(np.float16)
         np.savez(tmp_path / "film" / f"step-{step:07}.npz", patches=patches, attention=patches[..., 0])
-    strip = [caption for _, caption in tune_view.film(tmp_path)[0]]
+    strip = [caption for _, caption in tune_view.snapshots(tmp_path)[0]]
     assert len(strip) == tune_view.MOST_FRAMES and strip[0].endswith("step 0") and strip[-1].endswith("step 39")
 
 

@@ -42,7 +42,7 @@ STATES: dict[str, str] = {
     RunState.COLLAPSED: "collapsed",
     RunState.FINISHED: "is finished",
 }
-FILM_SIDE, MOST_FRAMES = 224, 11
+SNAPSHOT_SIDE, MOST_FRAMES = 224, 11
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -173,7 +173,7 @@ def log_tail(folder: Path) -> str:
     return ""
 
 
-def film(folder: Path) -> list[list[tuple[np.ndarray, str]]]:
+def snapshots(folder: Path) -> list[list[tuple[np.ndarray, str]]]:
     """Return strips of pictures of what the teacher saw in three photos at its evaluations, with captions.
 
     Two strips a photo: patches coloured by one PCA, and the CLS token's attention.
@@ -192,7 +192,7 @@ def film(folder: Path) -> list[list[tuple[np.ndarray, str]]]:
         colours = _jointly([_as_features(patches[photo]) for _, patches, _ in frames])
         captions = [f"photo {photo + 1}, step {step}" for step, _, _ in frames]
         strips.append(
-            [(pca_picture(c, (FILM_SIDE,) * 2), caption) for c, caption in zip(colours, captions, strict=True)]
+            [(pca_picture(c, (SNAPSHOT_SIDE,) * 2), caption) for c, caption in zip(colours, captions, strict=True)]
         )
         strips.append(
             [
@@ -204,7 +204,7 @@ def film(folder: Path) -> list[list[tuple[np.ndarray, str]]]:
 
 
 def _heat(attention: np.ndarray) -> np.ndarray:
-    return colourise(np.clip(enlarge(normalise(attention), (FILM_SIDE,) * 2), 0, 1))
+    return colourise(np.clip(enlarge(normalise(attention), (SNAPSHOT_SIDE,) * 2), 0, 1))
 
 
 def _jointly(features: list[Features]) -> list[np.ndarray]:

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 import pandas as pd
@@ -12,6 +13,7 @@ from ...backbones.publish import publish_folder
 from ...io.files import stem
 from ...io.images import Photo
 from ...io.render import overlay, pca_picture
+from ...io.states import RunState
 from ...jobs.runs import RunInfo, Runs
 from ...web.components import download_button, photo_input
 from ...web.errors import friendly
@@ -23,6 +25,7 @@ from ..attention.maps import attention_map
 from ..pca.basis import PatchPCA
 from . import draw
 
+BUTTONS = 5  # of a run
 TICK = 2.0  # seconds between two looks at the run's files
 COLOURS = ("#6366f1", "#f59e0b", "#10b981", "#ef4444", "#64748b")
 NO_RUN = "No run yet: choose photos and press Start in the first tab."
@@ -30,17 +33,17 @@ NO_RUN = "No run yet: choose photos and press Start in the first tab."
 
 @dataclass(frozen=True)
 class Parts:
-    """Hold the components that show a run."""
+    """The components that show a run."""
 
-    run: gr.Dropdown
     status: gr.Markdown
     curves: tuple[gr.LinePlot, ...]  # losses, measure, health, learning rates
     log: gr.Textbox
-    film: gr.Gallery
+    snapshots: gr.Gallery
     verdict: gr.Markdown
+    buttons: tuple[gr.Component, ...]  # in the order of `usable`
 
     def shown(self) -> list:
-        return [self.status, *self.curves, self.log, self.film, self.verdict]
+        return [self.status, *self.curves, self.log, self.snapshots, self.verdict, *self.buttons]
 
 
 def build_run(services: Services, header: Header, runs: Runs, page: gr.Blocks) -> Callable:
@@ -50,7 +53,7 @@ def build_run(services: Services, header: Header, runs: Runs, page: gr.Blocks) -
         run = gr.Dropdown([], label="Run", elem_id="run-choice", scale=1)
         status = gr.Markdown(NO_RUN, elem_id="run-status")
     owner = header.owner
-    buttons = _buttons(runs, owner, run)
+    buttons, acted = _buttons(runs, owner, run)
     with gr.Row():
         losses, measure = _plot("Losses", "run-losses"), _plot("Is it better?", "run-measure")
     with gr.Row():
@@ -60,13 +63,13 @@ def build_run(services: Services, header: Header, runs: Runs, page: gr.Blocks) -
         "#### What is being learnt\nThree photos at each evaluation: patches, coloured by one PCA a photo, and "
         "what CLS attends to."
     )
-    film = gr.Gallery(
+    snapshots = gr.Gallery(
         show_label=False, columns=1, height="auto", buttons=[], format="jpeg", object_fit="contain", elem_id="run-film"
     )
     with gr.Accordion("Log", open=False):
         log = gr.Textbox(lines=draw.LOG_LINES, show_label=False, interactive=False, elem_id="run-log")
     verdict = gr.Markdown(elem_id="run-verdict")
-    parts = Parts(run, status, (losses, measure, health, rates), log, film, verdict)
+    parts = Parts(status, (losses, measure, health, rates), log, snapshots, verdict, buttons)
     _result(services, header, runs, run)
 
     @friendly
@@ -83,40 +86,58 @@ def build_run(services: Services, header: Header, runs: Runs, page: gr.Blocks) -
         try:
             return watch(runs.info(owner, chosen), before)
         except ValueError:  # none is chosen, or it was deleted
-            return (NO_RUN, *[None] * 4, "", [], "", None) if before else (gr.skip(),) * 9
+            nothing = [gr.update(visible=False)] * len(buttons)
+            return (NO_RUN, *[None] * 4, "", [], "", *nothing, None) if before else (gr.skip(),) * (9 + len(buttons))
 
     asked, outputs = [owner, run, seen], [*parts.shown(), seen]
     page.load(offer, [owner, run], run, js=WITH_KEY, **QUIET)
     run.change(look, asked, outputs, **QUIET, trigger_mode="always_last")
     gr.Timer(TICK).tick(look, asked, outputs, **QUIET)
-    for button in buttons:
-        button.success(offer, [owner, run], run, **QUIET).success(look, asked, outputs, **QUIET)
+    for event in acted:
+        event.success(offer, [owner, run], run, **QUIET).success(look, asked, outputs, **QUIET)
     return lambda event: event(newest, owner, run, **QUIET)
 
 
 def watch(info: RunInfo, before: tuple | None) -> tuple:
-    """Return what is new of a run since `before`: status, four curves, log, film, verdict, and the new `before`."""
+    """Return what is new of a run since `before`.
+
+    Args:
+        info: The run.
+        before: What the last call returned as its last value, None at first.
+
+    Returns:
+        Updates of status, four curves, log, snapshots, verdict and buttons, and the new `before`.
+    """
     folder = info.path
     sizes = tuple(_size(folder / name) for name in ("metrics.jsonl", "log.txt", "report.json"))
-    films = len(list((folder / "film").glob("*.npz")))
-    now = (info.id, (info.state, info.step, info.total, info.queue_position, info.message), sizes, films)
+    kept = len(list((folder / "film").glob("*.npz")))
+    now = (info.id, (info.state, info.step, info.total, info.queue_position, info.message), sizes, kept)
     if now == before:
-        return (gr.skip(),) * 9
+        return (gr.skip(),) * (9 + BUTTONS)
     old = before if before and before[0] == info.id else (None, None, (None,) * 3, None)
     lines = draw.read_metrics(folder)
     curves = [gr.skip()] * 4
     if sizes[0] != old[2][0]:
         makers = draw.loss_curves, draw.measure_curves, draw.health_curves, draw.rate_curves
         curves = [_drawn(make(lines)) for make in makers]
-    film = _strips(draw.film(folder)) if films != old[3] else gr.skip()
+    strips = _strips(draw.snapshots(folder)) if kept != old[3] else gr.skip()
     return (
         draw.status(info, lines),
         *curves,
         draw.log_tail(folder),
-        film,
+        strips,
         draw.verdict(folder) if info.over else "",
+        *[gr.update(visible=wanted) for wanted in usable(info)],
         now,
     )
+
+
+def usable(info: RunInfo) -> tuple[bool, ...]:
+    """Return which controls make sense for a run now: pause, resume, stop, the tick before delete, delete."""
+    state = RunState(info.state)
+    at_work = not state.over
+    resumable = state in (RunState.PAUSED, RunState.STOPPED, RunState.INTERRUPTED, RunState.FAILED)
+    return state in (RunState.STARTING, RunState.RUNNING), resumable, at_work, state.over, state.over
 
 
 def _plot(title: str, elem_id: str) -> gr.LinePlot:
@@ -131,18 +152,20 @@ def _drawn(curves: pd.DataFrame) -> dict:
     return gr.update(value=curves, color_map=dict(zip(curves["curve"].unique().tolist(), COLOURS, strict=False)))
 
 
-def _strips(film: list[list]) -> dict:
-    """Update the gallery: a strip is a column, so that pictures keep their size while the film grows."""
-    return gr.update(value=[frame for row in zip(*film, strict=True) for frame in row], columns=max(1, len(film)))
+def _strips(strips: list[list]) -> dict:
+    """Update the gallery: a strip is a column, so that pictures keep their size while it grows."""
+    return gr.update(value=[frame for row in zip(*strips, strict=True) for frame in row], columns=max(1, len(strips)))
 
 
-def _buttons(runs: Runs, owner: gr.Textbox, run: gr.Dropdown) -> list:
+def _buttons(runs: Runs, owner: gr.Textbox, run: gr.Dropdown) -> tuple[tuple, list]:
+    """Make the controls of a run, hidden until one is chosen; returns them and the events of their use."""
+    small: dict[str, Any] = {"size": "sm", "min_width": 80, "visible": False}
     with gr.Row():
-        pause = gr.Button("Pause", size="sm", elem_id="run-pause", min_width=80)
-        go_on = gr.Button("Resume", size="sm", elem_id="run-go-on", min_width=80)
-        cancel = gr.Button("Stop and save", size="sm", variant="stop", elem_id="run-cancel", min_width=80)
-        sure = gr.Checkbox(False, label="Yes, delete it", elem_id="run-sure", min_width=100)
-        delete = gr.Button("Delete", size="sm", variant="stop", elem_id="run-delete", min_width=80)
+        pause = gr.Button("Pause", elem_id="run-pause", **small)
+        go_on = gr.Button("Resume", elem_id="run-go-on", **small)
+        cancel = gr.Button("Stop and save", variant="stop", elem_id="run-cancel", **small)
+        sure = gr.Checkbox(False, label="Yes, delete it", elem_id="run-sure", min_width=100, visible=False)
+        delete = gr.Button("Delete", variant="stop", elem_id="run-delete", **small)
 
     def doing(action: Callable):
         @friendly
@@ -159,12 +182,13 @@ def _buttons(runs: Runs, owner: gr.Textbox, run: gr.Dropdown) -> list:
         return False
 
     asked = [owner, run]
-    return [
+    acted = [
         pause.click(doing(runs.pause), asked, None, **QUIET),
         go_on.click(doing(runs.go_on), asked, None, **QUIET),
         cancel.click(doing(runs.cancel), asked, None, **QUIET),
         delete.click(remove, [*asked, sure], sure, **QUIET),
     ]
+    return (pause, go_on, cancel, sure, delete), acted
 
 
 def _result(services: Services, header: Header, runs: Runs, run: gr.Dropdown) -> None:
