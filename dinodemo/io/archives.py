@@ -25,13 +25,15 @@ from .zips import (
     misplaced_members,
     name_reason,
     open_zip,
-    told,
+    reason_of,
     too_deep,
     too_large,
     unpack_member,
 )
 
 ARCHIVE_SUFFIXES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"})
+
+MOST_LETTERS = 500  # of a reason: readers quote what they find in a file
 
 Problem = tuple[str, str]  # file, reason
 Source = str | Path | Iterable[str | Path | tuple[str, bytes]]
@@ -40,7 +42,7 @@ Accept = Callable[[PurePosixPath], str | None]
 
 @dataclass(frozen=True)
 class Entry:
-    """Name a file by its path inside the folder or zip, and say how to get its bytes; nothing was read yet."""
+    """A file, by its path inside the folder or zip, and how to get its bytes; nothing was read yet."""
 
     name: PurePosixPath  # relative, without `..` and control characters
     load: Callable[[], bytes]
@@ -61,19 +63,20 @@ class Entry:
         try:
             return self.load()
         except DAMAGE as error:
-            raise BadFile(self, f"cannot be read ({told(error)}); copy or pack it again") from error
+            raise BadFile(self, f"cannot be read ({reason_of(error)}); copy or pack it again") from error
 
 
 class BadFile(ValueError):
-    """Carry which entry is bad, and why."""
+    """An entry that is bad, and why."""
 
     def __init__(self, entry: Entry, reason: str):
+        reason = reason if len(reason) <= MOST_LETTERS else f"{reason[:MOST_LETTERS]}..."
         super().__init__(reason)
         self.entry, self.reason = entry, reason
 
 
 class Entries(NamedTuple):
-    """Hold what a source gives: the entries, and (file, reason) for what was left out."""
+    """What a source gives: the entries, and (file, reason) for what was left out."""
 
     entries: list[Entry]
     problems: list[Problem]
@@ -81,7 +84,7 @@ class Entries(NamedTuple):
 
 @dataclass(frozen=True)
 class _Listing:
-    """Gather what a source gives, under one set of rules."""
+    """What a source gives, gathered under one set of rules."""
 
     limits: Limits
     accept: Accept
@@ -203,7 +206,7 @@ def _add_file(path: Path, name: PurePosixPath, root: str | None, listing: _Listi
             status = path.stat()
             str(name).encode()
         except OSError as error:
-            listing.leave_out(str(name), f"cannot be read ({told(error)}); check it")
+            listing.leave_out(str(name), f"cannot be read ({reason_of(error)}); check it")
         except UnicodeError:
             listing.leave_out(str(name), "its name is not UTF-8; rename it")
         else:

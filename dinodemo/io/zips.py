@@ -170,13 +170,13 @@ def too_deep(limits: Limits) -> str:
     return f"lies in more than {limits.depth} folders, one in another; move it up"
 
 
-def told(error: BaseException) -> str:
-    """Say what is wrong without the path that the system's errors name."""
+def reason_of(error: BaseException) -> str:
+    """Return what is wrong, without the path that the system's errors name."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _no_zip(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path.name} is not a zip or damaged ({told(error)}); pack it again")
+    return ValueError(f"{path.name} is not a zip or damaged ({reason_of(error)}); pack it again")
 
 
 class _Reader(BufferedReader):

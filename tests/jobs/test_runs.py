@@ -323,6 +323,37 @@ def test_files_of_a_wrong_kind_do_not_stop_the_queue(make, folder, name, content
     assert runs.info(OTHER, sound).state == "finished"
 
 
+@pytest.mark.parametrize("how", ["truncated", "emptied", "a folder"])
+def test_whatever_becomes_of_a_runs_files_the_queue_goes_on(make, folder, how):
+    runs = make()
+    names = ["request.json", "status.json", "config.json", "output.txt", ".lock", "step", "pause"]
+    broken = [runs.submit(OWNER, name, folder, "b", {"steps": 2}) for name in names]
+    for run_id in broken:
+        wait(runs, run_id, "finished")
+    for run_id, name in zip(broken, names, strict=True):
+        spoil(runs.path(OWNER, run_id) / name, how)
+    again = make()  # as after a restart
+    assert {info.state for info in again.runs_of(OWNER)} <= STATES
+    sound = again.submit(OTHER, "sound", folder, "b", {"steps": 2})
+    end = time.time() + SECONDS
+    while time.time() < end and again.info(OTHER, sound).state != "finished":
+        again.tick()
+        time.sleep(0.02)
+    assert again.info(OTHER, sound).state == "finished"
+    for run_id in broken:
+        if (again.owner_folder(OWNER) / run_id / "request.json").is_file() and again.info(OWNER, run_id).over:
+            again.delete(OWNER, run_id)
+
+
+def spoil(path: Path, how: str) -> None:
+    content = path.read_bytes() if path.is_file() else b""
+    path.unlink(missing_ok=True)
+    if how == "a folder":
+        path.mkdir()
+    else:
+        path.write_bytes(content[: len(content) // 2] if how == "truncated" else b"")
+
+
 def test_cleaners_are_called_by_the_watcher(make):
     runs, called = make(), []
     runs.clean_with(lambda: called.append(1))
