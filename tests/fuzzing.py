@@ -184,7 +184,7 @@ def readers(folder: Path) -> dict[str, Reader]:
     from dinodemo.io.video import read_frames
     from dinodemo.tasks.depth import DepthProbe
     from dinodemo.tasks.depth import read_pairs as read_depth_pairs
-    from dinodemo.tasks.depth.depthmap import read_depth
+    from dinodemo.tasks.depth.depthmap import read_values
     from dinodemo.tasks.depth.files import Entry
     from dinodemo.tasks.finetune.photo_store import unpack
     from dinodemo.tasks.pca.basis import PatchPCA
@@ -198,7 +198,7 @@ def readers(folder: Path) -> dict[str, Reader]:
         "picture": lambda path: shrink(load_photo(path)),
         "mask": lambda path: read_mask_file(path, photo),
         "painted": lambda path: read_drawing({"mask": _data_url(path.read_bytes())}, photo),
-        "depth": lambda path: read_depth(Entry(PurePosixPath(path.name), path.read_bytes, path)),
+        "depth": lambda path: read_values(Entry(PurePosixPath(path.name), path.read_bytes, path)),
         "photos.zip": lambda path: unpack(path, folder / "unpacked", 50_000_000),
         "depth.zip": lambda path: read_depth_pairs(path, out=folder / "pairs"),
         "masks.zip": lambda path: read_mask_pairs(path, out=folder / "masks"),

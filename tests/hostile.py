@@ -19,6 +19,7 @@ def cases() -> Iterator[tuple[str, str, bytes]]:
     """Yield (kind of reader, file name, content)."""
     for kind in ("picture", "mask", "painted"):
         yield from ((kind, name, content) for name, content in _pictures().items())
+    yield from (("mask", name, content) for name, content in (_annotations() | _arrays()).items())
     yield from (("depth", name, content) for name, content in (_arrays() | _exr_files() | _deep_pictures()).items())
     for kind in ("photos.zip", "depth.zip", "masks.zip"):
         yield from ((kind, name, content) for name, content in _archives().items())
@@ -104,6 +105,47 @@ def _pictures() -> dict[str, bytes]:
         "heif.heic": b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + struct.pack(">I4s", HUGE, b"meta") + bytes(2000),
         "jp2.jp2": b"\0\0\0\x0cjP  \r\n\x87\n" + struct.pack(">I4s", 0, b"jp2h") + bytes(2000),
         "codestream.j2k": b"\xff\x4f\xff\x51\0\x29\0\0" + struct.pack(">IIII", HUGE, HUGE, 0, 0) + bytes(40),
+    }  # fmt: skip
+
+
+def _annotations() -> dict[str, bytes]:
+    """Write annotation files with values of wrong kinds, of absurd size, nested without end."""
+    image = {"id": 1, "file_name": "photo.png", "width": 32, "height": 24}
+    label = {"id": 1, "name": "cat"}
+
+    def coco(**changes: object) -> bytes:
+        one = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[1, 1, 9, 1, 9, 9]], "bbox": [1, 1, 8, 8]}
+        return json.dumps({"images": [image], "categories": [label], "annotations": [one | changes]}).encode()
+
+    entities = "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 10}">' for i in range(1, 10))
+    laughs = f'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY e0 "ha">{entities}]><annotations>&e9;</annotations>'
+    outside = (
+        '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotations>&x;</annotations>'
+    )
+    shape = {"label": "cat", "shape_type": "polygon", "points": [[1, 1], [9, 1], [9, 9]]}
+    labelme = {"shapes": [shape], "imageWidth": 32, "imageHeight": 24, "imagePath": "photo.png"}
+    return {
+        "nested.json": b"[" * 100_000,
+        "nested-object.json": b'{"a":' * 50_000,
+        "number.json": b"1" * 5_000,
+        "huge-number.json": coco(segmentation=[[1e308, 1e308, -1e308, 1, 2, 3]]),
+        "nan.json": coco().replace(b"9, 9]", b"NaN, Infinity]"),
+        "rle-huge.json": coco(segmentation={"size": [HUGE, HUGE], "counts": [HUGE, 1]}),
+        "rle-sum.json": coco(segmentation={"size": [24, 32], "counts": [1 << 40]}),
+        "rle-negative.json": coco(segmentation={"size": [24, 32], "counts": [-5, 773]}),
+        "rle-text.json": coco(segmentation={"size": [24, 32], "counts": "\xff~" * 1000}),
+        "kinds.json": coco(segmentation="x", category_id=[], image_id={}),
+        "polygon-odd.json": coco(segmentation=[[1, 2, 3]]),
+        "points.json": coco(segmentation=[[5] * 400_000]),
+        "lists.json": b'{"images": {}, "annotations": 7, "categories": null}',
+        "labelme-kinds.json": json.dumps({**labelme, "shapes": [{**shape, "points": "x"}, 7, None]}).encode(),
+        "labelme-size.json": json.dumps({**labelme, "imageWidth": 1 << 40, "imageHeight": -3}).encode(),
+        "studio.json": json.dumps([{"annotations": [{"result": [{"value": {"rle": [255] * 9}}]}]}]).encode(),
+        "laughs.xml": laughs.encode(),
+        "outside.xml": outside.encode(),
+        "deep.xml": b"<a>" * 100_000,
+        "polygons.txt": b"0 " + b"0.5 " * 300_001,
+        "words.txt": b"0 nan inf 1e999 -1 2\n" * 50,
     }  # fmt: skip
 
 
