@@ -155,7 +155,7 @@ def replace_folder(made: Path, target: Path) -> None:
 
 @contextmanager
 def lock(path: Path, timeout: float = 0) -> Iterator[bool]:
-    """Hold a file's lock, which ends with the process, however it ends; it excludes whoever uses flock, too.
+    """Lock a file. The lock ends with the process, however it ends; it excludes whoever uses flock, too.
 
     Args:
         path: The lock's file. It is made, stays when the lock is let go, and says nothing of who holds the lock.

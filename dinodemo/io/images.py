@@ -222,7 +222,7 @@ def _from_pil(image: Image.Image, name: str, longest: int | None, stream: IO[byt
 
 
 class _TooLarge(ValueError):
-    """Say that a picture has too many pixels."""
+    """A picture has too many pixels."""
 
 
 def _check_size(image: Image.Image, name: str, most: int) -> None:

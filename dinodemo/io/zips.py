@@ -161,12 +161,12 @@ def unpack_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 
 
 def too_large(limits: Limits) -> str:
-    """Say that a file is too large."""
+    """Return the reason for a file that is too large."""
     return f"is larger than {limits.file_bytes // 1_000_000} MB; scale it down"
 
 
 def too_deep(limits: Limits) -> str:
-    """Say that a file lies too deep."""
+    """Return the reason for a file that lies too deep."""
     return f"lies in more than {limits.depth} folders, one in another; move it up"
 
 

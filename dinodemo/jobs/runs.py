@@ -19,59 +19,31 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..io.files import lock, read_json, write_json
 from .processes import be_nice, free_memory, is_locked, is_training, last_line, started_at
+from .records import (
+    RUN_ID,
+    Limits,
+    RunInfo,
+    change_request,
+    hours_of_today,
+    is_run,
+    is_waiting,
+    queue_positions,
+    read_request,
+    read_status_values,
+)
+
+__all__ = ["NICENESS", "Limits", "RunInfo", "Runs"]
 
 log = logging.getLogger(__name__)
 NICENESS = 10  # training yields to whoever waits for an answer
 TICK = 1.0  # seconds between two looks at the runs
 CLEAN_EVERY = 300.0  # seconds
-OVER = ("finished", "stopped", "failed", "collapsed", "interrupted")
 _OWNER = re.compile(r"[A-Za-z0-9_-]{22,64}")
-_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one server grants."""
-
-    photos: int = 20_000  # in a run's folder
-    photo_bytes: int = 5_000_000_000
-    person_bytes: int = 10_000_000_000  # of the photos that one person keeps on the server
-    all_bytes: int = 50_000_000_000  # of the photos of all
-    free_disk: int = 2_000_000_000  # that must stay free
-    free_memory: int = 1_500_000_000  # that must be there before a run starts
-    hours: float = 12.0  # of one run
-    hours_a_day: float = 48.0  # of all runs that came from one address
-    runs: int = 20  # kept of one person
-    queue: int = 100  # runs that wait or train, of all persons
-    queue_per_address: int = 20  # of them, that came from one address
-    age_days: float = 14.0  # after which an ended run is removed
-    threads: int = max(1, (os.cpu_count() or 2) // 2)  # of the training on a CPU
-
-
-@dataclass(frozen=True)
-class RunInfo:
-    """What is known of a run at this moment."""
-
-    id: str
-    name: str
-    path: Path
-    state: str  # queued, starting, running, paused, stopped, interrupted, failed, collapsed, finished
-    step: int = 0
-    total: int = 0
-    eta_s: float | None = None
-    message: str = ""
-    queue_position: int = 0  # from 1; 0 for a run that does not wait
-
-    @property
-    def over(self) -> bool:
-        """Return whether nothing will happen any more unless somebody resumes it."""
-        return self.state in OVER
 
 
 class Runs:
@@ -141,28 +113,28 @@ class Runs:
 
     def path(self, owner: str, run_id: str | None) -> Path:
         """Return a run's folder; raises ValueError for one that is not this person's."""
-        path = self.owner_folder(owner) / run_id if isinstance(run_id, str) and _ID.fullmatch(run_id) else None
+        path = self.owner_folder(owner) / run_id if isinstance(run_id, str) and RUN_ID.fullmatch(run_id) else None
         if path is None or not (path / "request.json").is_file():
             raise ValueError("there is no such run; choose one from the list")
         return path
 
     def runs_of(self, owner: str) -> list[RunInfo]:
         """Return a person's runs, the newest first."""
-        found = sorted((path for path in self.owner_folder(owner).glob("*") if _is_run(path)), reverse=True)
+        found = sorted((path for path in self.owner_folder(owner).glob("*") if is_run(path)), reverse=True)
         requests = {path: read_request(path) for path in found}
-        line = _line(self._requests()) if any(_is_waiting(r) for r in requests.values()) else {}
+        line = queue_positions(self._requests()) if any(is_waiting(r) for r in requests.values()) else {}
         return [self._info(path, request, line) for path, request in requests.items()]
 
     def folders_in(self, owner_folder: Path) -> list[Path]:
         """Return the folders of photos that the runs of one person learn from."""
-        requests = (read_request(path) for path in owner_folder.glob("*") if _is_run(path))
+        requests = (read_request(path) for path in owner_folder.glob("*") if is_run(path))
         return [Path(request["folder"]) for request in requests if request]
 
     def info(self, owner: str, run_id: str | None) -> RunInfo:
         """Return what is known of one run."""
         path = self.path(owner, run_id)
         request = read_request(path)
-        return self._info(path, request, _line(self._requests()) if _is_waiting(request) else {})
+        return self._info(path, request, queue_positions(self._requests()) if is_waiting(request) else {})
 
     def pause(self, owner: str, run_id: str | None) -> None:
         """Let a run stop at its next step until `go_on`; it keeps its memory."""
@@ -180,12 +152,12 @@ class Runs:
             raise ValueError(f"this run is {info.state}; start a new one, from its result if you like")
         if info.over:
             self._check_queue("")
-            _change(path, queued=time.time(), launched=None, pid=None, wanted="run")
+            change_request(path, queued=time.time(), launched=None, pid=None, wanted="run")
 
     def cancel(self, owner: str, run_id: str | None) -> None:
         """Ask a run to save and end; one that waits leaves the queue."""
         path = self.path(owner, run_id)
-        _change(path, wanted="stop")
+        change_request(path, wanted="stop")
         self._signal(path, signal.SIGTERM)
 
     def delete(self, owner: str, run_id: str | None) -> None:
@@ -221,7 +193,7 @@ class Runs:
             if not mine:
                 return  # another app looks after this folder
             requests = self._requests()  # each is read once a tick, however many there are
-            line = _line(requests)
+            line = queue_positions(requests)
             infos = [self._info(path, request, line) for path, request in requests.items()]
             alive = [info for info in infos if not info.over and info.state != "queued"]
             for info in alive:
@@ -240,7 +212,7 @@ class Runs:
             cleaner()
 
     def _info(self, path: Path, request: dict, line: dict[Path, int]) -> RunInfo:
-        status = _checked_status(read_json(path / "status.json"))
+        status = read_status_values(read_json(path / "status.json"))
         state, message = self._state(path, request, status)
         return RunInfo(
             path.name,
@@ -298,7 +270,7 @@ class Runs:
                 close_fds=True,
             )
         self._children[path] = child
-        _change(path, launched=time.time(), pid=child.pid, started=started_at(child.pid))
+        change_request(path, launched=time.time(), pid=child.pid, started=started_at(child.pid))
         be_nice(child.pid, NICENESS)
 
     def _signal(self, path: Path, number: int) -> None:
@@ -323,7 +295,7 @@ class Runs:
     def _check_queue(self, address: str) -> None:
         """Raise ValueError when too many runs wait or train, of all persons or from one address."""
         limits, requests = self.limits, self._requests()
-        busy = {path for path, request in requests.items() if _is_waiting(request) or self._is_running(path, request)}
+        busy = {path for path, request in requests.items() if is_waiting(request) or self._is_running(path, request)}
         if len(busy) >= limits.queue:
             raise ValueError(f"{len(busy)} runs wait already, the most that this server takes; try again later")
         if not address:
@@ -331,7 +303,7 @@ class Runs:
         own = [path for path, came_from in list(self._addresses.items()) if came_from == address]
         if len(busy.intersection(own)) >= limits.queue_per_address:
             raise ValueError(f"{limits.queue_per_address} of your runs wait already; wait until one has ended")
-        used = sum(_hours_of_today(requests.get(path, {}), path, path in busy) for path in own)
+        used = sum(hours_of_today(requests.get(path, {}), path, path in busy) for path in own)
         if used >= limits.hours_a_day:
             raise ValueError(
                 f"your runs trained for {used:.1f} hours within a day, the most that this server grants; come back "
@@ -367,62 +339,4 @@ class Runs:
         return self.root / hashlib.sha256(owner.encode()).hexdigest()[:32]
 
     def _requests(self) -> dict[Path, dict]:
-        return {path: read_request(path) for path in self.root.glob("*/*") if _is_run(path)}
-
-
-def read_request(path: Path) -> dict[str, Any]:
-    """Return what was asked of a run; an empty one where request.json is damaged or holds a value of a wrong kind."""
-    request = read_json(path / "request.json")
-    kinds: dict[str, tuple[type, ...]] = {
-        "name": (str,),
-        "folder": (str,),
-        "backbone": (str,),
-        "settings": (dict,),
-        "device": (str,),
-        "queued": (int, float),
-        "launched": (int, float, type(None)),
-        "pid": (int, type(None)),
-        "wanted": (str,),
-    }
-    sound = all(isinstance(request.get(key), kind) for key, kind in kinds.items())
-    return request if sound and "\0" not in request["folder"] and math.isfinite(request["queued"]) else {}
-
-
-def _checked_status(status: dict) -> dict[str, Any]:
-    """Return a status whose values are of the right kinds: it is read while anything may have happened to the file."""
-    wanted: dict[str, tuple[tuple[type, ...], Any]] = {
-        "state": ((str,), ""),
-        "message": ((str,), ""),
-        "step": ((int,), 0),
-        "total": ((int,), 0),
-        "pid": ((int,), 0),
-        "heartbeat": ((int, float), 0.0),
-        "eta_s": ((int, float), None),
-    }
-    return {key: status[key] if isinstance(status.get(key), kind) else other for key, (kind, other) in wanted.items()}
-
-
-def _is_waiting(request: dict) -> bool:
-    return bool(request) and not request["launched"] and request["wanted"] == "run"
-
-
-def _line(requests: Mapping[Path, dict]) -> dict[Path, int]:
-    """Return the positions in the queue, from 1, of the runs that wait."""
-    waiting = sorted((request["queued"], path) for path, request in requests.items() if _is_waiting(request))
-    return {path: position for position, (_, path) in enumerate(waiting, 1)}
-
-
-def _hours_of_today(request: dict, path: Path, busy: bool) -> float:
-    """Return the hours within the last day in which a run trained."""
-    if not request or not request["launched"]:
-        return 0.0
-    ended = time.time() if busy else _checked_status(read_json(path / "status.json"))["heartbeat"]
-    return max(0.0, ended - max(request["launched"], time.time() - 86400)) / 3600
-
-
-def _is_run(path: Path) -> bool:
-    return bool(_ID.fullmatch(path.name)) and (path / "request.json").is_file()
-
-
-def _change(path: Path, **changes: Any) -> None:
-    write_json(path / "request.json", {**read_json(path / "request.json"), **changes})
+        return {path: read_request(path) for path in self.root.glob("*/*") if is_run(path)}

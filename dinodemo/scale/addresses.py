@@ -11,15 +11,21 @@ if TYPE_CHECKING:
 
 
 def is_address(path: object) -> bool:
-    """Tell whether a path is the address of an object store."""
+    """Return whether a path is the address of an object store."""
     return isinstance(path, str) and "://" in path
 
 
 def list_files(address: str) -> list[tuple[str, PurePosixPath, tuple[int, int] | None]]:
-    """List the files below an address, sorted: (address, path as seen from there, (bytes, time in ns) if told).
+    """List the files below an address.
 
-    The address of one file gives that file. Keys and endpoints come from the store's usual environment variables.
-    Raises ValueError, with what to do, when there is nothing or the store refuses.
+    Args:
+        address: Of a folder, or of one file. Keys and endpoints come from the store's usual environment variables.
+
+    Returns:
+        (address, path as seen from there, (bytes, time of change in ns) where the store knows), sorted by path.
+
+    Raises:
+        ValueError: With what to do, when there is nothing or the store refuses.
     """
     from pyarrow.fs import FileSelector, FileType
 
@@ -42,7 +48,12 @@ def list_files(address: str) -> list[tuple[str, PurePosixPath, tuple[int, int] |
 
 
 def read_file(address: str) -> bytes:
-    """Read one file; raises OSError when it is gone or the store refuses, ValueError for a malformed address."""
+    """Read one file.
+
+    Raises:
+        OSError: When it is gone or the store refuses.
+        ValueError: For a malformed address.
+    """
     store, path = _open(address)
     with store.open_input_stream(path) as stream:
         return stream.read()

@@ -25,11 +25,17 @@ DECODE_SHARE = 0.25  # of the CPUs, where the network runs on CPUs too
 
 
 class Cluster:
-    """Stand in for an Engine where photos are added to an index: `ImageIndex(path, c).add(source, make_rows=c.rows)`.
+    """Stands in for an Engine where photos are added to an index: `ImageIndex(path, c).add(source, make_rows=c.rows)`.
 
-    backbone: see `backbones.resolve`; every machine needs its weights. workers: processes that run the network; None:
-    one a GPU, or on a cluster without GPUs three quarters of its CPUs. Uses the cluster that `RAY_ADDRESS` names or
-    that runs on this machine, else starts one here. Raises RuntimeError where Ray is not installed.
+    Uses the cluster that `RAY_ADDRESS` names or that runs on this machine, else starts one here.
+
+    Args:
+        backbone: As for `backbones.resolve`; every machine needs its weights.
+        workers: Processes that run the network. None: one a GPU, or on a cluster without GPUs three quarters of its
+            CPUs.
+
+    Raises:
+        RuntimeError: Where Ray is not installed.
     """
 
     def __init__(self, backbone: str | None, workers: int | None = None):
@@ -53,8 +59,10 @@ class Cluster:
     ) -> Iterator[Row]:
         """Yield a row for each new photo, as `adding.rows` does, but in the order in which machines finish them.
 
-        Photos in the hands of a process or machine that is lost are given to another. Raises ValueError for photos
-        that other machines cannot read by their path (members of zips, uploads).
+        Photos in the hands of a process or machine that is lost are given to another.
+
+        Raises:
+            ValueError: For photos that other machines cannot read by their path (members of zips, uploads).
         """
         todo = []
         for item in items:
@@ -131,10 +139,10 @@ class Network:
     def __call__(self, table: pa.Table) -> pa.Table:
         """Put rows in the place of prepared photos; problems and known photos pass through."""
         outcomes = unpack(table)
-        places = [i for i, one in enumerate(outcomes) if isinstance(one, Prepared)]
-        photos = [outcomes[i].photo for i in places]
+        positions = [i for i, one in enumerate(outcomes) if isinstance(one, Prepared)]
+        photos = [outcomes[i].photo for i in positions]
         vectors = describe(self._engine, photos, self._recipe.resolution, self._recipe.descriptor)
-        for i, vector in zip(places, vectors, strict=True):
+        for i, vector in zip(positions, vectors, strict=True):
             outcomes[i] = to_row(outcomes[i], self._recipe, vector)
         return pack(outcomes)
 
@@ -142,7 +150,12 @@ class Network:
 def share_out(resources: dict[str, float], workers: int | None) -> tuple[int, int, int]:
     """Return how many decoders and how many networks a cluster runs, and the GPUs of each network (0 or 1).
 
-    resources: what `ray.cluster_resources()` tells. Raises ValueError when the cluster is too small.
+    Args:
+        resources: The result of `ray.cluster_resources()`.
+        workers: Processes that run the network, None for as many as fit.
+
+    Raises:
+        ValueError: When the cluster is too small.
     """
     cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
     networks = workers or gpus or max(1, cpus - max(1, int(DECODE_SHARE * cpus)))

@@ -1,10 +1,12 @@
 """Table of contents of the web app: header, tabs, and how it is launched."""
 
+import errno
 import functools
 import importlib.util
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 from pathlib import Path
@@ -63,11 +65,20 @@ def build_app(services: Services) -> gr.Blocks:
 def launch(settings: Settings, block: bool = True) -> gr.Blocks:
     """Build and serve the app; the backbone loads in the background once the page can be opened.
 
-    Raises RuntimeError when the settings ask for tools for agents and the package for them is not installed.
+    Args:
+        settings: What the server was told.
+        block: Wait until it ends.
+
+    Returns:
+        The running app.
+
+    Raises:
+        RuntimeError: When the port is taken, or the settings ask for tools for agents and their package is missing.
     """
     log_to_stderr()
     if settings.mcp and importlib.util.find_spec("mcp") is None:
         raise RuntimeError("--mcp needs more packages; install them with: pip install 'dinodemo[mcp]'")
+    check_port(settings.port)
     fetch_nothing()
     quieten_gradio()
     networking.url_ok = wait_for_server
@@ -110,6 +121,20 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
     return demo
 
 
+def check_port(port: int | None) -> None:
+    """Raise RuntimeError when another program listens on a port; None is the first free one."""
+    if port is None:
+        return
+    try:
+        with socket.create_server(("127.0.0.1", port)):
+            pass
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise RuntimeError(
+                f"port {port} is in use; end the other program, or choose another port with --port"
+            ) from error
+
+
 def build_theme() -> gr.themes.Base:
     """Return the page's look: Gradio's, with texts that are read against their ground (WCAG AA, 4.5 to 1)."""
     theme = gr.themes.Default(primary_hue="indigo", font=FONTS["font"], font_mono=FONTS["font_mono"])
@@ -144,5 +169,5 @@ def wait_for_server(url: str) -> bool:
 
 
 def _private_folders(settings: Settings) -> list[str]:
-    """List the folders of which Gradio may serve no file, whatever else it is told."""
+    """List the folders of which Gradio may serve no file, whatever else is allowed."""
     return [str(folder.resolve()) for folder in (weights_root(), settings.runs_folder(), private_root())]

@@ -14,6 +14,7 @@ from ..engine.request_log import Entry, current
 from .i18n import localized, say
 
 log = logging.getLogger(__name__)
+MOST_LETTERS = 1000  # of a message: some quote what they found in a file
 FULL = "The server's disk is full; what was saved before is still there. Try again later, or tell who runs it."
 FORBIDDEN = "The server may not write to one of its folders; tell who runs it."
 DISK = {errno.ENOSPC: FULL, errno.EDQUOT: FULL, errno.EROFS: FORBIDDEN, errno.EACCES: FORBIDDEN, errno.EPERM: FORBIDDEN}
@@ -87,9 +88,9 @@ def as_message(error: Exception) -> gr.Error:
         return error
     if is_expected(error):
         return gr.Error(_sentence(say(str(error))), print_exception=False)
-    if told := _told_by_the_system(error):
-        log.error("%s", told)
-        return gr.Error(say(told), print_exception=False)
+    if message := _system_message(error):
+        log.error("%s", message)
+        return gr.Error(say(message), print_exception=False)
     entry = current()
     reference = entry.id if entry else secrets.token_hex(4)
     where = "".join(traceback.format_tb(error.__traceback__))
@@ -102,7 +103,7 @@ def as_message(error: Exception) -> gr.Error:
 
 
 def is_expected(error: Exception) -> bool:
-    """Tell whether an error's text was written for the person who made the request."""
+    """Return whether an error's text was written for the person who made the request."""
     if isinstance(error, gr.Error):
         return True
     if isinstance(error, RuntimeError):
@@ -110,7 +111,7 @@ def is_expected(error: Exception) -> bool:
     return isinstance(error, ValueError) and bool(str(error))
 
 
-def _told_by_the_system(error: Exception) -> str | None:
+def _system_message(error: Exception) -> str | None:
     """Return a sentence for what a full disk, its permissions or the memory do, None for any other error."""
     if isinstance(error, OSError):
         return DISK.get(error.errno or 0)
@@ -123,6 +124,7 @@ def _told_by_the_system(error: Exception) -> str | None:
 
 def _sentence(text: str) -> str:
     text = " ".join(text.split())
+    text = text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}..."
     first = text.split(" ", 1)[0]
     start = text[:1].upper() + text[1:] if first.isalpha() else text  # file names stay as they are
     return start + ("" if text.endswith((".", "!", "?")) else ".")

@@ -1,16 +1,14 @@
 """What visitors may make the server open: no addresses of other hosts, and the backbones that their kind may have."""
 
 import os
-import re
 from pathlib import Path
 
 import gradio as gr
 from gradio import processing_utils
 
 from ..backbones import BACKBONES, canonical_name, imported_names, is_complete, is_hub_id
+from ..jobs.records import RUN_ID
 from .settings import Settings
-
-_RUN = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")  # the names of runs' folders
 
 
 def fetch_nothing() -> None:
@@ -53,4 +51,4 @@ def _is_result(settings: Settings, name: str) -> bool:
     if not folder.is_relative_to(root):
         return False
     parts = folder.relative_to(root).parts  # person, run, and what is in it
-    return len(parts) > 2 and _RUN.fullmatch(parts[1]) is not None and is_complete(folder)
+    return len(parts) > 2 and RUN_ID.fullmatch(parts[1]) is not None and is_complete(folder)

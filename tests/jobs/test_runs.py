@@ -301,7 +301,7 @@ def test_an_address_gets_so_many_hours_a_day(make, folder):
     runs = make(free_memory=1 << 60, hours_a_day=1.0)
     run_id = runs.submit(OWNER, "r", folder, "b", {}, address="1.2.3.4")
     path, now = runs.path(OWNER, run_id), time.time()
-    module._change(path, launched=now - 7200, pid=1)
+    module.change_request(path, launched=now - 7200, pid=1)
     (path / "status.json").write_text(json.dumps({"state": "finished", "heartbeat": now - 600, "pid": 1}))
     with pytest.raises(ValueError, match=r"1\.8 hours within a day"):
         runs.submit(OTHER, "r", folder, "b", {}, address="1.2.3.4")

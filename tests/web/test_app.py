@@ -1,14 +1,19 @@
 """What the page may cost, before it is served and after."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
+from patience import SECONDS
 from test_isolation import picture
 from visitor import Visitor
 
 from dinodemo.web import app
 from dinodemo.web.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_page_is_built_without_torch():
@@ -54,3 +59,19 @@ def test_a_start_on_a_busy_machine_waits_for_the_server(monkeypatch):
     assert app.wait_for_server("http://127.0.0.1:1") and not answers
     monkeypatch.setattr(app, "START_SECONDS", -1)
     assert not app.wait_for_server("http://127.0.0.1:1")
+
+
+def test_a_port_in_use_is_one_sentence(server):
+    port = server.url.rsplit(":", 1)[1]
+    environment = os.environ | {"PORT": port, "RUNS": str(server.folder / "runs")}
+    done = subprocess.run(
+        [sys.executable, "app.py"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"port {port} is in use" in done.stderr

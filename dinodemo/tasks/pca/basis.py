@@ -113,7 +113,16 @@ class PatchPCA(Estimator):
             pca._first_range = data["first_range"]
             pca.foreground = pca.threshold_
             pca._check_shapes()
-        except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            EOFError,
+            AttributeError,
+            MemoryError,
+            zipfile.BadZipFile,
+        ) as error:
             raise ValueError(f"{Path(path).name} is not a PCA basis saved by this app ({error})") from error
         return pca
 
