@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import io
 import itertools
+import math
 import os
 import re
 import subprocess
@@ -45,6 +46,14 @@ def attention(page: Page) -> str:
     click_inside(page, "#attention-overlay", 0.42, 0.42)
     wait_for_new(page, "#point-cosine", None)
     return "#attention-heads"
+
+
+def lens(page: Page) -> str:
+    """Show the rim of a cup under the pointer, found on two other photos."""
+    page.get_by_role("tab", name="Lens").click()
+    page.wait_for_selector("#lens-view .lens-board[data-count='3']")
+    _look(page, 0.5, 0.12)
+    return "#lens-view"
 
 
 def pca(page: Page) -> str:
@@ -129,6 +138,7 @@ def fine_tuning(page: Page) -> str:
 
 SHOTS = {
     "attention": attention,
+    "lens": lens,
     "pca": pca,
     "segmentation": segmentation,
     "depth": depth,
@@ -139,6 +149,37 @@ SHOTS = {
     "fine-tuning": fine_tuning,
 }
 WITH_HEADER = {"pca"}
+FRAMES, FILM_WIDTH = 28, 760  # of lens.webp
+
+
+def _look(page: Page, x: float, y: float) -> None:
+    """Put the lens at shares x, y of its first photo, by keyboard focus, so that it stays when the mouse leaves."""
+    stage = page.locator("#lens-view .lens-stage").first
+    stage.focus()
+    box = stage.bounding_box()
+    page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+    page.wait_for_timeout(60)
+
+
+def film(browser, address: str) -> bytes:
+    """Move the lens around a cup and onto its spoon; returns an animated WebP of all three photos."""
+    page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
+    page.set_default_timeout(SHOT_MILLISECONDS)
+    page.goto(address)
+    page.wait_for_selector("#cost >> text=a picture here")
+    lens(page)
+    frames = []
+    for i in range(FRAMES):
+        turn = 2 * math.pi * i / FRAMES
+        _look(page, 0.44 + 0.27 * math.cos(turn), 0.5 + 0.36 * math.sin(turn))
+        shot = Image.open(io.BytesIO(page.locator("#lens-view .lens-board").screenshot())).convert("RGB")
+        frames.append(shot.resize((FILM_WIDTH, round(shot.height * FILM_WIDTH / shot.width)), Image.Resampling.LANCZOS))
+    page.close()
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:], duration=110, loop=0, quality=55, method=6)
+    if buffer.tell() > 1_000_000:
+        raise RuntimeError(f"the film has {buffer.tell()} bytes; take fewer frames")
+    return buffer.getvalue()
 
 
 def click_inside(page: Page, selector: str, x: float, y: float) -> None:
@@ -247,6 +288,10 @@ def main() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     with served() as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=CHROMIUM_ARGUMENTS)
+        if "lens" in names:
+            content = film(browser, address)
+            (IMAGES / "lens.webp").write_bytes(content)
+            print(f"docs/images/lens.webp: {len(content) / 1000:.0f} kB", flush=True)
         for name in names:
             content = shoot(browser, address, name)
             (IMAGES / f"{name}.png").write_bytes(content)

@@ -1,6 +1,7 @@
 // Gradio's server closes the stream of answers once nothing is pending. An event that is sent while that news is on its
 // way believes the stream open, and its answer stays unheard until the next event. So the reply to queue/join is held
 // until the stream has spoken of the event or has closed.
+window.dinodemoTab = location.hash.slice(1);  // before any tab writes there, see app.py
 (() => {
   const plain = window.fetch, heard = new Set(), waiting = new Set();
   const LONGEST = 3000, CLOSING = 50;  // milliseconds

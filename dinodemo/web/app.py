@@ -3,6 +3,7 @@
 import errno
 import functools
 import importlib.util
+import json
 import logging
 import os
 import signal
@@ -26,6 +27,7 @@ from .gradio_log import quieten_gradio, quieten_server
 from .header import build_header
 from .health import health_routes
 from .i18n import HEAD, SWITCH, translate_page, translations
+from .memory import UNQUEUED
 from .protection import Protection, rules_for
 from .security import check_backbone, fetch_nothing
 from .services import Services
@@ -41,6 +43,12 @@ START_SECONDS = 300  # that a busy machine may take until the server answers
 CSS = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 JS = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
 ANSWERS = f"<script>{(Path(__file__).parent / 'answers.js').read_text(encoding='utf-8')}</script>"
+# a link names the tab that it opens; answers.js keeps the name, because the first tab writes its own when it appears
+WRITE_TAB = "() => { history.replaceState(null, '', '#%s'); }"
+READ_TAB = """() => {
+  const known = %s.includes(window.dinodemoTab);
+  return known ? {__type__: 'update', selected: window.dinodemoTab} : {__type__: 'update'};
+}"""
 FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # none from the network
 
 
@@ -57,6 +65,9 @@ def build_app(services: Services) -> gr.Blocks:
                 if room := task.room("tab"):
                     with gr.Tab(task.title, id=task.name, elem_id=f"tab-{task.name}") as tab:
                         room.build(services, header, tab, demo)
+                    tab.select(None, None, None, js=WRITE_TAB % task.name, **UNQUEUED)
+        names = json.dumps([task.name for task in tasks.TASKS])
+        demo.load(None, None, header.tabs, js=READ_TAB % names, **UNQUEUED)
         build_api(services)
     translate_page(demo)
     return demo
@@ -150,6 +161,10 @@ def build_theme() -> gr.themes.Base:
         input_placeholder_color="*neutral_600",
         input_placeholder_color_dark="*neutral_400",
         color_accent="*primary_600",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_700",
         link_text_color="*primary_700",
         link_text_color_dark="*primary_300",
     )
