@@ -24,6 +24,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # what the browser tests import by its name
 from dinodemo.backbones import OFFLINE_DEFAULT, find_local
 from tests.browser import test_compare_tab, test_depth_tab, test_retrieval_tab, test_segmentation_tab, test_tune_tab
 from tests.browser.conftest import CHROMIUM, CHROMIUM_ARGUMENTS

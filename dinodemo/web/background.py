@@ -8,11 +8,11 @@ from typing import Any
 
 
 class Stopped(RuntimeError):
-    """Say that a person stopped the work."""
+    """A person stopped the work."""
 
 
 class Work:
-    """Hold one long computation. function(progress) runs in a thread; progress(done, total, message) may stop it."""
+    """One long computation: function(progress) runs in a thread, and progress(done, total, message) may stop it."""
 
     def __init__(self, function: Callable[[Callable], Any]):
         self._function, self._stop = function, threading.Event()
@@ -26,7 +26,7 @@ class Work:
         self._stop.set()
 
     def asked_to_stop(self) -> bool:
-        """Tell whether `stop` was called, for work that ends in its own way."""
+        """Return whether `stop` was called, for work that ends in its own way."""
         return self._stop.is_set()
 
     def steps(self) -> Iterator[tuple[float, str]]:

@@ -44,7 +44,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Lines:
-    """Hold what the header says."""
+    """Components that show texts of the header."""
 
     cost: gr.Markdown
     notice: gr.Markdown
@@ -200,7 +200,7 @@ def notice_of(name: str) -> str:
 
 
 def cost_line(services: Services, name: str, resolution: float) -> str:
-    """Tell how many tokens a square picture makes, and how long they take once the speed is known."""
+    """Return how many tokens a square picture makes, and how long they take once the speed is known."""
     row = BACKBONES.get(name)
     engine = services.pool.get(name) if name in services.pool.loaded() else None
     patch = engine.backbone.patch_size if engine else row.patch_size if row else 14

@@ -35,7 +35,7 @@ POINT = tuple(Option(n, 50, f"Point: % from the {side}", "", 0, 100, 1) for n, s
 
 @dataclass(frozen=True)
 class View:
-    """Hold one person's photo and what the network said of it; controls only redraw from here."""
+    """One person's photo and its features; controls only redraw from here."""
 
     photo: Photo
     features: Features  # with attention
@@ -47,7 +47,7 @@ class View:
 
 @dataclass(frozen=True)
 class Look:
-    """Hold the controls' values as they are on the page: layer and head count from 1, mass is in percent."""
+    """The controls' values as they are on the page: layer and head count from 1, mass is in percent."""
 
     layer: int
     head: str  # "mean", "max" or a number
@@ -98,7 +98,7 @@ def draw_norms(view: View, look: Look) -> np.ndarray:
 
 
 def note(view: View, look: Look) -> str:
-    """Tell how much attention does not reach the patches, and warn of sinks."""
+    """Return a sentence on the attention that does not reach the patches, with a warning of sinks."""
     f, layer = view.features, look.layer_index(view.features)
     on_cls, on_registers = prefix_mass(f, layer)
     registers = f" and {on_registers:.0%} on the {len(f.registers)} registers" if len(f.registers) else ""

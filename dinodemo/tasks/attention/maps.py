@@ -20,7 +20,7 @@ class AttentionSinks:
 
     @property
     def dominate(self) -> bool:
-        """Tell whether they hold so much attention that the map says little about the picture."""
+        """Return whether they hold so much attention that the map says little about the picture."""
         return self.share > SINK_SHARE
 
 
@@ -39,11 +39,19 @@ def norms_of(f: Features) -> np.ndarray:
 
 
 def attention_map(f: Features, head: str | int = "mean", mass: float | None = None, layer: int = -1) -> np.ndarray:
-    """Return the CLS attention on patches as (h, w) float32.
+    """Return the CLS attention on patches.
 
-    head: "mean" or "max" over heads, or a head's number. layer: 0 is the first; -1 the last.
-    mass: keep only the patches that hold this share (0 to 1] of the attention, zero elsewhere (see `keep_mass`).
-    Raises ValueError if the features were made without attention, or for a head or layer that does not exist.
+    Args:
+        f: features made with attention.
+        head: "mean" or "max" over heads, or a head's number from 0.
+        mass: keep only the patches that hold this share (0 to 1] of the attention, zero elsewhere (see `keep_mass`).
+        layer: 0 is the first, -1 the last.
+
+    Returns:
+        (h, w) float32: shares of the softmax over all tokens, not renormalised.
+
+    Raises:
+        ValueError: for features without attention, or a head or layer that does not exist.
     """
     rows = attention_of(f)
     depth = len(rows)
@@ -63,9 +71,19 @@ def combine_heads(rows: np.ndarray, head: str | int = "mean") -> np.ndarray:
 
 
 def keep_mass(attention: np.ndarray, mass: float) -> np.ndarray:
-    """Zero all but the strongest patches of (h, w) that together hold at least `mass` of the sum.
+    """Zero all but the strongest patches that together hold at least a share of the attention.
 
     As DINO's visualize_attention.py does with --threshold (Caron et al. 2021, fig. 4: mass 0.6).
+
+    Args:
+        attention: (h, w), not negative.
+        mass: the share, above 0 and at most 1.
+
+    Returns:
+        (h, w) of the same type, zero where patches were dropped.
+
+    Raises:
+        ValueError: for a share outside of that range.
     """
     if not 0 < mass <= 1:
         raise ValueError(f"mass must be above 0 and at most 1, got {mass}")

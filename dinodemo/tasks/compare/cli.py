@@ -33,7 +33,7 @@ def add_commands(commands) -> None:
         default="any",
         help="only pairs that one such movement explains (default: any)",
     )
-    parser.add_argument("--keep-place", action="store_true", help="let where a patch lies count too")
+    parser.add_argument("--keep-position", "--keep-place", action="store_true", help="let where a patch lies count too")
 
 
 def _compare(args: argparse.Namespace) -> int:
@@ -44,7 +44,7 @@ def _compare(args: argparse.Namespace) -> int:
     photos = (load_photo(args.first), load_photo(args.second))
     engine = open_engine(args)
     first, second = (engine.features(photo, args.resolution) for photo in photos)
-    basis = None if args.keep_place else positional_basis_of(engine, args.resolution)
+    basis = None if args.keep_position else positional_basis_of(engine, args.resolution)
     pair = draw.Pair(photos, (first, second), basis, ())
     names = {model or "any": name for name, model in draw.MODELS.items()}
     look = draw.Look(args.count, args.least, names[args.model])

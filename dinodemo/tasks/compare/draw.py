@@ -29,7 +29,7 @@ GAP = 12  # pixels between the two photos
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Hold two photos, what the network says of them, and the point that was clicked."""
+    """Two photos, their features, and the point that was clicked."""
 
     photos: tuple[Photo, Photo]
     features: tuple[Features, Features]
@@ -49,7 +49,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Look:
-    """Hold the controls' values."""
+    """The controls' values."""
 
     count: int  # pairs that are drawn
     least: float  # cosine

@@ -26,7 +26,7 @@ LEAST_POINTS = {"homography": 4, "affine": 3}
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Hold M pairs of patches, best first: each is the other's nearest by cosine."""
+    """M pairs of patches, best first: each is the other's nearest by cosine."""
 
     a: np.ndarray  # (M, 2) int (row, column) in the first picture's grid
     b: np.ndarray  # (M, 2) int (row, column) in the second's
@@ -52,11 +52,18 @@ def similarity(fa: Features, fb: Features) -> float:
 
 
 def match(fa: Features, fb: Features, basis: np.ndarray | None = None, min_score: float = -1.0) -> Matches:
-    """Return the mutual nearest patches of two pictures whose cosine is at least `min_score`, best first.
+    """Return the mutual nearest patches of two pictures, best first.
 
-    basis: directions of place (D, k) that are taken out of the tokens first, see `tokens.positional_basis_of`.
     "Best buddies" of Dekel et al. 2015 (arXiv:1502.03327), on patch tokens as in Amir et al. 2021
-    (arXiv:2112.05814, sec. 4.3). Raises ValueError for features of different backbones.
+    (arXiv:2112.05814, sec. 4.3).
+
+    Args:
+        fa, fb: features of both, from one backbone.
+        basis: positional directions (D, k) that are taken out first, see `tokens.positional_basis_of`.
+        min_score: least cosine of a pair, -1 to 1.
+
+    Raises:
+        ValueError: for features of different backbones.
     """
     _check_same_backbone(fa, fb)
     cosine = _flat(fa, basis) @ _flat(fb, basis).T  # (Na, Nb)
@@ -73,9 +80,18 @@ def match(fa: Features, fb: Features, basis: np.ndarray | None = None, min_score
 
 
 def heat_map(fa: Features, patch: tuple[int, int], fb: Features, basis: np.ndarray | None = None) -> np.ndarray:
-    """Return the cosine (h, w), -1 to 1, of every patch of the second picture to the (row, column) of the first.
+    """Return the cosine of every patch of the second picture to one of the first.
 
-    basis: as in `match`. Raises ValueError for a patch outside the grid, and for features of different backbones.
+    Args:
+        fa, fb: features of both, from one backbone.
+        patch: (row, column) on the first picture's grid.
+        basis: as in `match`.
+
+    Returns:
+        (h, w) float32 from -1 to 1 on the second picture's grid.
+
+    Raises:
+        ValueError: for a patch outside the grid, and for features of different backbones.
     """
     _check_same_backbone(fa, fb)
     h, w = fa.grid

@@ -35,7 +35,7 @@ BACKDROP = Option("backdrop", False, "Show dimmed photo", "show the photo, dimme
 
 @dataclass(frozen=True)
 class View:
-    """Hold one person's photos, what the network said of them, and a basis loaded from a file."""
+    """One person's photos and their features."""
 
     photos: tuple[Photo, ...]
     features: tuple[Features, ...]
@@ -45,7 +45,7 @@ class View:
 
 @dataclass(frozen=True)
 class Look:
-    """Hold the controls' values: foreground is "auto", "manual" or "off"; components count from 1."""
+    """The controls' values: foreground is "auto", "manual" or "off"; components count from 1."""
 
     foreground: str
     threshold: float
@@ -84,7 +84,7 @@ def draw(view: View, look: Look, pca: PatchPCA, side: int = SHOWN_SIDE) -> list[
 
 
 def explain(view: View, look: Look, pca: PatchPCA, loaded: bool) -> str:
-    """Tell the explained variance, the threshold in use and where the basis comes from."""
+    """Return sentences on the explained variance, the threshold in use and where the basis comes from."""
     ratios = pca.explained_variance_ratio_
     shown = dict(zip(look.components, ("red", "green", "blue"), strict=True))
     each = " · ".join(

@@ -32,7 +32,7 @@ EXAMPLES = {
 
 @dataclass(frozen=True)
 class Outputs:
-    """Hold the components that show results."""
+    """Components that show results."""
 
     pictures: gr.Gallery
     explained: gr.Markdown
