@@ -80,7 +80,7 @@ class Tail(nn.Module):
         """
         self.requires_grad_(True)
         if not keys:
-            attention = self.blocks[-1].attention
+            attention: Any = self.blocks[-1].attention
             for part in (_norms(self.blocks[-1])[0], attention.k_proj, attention.v_proj):
                 part.requires_grad_(False)
         return self

@@ -63,7 +63,8 @@ def translate_page(page: gr.Blocks) -> None:
             if isinstance(text, str) and (name != "value" or block.get_block_name() in _WITH_FIXED_VALUE):
                 setattr(block, name, _marked(text))
         if choices := getattr(block, "choices", None):
-            block.choices = [(_marked(shown), value) for shown, value in choices]
+            component: Any = block
+            component.choices = [(_marked(shown), value) for shown, value in choices]
 
 
 def page_texts(page: gr.Blocks) -> set[str]:
