@@ -196,6 +196,23 @@ def test_compare(client, send):
     assert len(Path(table).read_text().splitlines()) == told["chosen"] + 1 and Image.open(drawing).size[0] > 180
 
 
+def test_classify_from_examples_and_by_the_classifier_that_came_of_them(client, send, tmp_path):
+    examples, labels = [send("a.png"), send("b.png"), send("a.png"), send("b.png")], ["one", "two", "one", "two"]
+    given = {"photos": [send("b.png"), send("broken.jpg"), send("a.png")], "api_name": "/classify"}
+    table, model, told = client.predict(examples=examples, labels=labels, method="mean", tokens="cls", **given)
+    assert [(one["photo"], one["label"]) for one in told["answers"]] == [("1/b.png", "two"), ("3/a.png", "one")]
+    assert [one["photo"] for one in told["left_out"]] == [2] and "/" not in told["classifier"]["backbone"]
+    assert Path(table).read_text().splitlines()[0] == "path,label,probability"
+    again = client.predict(model=handle_file(model), **given)[2]
+    assert [one["label"] for one in again["answers"]] == ["two", "one"]
+    assert "either labelled examples or a classifier" in refused(client, "/classify", photos=[send("a.png")])
+    few = {"photos": [send("a.png")], "examples": examples}
+    assert "needs its label" in refused(client, "/classify", labels=["x"], **few)
+    assert "two classes or more" in refused(client, "/classify", labels=["x"] * 4, **few)
+    assert "must be one of" in refused(client, "/classify", labels=labels, method="svm", **few)
+    assert "is no classifier" in refused(client, "/classify", photos=[send("a.png")], model=send("mask.png"))
+
+
 def test_retrieve_among_photos_sent_along(client, send):
     photos = [send("c.png"), send("broken.jpg"), send("a.png")]
     thumbnails, hits, told = client.predict(photo=send("a.png"), photos=photos, count=2, api_name="/retrieve")

@@ -1,6 +1,7 @@
 """The API's `classify`: a classifier from photos sent along, or one that was saved, asked about other photos."""
 
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ class ClassifyApi:
                 }
                 for name, one in zip(found.names, answers, strict=True)
             ],
-            "classifier": {k: v for k, v in classifier.card_.items() if k != "identity"},
+            "classifier": about(classifier),
             "identity": json.loads(classifier.card_["identity"] or "null"),
             "note": getattr(classifier, "doubt_", ""),
             "left_out": left_out,
@@ -113,6 +114,13 @@ class ClassifyApi:
         items = [Item(name, path.read_bytes, only_here=True) for name, path in zip(named, paths, strict=True)]
         found = gather(classifier, items, labels)
         return found, [{"photo": int(name.split("/")[0]), "reason": reason} for name, reason in found.problems]
+
+
+def about(classifier: "PhotoClassifier") -> dict:
+    """Return a classifier's card without folders of the server."""
+    name = classifier.card_["backbone"]
+    shown = os.path.basename(name) if os.path.isabs(name) else name
+    return {k: v for k, v in classifier.card_.items() if k != "identity"} | {"backbone": shown}
 
 
 def saved(classifier: "PhotoClassifier") -> bytes:
