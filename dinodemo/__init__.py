@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from .engine.engine import Engine
     from .engine.features import Features
     from .tasks.attention.maps import attention_map
+    from .tasks.classify.classifier import PhotoClassifier
     from .tasks.depth.probe import DepthProbe
     from .tasks.matching import match
     from .tasks.pca.basis import PatchPCA
@@ -23,6 +24,7 @@ __all__ = [
     "Features",
     "ImageIndex",
     "PatchPCA",
+    "PhotoClassifier",
     "ReferenceSegmenter",
     "SegmentationHead",
     "__version__",
@@ -40,6 +42,7 @@ _HOMES = {
     "Features": "engine",
     "ImageIndex": "tasks.retrieval",
     "PatchPCA": "tasks.pca",
+    "PhotoClassifier": "tasks.classify",
     "ReferenceSegmenter": "tasks.segmentation",
     "SegmentationHead": "tasks.segmentation_head",
     "attention_map": "tasks.attention",

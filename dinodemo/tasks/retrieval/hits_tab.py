@@ -43,8 +43,9 @@ def offer_new_folder(indexes: IndexStore, owner: gr.Textbox, search: gr.State, h
         gr.Info(f"{plural(report.moved, 'photo')} at the new place{left}.")
         return count + 1
 
-    hits.change(look, [owner, search], [note, row, old, new], **LIVE)
     update.click(on_update, [owner, search, old, new, updated], updated, **QUIET)
+    for trigger in (hits.change, updated.change):  # captions may stay the same when paths change
+        trigger(look, [owner, search], [note, row, old, new], **LIVE)
     return updated
 
 
