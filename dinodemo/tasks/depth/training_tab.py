@@ -116,7 +116,7 @@ def _results(own: gr.State) -> list:
             x_axis_format="d",
         )
     pictures = gr.Gallery(
-        label="Photo, true depth; after training also estimate and error, on one colour scale",
+        label="Photo, truth, estimate, error",
         columns=4,
         height="auto",
         buttons=[],
