@@ -1,7 +1,6 @@
 """Bring your own checkpoint: convert weights of another layout into a model folder, checked before it is kept."""
 
 import errno
-import json
 import os
 import re
 import tempfile
@@ -10,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
 
+from ..io.files import write_json
 from .checkpoints import Source, read_source, sha256_of
 from .hub import disk_problem
+from .preprocessor import preprocessor_config
 from .registry import BACKBONES, describe, weights_root
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")  # no leading dot or dash: hidden folders, options
@@ -104,7 +105,7 @@ def _convert(read: Source) -> tuple[str, list[str], dict, dict, dict]:
     converted = convert(state, read.config, read.path)
     family = _family(set(state), converted.kind, read)
     notes += converted.notes
-    processor = _processor(read, converted.kind, notes)
+    processor = preprocessor_config(*_normalisation(read, converted.kind, notes))
     return family.format(converted.words), notes, converted.config, converted.tensors, processor
 
 
@@ -125,24 +126,6 @@ def _family(keys: set[str], kind: str, read: Source) -> str:
 def _called(read: Source) -> str:
     """Return a file's name with that of its folder, where a variant may be told."""
     return "/".join(Path(os.path.abspath(read.path)).parts[-2:]).lower()
-
-
-def _processor(read: Source, kind: str, notes: list[str]) -> dict:
-    mean, std = _normalisation(read, kind, notes)
-    return {
-        "image_processor_type": "BitImageProcessor",
-        "do_resize": True,
-        "size": {"shortest_edge": 256},
-        "do_center_crop": True,
-        "crop_size": {"height": 224, "width": 224},
-        "resample": 3,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(mean),
-        "image_std": list(std),
-        "do_convert_rgb": True,
-    }
 
 
 def _normalisation(read: Source, kind: str, notes: list[str]) -> tuple:
@@ -174,20 +157,16 @@ def _write(folder: Path, config: dict, tensors: dict, processor: dict, record: d
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     except SafetensorError as error:  # it wraps what the file system said
         raise _os_error(error) from error
-    _write_json(folder / "config.json", config)
-    _write_json(folder / "preprocessor_config.json", processor)
+    write_json(folder / "config.json", config)
+    write_json(folder / "preprocessor_config.json", processor)
     sums = {file.name: sha256_of(file) for file in sorted(folder.iterdir())}
-    _write_json(folder / "source.json", record | {"sha256": sums})
+    write_json(folder / "source.json", record | {"sha256": sums})
 
 
 def _os_error(error: Exception) -> OSError:
     found = re.search(r"os error (\d+)", str(error))
     code = int(found[1]) if found else errno.EIO
     return OSError(code, os.strerror(code))
-
-
-def _write_json(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _try_out(name: str, folder: Path, source: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..io.files import read_json, replace_folder, resource_folder, write_json
 from .hub import cached_folder, disk_problem, verify_cached
+from .preprocessor import preprocessor_config
 from .registry import BACKBONES, OFFLINE_DEFAULT, SALIENCY, is_complete, weights_root
 
 PROJECT_WEIGHTS = resource_folder("weights")
@@ -217,6 +218,8 @@ def _check_sha256(content: bytes, expected: str, name: str) -> None:
 def _save(state: dict[str, np.ndarray], folder: Path, name: str, record: dict) -> None:
     from safetensors.numpy import save_file
 
+    from ..io.images import IMAGENET_MEAN, IMAGENET_STD
+
     folder.mkdir()
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     write_json(
@@ -237,23 +240,7 @@ def _save(state: dict[str, np.ndarray], folder: Path, name: str, record: dict) -
             "dtype": "float32",
         },
     )
-    write_json(
-        folder / "preprocessor_config.json",
-        {
-            "image_processor_type": "BitImageProcessor",
-            "do_resize": True,
-            "size": {"shortest_edge": 256},
-            "do_center_crop": True,
-            "crop_size": {"height": 224, "width": 224},
-            "resample": 3,
-            "do_rescale": True,
-            "rescale_factor": 1 / 255,
-            "do_normalize": True,
-            "image_mean": [0.485, 0.456, 0.406],
-            "image_std": [0.229, 0.224, 0.225],
-            "do_convert_rgb": True,
-        },
-    )
+    write_json(folder / "preprocessor_config.json", preprocessor_config(IMAGENET_MEAN, IMAGENET_STD))
     sums = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(folder.iterdir())}
     write_json(folder / "source.json", {"name": name, "notice": BACKBONES[name].notice, **record, "sha256": sums})
     if not is_complete(folder):

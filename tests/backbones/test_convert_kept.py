@@ -96,7 +96,7 @@ def test_a_full_or_closed_disk_is_told_and_leaves_nothing(error, told, checkpoin
     def write(*_, **__):
         raise error
 
-    monkeypatch.setattr(convert, "_write_json", write)
+    monkeypatch.setattr(convert, "write_json", write)
     with pytest.raises(DiskProblem, match=told):
         import_checkpoint(checkpoint, root=tmp_path / "root")
     assert list((tmp_path / "root").iterdir()) == []
