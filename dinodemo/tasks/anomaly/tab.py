@@ -60,8 +60,9 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             inputs = _inputs()
+            look = _look()
         with gr.Column(scale=3, min_width=320):
-            results = _results()
+            results = _results(*look)
             _downloads(inputs, results)
     remember(page, "anomaly", [results.view, results.opacity])
     _wire_work(services, header, inputs, results)
@@ -88,12 +89,17 @@ def _inputs() -> Inputs:
     return Inputs(good, example, saved, learned_status, photos, stop, augment, foreground, gr.State(None))
 
 
-def _results() -> Results:
-    status = gr.Markdown(EMPTY, elem_id="anomaly-status")
-    line = option_control(LINE, info="1 is what the good photos gave; move it.", elem_id="anomaly-line")
+def _look() -> tuple[gr.Radio, gr.Slider]:
+    """Make the controls of the look, which stand on the left where there is room."""
     with gr.Row():
         view = gr.Radio(list(VIEWS), value=VIEWS[0], label="Show as", min_width=220, elem_id="anomaly-view")
         opacity = option_control(draw.OPACITY, min_width=140, elem_id="anomaly-opacity")
+    return view, opacity
+
+
+def _results(view: gr.Radio, opacity: gr.Slider) -> Results:
+    status = gr.Markdown(EMPTY, elem_id="anomaly-status")
+    line = option_control(LINE, info="1 is what the good photos gave; move it.", elem_id="anomaly-line")
     with gr.Row():
         picture = gr.Image(
             label="Click a spot for its nearest good patch", height=360, elem_id="anomaly-picture", **PICTURE
