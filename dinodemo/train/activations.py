@@ -1,9 +1,9 @@
 """The activations that enter the tail: V views of each photo, computed once, in a memory-mapped file."""
 
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -35,8 +35,8 @@ class ActivationCache:
     finds those of before in it.
     """
 
-    def __init__(self, folder: Path, shape: tuple[int, int, int, int], chunk: int = CHUNK, dtype: Any = np.float16):
-        self.folder, self.shape = folder, shape
+    def __init__(self, folder: Path, shape: tuple[int, int, int, int], chunk: int = CHUNK, size: int = 0):
+        self.folder, self.shape, self.size = folder, shape, size
         views, n = shape[:2]
         parts = [range(first, min(first + chunk, n)) for first in range(0, n, chunk)]
         self.schedule = [(view, part) for part in parts for view in range(min(2, views))]
@@ -48,7 +48,7 @@ class ActivationCache:
         same = about.get("shape") == list(shape) and path.is_file()
         try:
             self._rows = np.lib.format.open_memmap(
-                path, mode="r+" if same else "w+", dtype=dtype, shape=None if same else shape
+                path, mode="r+" if same else "w+", dtype=np.float16, shape=None if same else shape
             )
         except OSError as error:
             raise RuntimeError(f"the activations do not fit on the disk ({error.strerror}); lower views") from error
@@ -82,7 +82,9 @@ class ActivationCache:
     def save(self) -> None:
         """Note on the disk how far the file is filled."""
         self._rows.flush()
-        write_json(self.folder / "activations.json", {"shape": list(self.shape), "stored": self.stored})
+        write_json(
+            self.folder / "activations.json", {"shape": list(self.shape), "size": self.size, "stored": self.stored}
+        )
 
     def get(self, views: Tensor | np.ndarray, photos: Tensor | np.ndarray) -> Tensor:
         """Return activations (B, T, D) float32 of rows by view and photo, (B,) each."""
@@ -97,9 +99,10 @@ class ActivationCache:
 class Trunk:
     """Compute the activations of a run's photos, a chunk at a time.
 
-    View 0 is the centre of a photo, as evaluations see it; the others are random crops. `order` lists the photos in use
-    (indices into the cache of photos), shuffled, so that any beginning of it is a fair sample. Rows whose photo cannot
-    be read are False in `readable`.
+    View 0 is the centre of a photo, as evaluations see it; the others are random crops. `size` is their side in pixels:
+    the configured one, or half of it where the time would not suffice for two views of each photo. `order` lists the
+    photos in use (indices into the cache of photos), shuffled, so that any beginning of it is a fair sample. Rows whose
+    photo cannot be read are False in `readable`.
     """
 
     def __init__(
@@ -115,23 +118,15 @@ class Trunk:
         self.cache, self.config, self.device, self.folder, self.clock = cache, config, device, folder, clock
         self.module = start.module
         self._mean, self._std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (start.mean, start.std))
-        self._crop = MultiCrop(
-            n_global=1,
-            global_size=config.global_size,
-            global_scale=config.global_scale,
-            n_local=0,
-            mean=start.mean,
-            std=start.std,
-            flip=config.flip,
-            colour=config.colour,
-            blur=False,
-        )
+        self._means = start.mean, start.std
+        self.size, self._patch = config.global_size, start.backbone.patch_size
         generator = torch.Generator().manual_seed(seed_of(config.seed, len(photos)))
         shuffled = [photos[i] for i in torch.randperm(len(photos), generator=generator).tolist()]
+        self.size = read_json(folder / "activations.json").get("size") or self._affordable_size(shuffled)
         shape = self._shape(shuffled)
         views, n = self._plan(len(photos), shape)
         self.order = shuffled[:n]
-        self.rows = ActivationCache(folder, (views, n, *shape))
+        self.rows = ActivationCache(folder, (views, n, *shape), size=self.size)
         self.readable = np.ones(n, bool)
 
     @property
@@ -189,19 +184,45 @@ class Trunk:
         images = [image.to(self.device) for image in self.cache.batch(photos)]
         if view:
             generator = torch.Generator().manual_seed(seed_of(self.config.seed, view, photos[0]))
-            pixels = self._crop(images, generator)[0][0]
+            pixels = self._crop()(images, generator)[0][0]
         else:
             pixels = self._centres(images)
         return self._run(pixels)
 
     def _centres(self, images: list[Tensor]) -> Tensor:
-        pixels = torch.stack([centre(image, self.config.global_size) for image in images])
+        pixels = torch.stack([centre(image, self.size) for image in images])
         return (pixels - self._mean) / self._std
 
     def _run(self, pixels: Tensor) -> Tensor:
         with autocast(self.device, self.config.precision, trunk=True):
             hidden, self.context = run_trunk(self.module, pixels, self.config.tail_blocks)
         return hidden.float().cpu()
+
+    def _crop(self) -> MultiCrop:
+        config, (mean, std) = self.config, self._means
+        return MultiCrop(
+            n_global=1,
+            global_size=self.size,
+            global_scale=config.global_scale,
+            n_local=0,
+            mean=mean,
+            std=std,
+            flip=config.flip,
+            colour=config.colour,
+            blur=False,
+        )
+
+    def _affordable_size(self, photos: list[int]) -> int:
+        """Return the configured size, or half of it where two views of each photo would take too long."""
+        tried = self.cache.readable(photos[:CHUNK])[:8]
+        if not self.clock.minutes or not tried:
+            return self.size
+        self._encode(0, tried[:2])  # the first pass is slower than those that follow
+        began = time.perf_counter()
+        self._encode(0, tried)
+        seconds = (time.perf_counter() - began) / len(tried)
+        half = max(1, self.size // 2 // self._patch) * self._patch
+        return self.size if 2 * seconds * len(photos) <= TRUNK_SHARE * self.clock.left else half
 
     def _shape(self, photos: list[int]) -> tuple[int, int]:
         """Return tokens and width of a photo's activations, by the first photo that can be read."""

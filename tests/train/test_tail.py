@@ -151,6 +151,16 @@ def test_a_run_ends_when_its_time_is_up(tmp_path, photos, settings):
         assert state.monitor.history  # it was measured before the end
 
 
+def test_crops_are_halved_where_the_time_does_not_suffice(tmp_path, photos, settings):
+    sizes = []
+    for name, used in (("long", 0.0), ("short", 289.999)):
+        config, clock = settings(**{**TAIL, "minutes": 5.0, "global_size": 56}), Clock(5.0)
+        clock.used = used
+        with open_state(photos, None, tmp_path / name, config, torch.device("cpu"), False, clock) as state:
+            sizes.append((state.trunk.size, state.trunk.rows.shape[2]))
+    assert sizes == [(56, 1 + 4 * 4), (28, 1 + 2 * 2)]
+
+
 def test_views_fit_into_what_time_and_disk_allow():
     assert plan_views(100, 1000, 0) == (6, 100)
     assert plan_views(100, 350, 0) == (3, 100)
