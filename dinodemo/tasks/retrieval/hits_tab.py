@@ -8,7 +8,7 @@ from ...io.files import plural
 from ...web.errors import friendly
 from ...web.events import LIVE, QUIET
 from ...web.folder_picker import server_folder
-from .draw import Search
+from .draw import Search, short
 from .index_store import IndexStore
 from .moves import moved_folder
 
@@ -24,14 +24,9 @@ def offer_new_folder(indexes: IndexStore, owner: gr.Textbox, search: gr.State, h
 
     @friendly
     def look(who: str, found: Search | None):
-        if found is None or not found.hits:
-            return gr.update(visible=False), gr.update(visible=False), "", ""
-        missing = indexes.open(who, found.key).missing([hit.sha256 for hit in found.hits])
-        if not missing:
-            return gr.update(visible=False), gr.update(visible=False), "", ""
-        folder = moved_folder(missing) if may_move(indexes, found.key) else None
-        text = f"{len(missing)} of {plural(len(found.hits), 'hit')} no longer where the index says: {missing[0]}"
-        return gr.update(value=text, visible=True), gr.update(visible=folder is not None), *(folder or ("", ""))
+        text, folder = what_moved(indexes, who, found)
+        shown = gr.update(value=text, visible=bool(text)), gr.update(visible=folder is not None)
+        return *shown, *(folder or ("", ""))
 
     @friendly
     def on_update(who: str, found: Search | None, before: str, now: str, count: int):
@@ -47,6 +42,22 @@ def offer_new_folder(indexes: IndexStore, owner: gr.Textbox, search: gr.State, h
     for trigger in (hits.change, updated.change):  # captions may stay the same when paths change
         trigger(look, [owner, search], [note, row, old, new], **LIVE)
     return updated
+
+
+def what_moved(indexes: IndexStore, owner: str, found: Search | None) -> tuple[str, tuple[str, str] | None]:
+    """Return what to say of hits without a file, and (old, new) folder where a folder seems to have moved.
+
+    The text is empty where every hit has its file. There is no folder for visitors who may not name one.
+    """
+    if found is None or not found.hits:
+        return "", None
+    missing = indexes.open(owner, found.key).missing([hit.sha256 for hit in found.hits])
+    if not missing:
+        return "", None
+    allowed = may_move(indexes, found.key)
+    where = missing[0] if allowed else short(missing[0])  # no folders of the server for strangers
+    text = f"{len(missing)} of {plural(len(found.hits), 'hit')} no longer where the index says: {where}"
+    return text, moved_folder(missing) if allowed else None
 
 
 def label_hits(indexes: IndexStore, owner: gr.Textbox, search: gr.State) -> gr.State:
