@@ -242,6 +242,8 @@ class Runs:
             return reported, message
         if fresh:
             return "interrupted", f"the process ended at step {status['step']} without a word; resume to go on"
+        if request["wanted"] == "stop":
+            return "stopped", "stopped before its first step"
         return "failed", last_line(path / "output.txt") or "the process could not be started"
 
     def _is_alive(self, path: Path, request: dict) -> bool:

@@ -27,6 +27,7 @@ WRONG = [
     {"queued": None, "folder": None, "launched": {}, "pid": "7", "wanted": 3},
     {"state": 3, "step": "x", "heartbeat": None, "pid": [], "total": {}, "message": {}, "eta_s": "soon"},
 ]
+SLEEP = "import time; time.sleep(3600)"
 OWNER, OTHER = "a" * 32, "b" * 32
 # writes what the training core writes: a lock, status.json with a heartbeat, a step number that survives
 FAKE = """
@@ -158,6 +159,16 @@ def test_pause_go_on_and_cancel_then_resume(make, folder):
     runs.go_on(OWNER, run_id)
     assert wait(runs, run_id, "running").step >= stopped.step
     assert wait(runs, run_id, "finished").step == 200
+
+
+def test_a_run_that_is_cancelled_while_it_starts_is_stopped_and_not_failed(tmp_path, folder):
+    runs = Runs(tmp_path / "runs", Limits(free_disk=0, free_memory=0), (sys.executable, "-c", SLEEP))
+    run_id = runs.submit(OWNER, "r", folder, "b", {})
+    wait(runs, run_id, "starting")
+    runs.cancel(OWNER, run_id)
+    assert wait(runs, run_id, "stopped").message == "stopped before its first step"
+    runs.go_on(OWNER, run_id)
+    assert runs.info(OWNER, run_id).state == "queued"
 
 
 def test_a_waiting_run_can_be_taken_out_and_put_back(make, folder):
