@@ -26,20 +26,24 @@ class Work:
         self._stop.set()
 
     def asked_to_stop(self) -> bool:
-        """Return whether `stop` was called, for work that ends in its own way."""
+        """Return whether `stop` was called, or the visitor left, for work that ends in its own way."""
         return self._stop.is_set()
 
     def steps(self) -> Iterator[tuple[float, str]]:
         """Start, and yield (share done, message) until it ends; its result is then in `result`, its error is raised."""
         here = contextvars.copy_context()  # so that the thread's work counts for the request that started it
         threading.Thread(target=here.run, args=(self._run,), daemon=True).start()
-        while True:
-            step = self._steps.get()
-            if isinstance(step, BaseException):
-                raise step
-            if step is None:
-                return
-            yield step
+        try:
+            while True:
+                step = self._steps.get()
+                if isinstance(step, BaseException):
+                    raise step
+                if step is None:
+                    return
+                yield step
+        except GeneratorExit:  # the visitor has left: nobody waits for the rest
+            self._stop.set()
+            raise
 
     def _run(self) -> None:
         try:

@@ -4,6 +4,7 @@ import copy
 import threading
 
 import pytest
+from patience import SECONDS
 
 from dinodemo.web.background import Stopped, Work
 
@@ -45,3 +46,22 @@ def test_stop_ends_it_at_the_next_step():
     go_on.set()
     with pytest.raises(Stopped):
         list(steps)
+
+
+def test_it_stops_when_the_visitor_leaves():
+    ended = threading.Event()
+
+    def endless(progress):
+        try:
+            while True:
+                progress(0, None, "working")
+        finally:
+            ended.set()
+
+    work = Work(endless)
+    steps = work.steps()
+    next(steps)
+    assert not work.asked_to_stop()
+    steps.close()  # as Gradio does with a page that is gone
+    assert work.asked_to_stop()
+    assert ended.wait(SECONDS)
