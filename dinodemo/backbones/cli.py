@@ -97,7 +97,16 @@ def _where(row: Backbone, default: str) -> str:
     folder = find_local(row.name)
     if folder is None:
         return "not on this machine" + (": needs an accepted licence and HF_TOKEN" if row.gated else "")
-    return f"{folder}" + (" (the default)" if row.name == default else "")
+    notes = ["the default"] if row.name == default else []
+    if row.name == OFFLINE_DEFAULT and _is_outdated(folder):
+        notes.append("of an earlier version, built anew at the next start")
+    return f"{folder}" + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def _is_outdated(folder: Path) -> bool:
+    from .offline import is_outdated
+
+    return is_outdated(folder)
 
 
 def _fetch(args: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file, save_file
 from transformers import Dinov2Config, Dinov2Model
 
+from dinodemo import cli
 from dinodemo.backbones import BACKBONES, OFFLINE_DEFAULT, SALIENCY, is_complete, offline, resolve
 from dinodemo.backbones.identity import compare, identify
 from dinodemo.backbones.network import load_module
@@ -253,6 +254,12 @@ def test_a_former_default_is_built_anew_at_the_next_start_which_says_so_once(for
     count = len(sources.commands)
     assert resolve(OFFLINE_DEFAULT)[0].notice == BACKBONES[OFFLINE_DEFAULT].notice
     assert len(sources.commands) == count  # not built a third time
+
+
+def test_the_list_names_a_former_default(former, capsys):
+    assert cli.main(["weights", "list"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(OFFLINE_DEFAULT))
+    assert line.endswith("(the default; of an earlier version, built anew at the next start)")
 
 
 def test_a_former_default_is_known_by_its_record_too(former, sources):
