@@ -9,8 +9,8 @@ import numpy as np
 SMALLEST = 0.0005  # of the picture; smaller specks are no instances
 WORK_SIDE = 320  # pixels of the longer side at which touching objects are split
 NECK = 0.72  # two parts are two objects when the neck between them is narrower than this share of the smaller one
-LEAST_PART = 0.12  # of a piece: smaller parts are limbs, not objects
-SMOOTH = 0.02  # of the side: bumps of an outline below it are no parts
+LEAST_PART = 0.12  # of its neighbour: smaller parts are limbs, not objects
+SMOOTH = 0.03  # of the side: bumps of an outline below it are no parts
 
 
 @dataclass(frozen=True)
@@ -127,13 +127,12 @@ def _basins(distance: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 def _merge(parts: np.ndarray, distance: np.ndarray) -> np.ndarray:
     """Unite basins whose neck is wide or that are too small to be objects of their own; returns 0, 1 to n."""
-    total = max(1, int((parts > 0).sum()))
     while True:
         candidates = []
         for a, b, neck in _necks(parts, distance):
             radii = [float(distance[parts == i].max()) for i in (a, b)]
             areas = [int((parts == i).sum()) for i in (a, b)]
-            if neck > NECK * min(radii) or min(areas) < LEAST_PART * total:
+            if neck > NECK * min(radii) or min(areas) < LEAST_PART * max(areas):
                 candidates.append((neck / min(radii), a, b))
         if not candidates:
             break
