@@ -33,7 +33,8 @@ def confusion_picture(found: Evaluation) -> np.ndarray:
     """Draw the confusion matrix: rows the truth, columns the answer, each row by its own total; (h, w, 3) uint8."""
     shares = found.confusion / np.maximum(found.confusion.sum(axis=1, keepdims=True), 1)
     cell = max(2, MATRIX_SIDE // len(shares))
-    return np.kron(colourise(shares, "viridis"), np.ones((cell, cell, 1), np.uint8)).astype(np.uint8)
+    cells = np.kron(colourise(shares, "viridis"), np.ones((cell, cell, 1), np.uint8)).astype(np.uint8)
+    return _below_label(cells)
 
 
 def curve_picture(report: Report) -> np.ndarray | None:
@@ -54,7 +55,13 @@ def curve_picture(report: Report) -> np.ndarray | None:
         cv2.circle(canvas, (px, py), 4, DOT_COLOUR, -1, cv2.LINE_AA)
         for text, at, colour in ((f"{a:.0%}", (px - 14, py - 10), INK), (f"{n:.0f}", (px - 12, height - 14), PALE)):
             cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, colour, 1, cv2.LINE_AA)
-    return canvas
+    return _below_label(canvas)
+
+
+def _below_label(picture: np.ndarray) -> np.ndarray:
+    """Add a margin above a picture, where the page lays its label."""
+    margin = np.full((max(12, picture.shape[0] // 8), picture.shape[1], 3), GROUND, np.uint8)
+    return np.concatenate([margin, picture])
 
 
 def summary(classifier: PhotoClassifier) -> str:

@@ -96,7 +96,7 @@ def _parts(services: Services, fitted: gr.State) -> Parts:
                 download_button("Confusion matrix (.csv)", _confusion_file, [fitted], "classify-csv")
         with gr.Column(scale=3, min_width=320):
             with gr.Row():
-                matrix = _picture("Confusion: rows are the truth, columns the answer", "classify-matrix")
+                matrix = _picture("Confusion (rows truth, columns answer)", "classify-matrix")
                 curve = _picture("Accuracy over the number of photos", "classify-curve")
             pairs = gr.Markdown(elem_id="classify-pairs")
             mistakes = _gallery("Mistakes on photos that were left out", "classify-mistakes")
