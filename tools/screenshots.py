@@ -121,7 +121,7 @@ def compare(page: Page) -> str:
     before = source(page, "#compare-side-second")
     click_inside(page, "#compare-side-first", 0.62, 0.75)
     wait_for_new(page, "#compare-side-second", before)
-    return "#compare-png"
+    return "#compare-lines"
 
 
 def fine_tuning(page: Page) -> str:
@@ -150,7 +150,7 @@ SHOTS = {
     "fine-tuning": fine_tuning,
 }
 WITH_HEADER = {"pca"}
-FRAMES, FILM_WIDTH = 28, 760  # of lens.webp
+FRAMES, FILM_WIDTH = 20, 720  # of lens.webp
 
 
 def _look(page: Page, x: float, y: float) -> None:
