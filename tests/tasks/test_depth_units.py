@@ -149,6 +149,11 @@ def test_no_reading_is_left_out_without_a_word(tmp_path, value):
     assert (pairs[0].depth[SKY] == 0).all() and not any("left out" in text for text in pairs.info.messages)
 
 
+def test_a_map_of_sky_alone_holds_no_reading(tmp_path):
+    with pytest.raises(ValueError, match="holds no reading"):
+        read(tmp_path, encoded(np.full(METRES.shape, 65535, np.uint16)))
+
+
 def test_a_flat_wall_at_the_far_end_is_a_reading():
     depth = np.where(SKY, 5.0, METRES.clip(0, 4))
     assert find_background([depth]) == [] and find_background([np.full((4, 5), 5.0)]) == []

@@ -74,7 +74,7 @@ class DepthApi:
         return made(draw.picture_file(view, look)), made(draw.array_file(view)), summary
 
     def depth_pairs(self, pairs: File, unit: str = UNIT.default, inverse: bool | None = None) -> dict:
-        """Say how photos and depth maps are paired and read, before a probe is trained on them.
+        """Report how photos and depth maps are paired and read, before a probe is trained on them.
 
         Returns count, unit, units in a metre, median, near and far, a histogram (depth, percent), the pairing, what
         was taken for granted (messages), what is probably wrong (warnings), and what was left out.

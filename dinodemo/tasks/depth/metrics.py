@@ -9,7 +9,7 @@ LEAST_DEPTH = 1e-3  # metres; a prediction is lifted to it before logarithms and
 
 
 def valid_pixels(truth: np.ndarray, low: float = 0.0, high: float = np.inf) -> np.ndarray:
-    """Tell which pixels of a true depth map (H, W) hold a reading: finite, above 0, within [low, high]."""
+    """Return which pixels of a true depth map (H, W) hold a reading: finite, above 0, within [low, high]."""
     with np.errstate(invalid="ignore"):
         return np.isfinite(truth) & (truth > 0) & (truth >= low) & (truth <= high)
 

@@ -35,7 +35,7 @@ _NAME = re.compile(r"dinov2_(vit[sblg]14)_(nyu|kitti)_linear(4?)_head")
 
 @dataclass(frozen=True)
 class OfficialHead:
-    """Name a published head and what it belongs to."""
+    """A published head and what it belongs to."""
 
     name: str  # such as dinov2_vits14_nyu_linear4
     backbone: str  # a name of the table of backbones

@@ -16,6 +16,8 @@ DEPTH_WORDS = {"depth", "depths", "gt", "groundtruth", "disparity", "disparities
     "invdepth",
     "depthmaps",
     "dmap",
+    "inverse",
+    "midas",
 }
 INVERSE_WORDS = {"disparity", "disparities", "disp", "inverse", "invdepth", "inv", "midas"}
 FILLERS = {
@@ -47,7 +49,7 @@ OTHER_FOLDER, TABLE_ROW = "same name in another folder", "table"
 
 @dataclass(frozen=True)
 class Match:
-    """Name a photo, its depth map, and by what they were found to belong together."""
+    """A photo, its depth map, and by what they were found to belong together."""
 
     photo: Entry
     depth: Entry

@@ -16,7 +16,7 @@ ARRAY_BUFFER, ELEMENT_BUFFER = 34962, 34963
 
 @dataclass(frozen=True, eq=False)
 class PointCloud:
-    """Hold points seen by a camera at the origin: x to the right, y up, looking along -z (as glTF has it)."""
+    """Points seen by a camera at the origin: x to the right, y up, looking along -z (as glTF has it)."""
 
     points: np.ndarray  # (M, 3) float32, in the unit of the depth map
     colours: np.ndarray  # (M, 3) uint8 sRGB
@@ -58,7 +58,7 @@ def back_project(
 
 
 def flying(depth: np.ndarray, edge: float = EDGE) -> np.ndarray:
-    """Tell which pixels of a map (H, W) hang between two surfaces, as a smoothed step of depth leaves them: bool.
+    """Return which pixels of a map (H, W) hang between two surfaces, as a smoothed step of depth leaves them: bool.
 
     Such a pixel lies between its two neighbours in a row or a column, and differs from both, in inverse depth, by more
     than `edge` of its own. Inverse depth, for there a tilted plane takes equal and small steps far away too. Pixels

@@ -1,7 +1,7 @@
 """DepthProbe: fit on photos with depth maps, predict on any photo, save with a card."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,22 +11,20 @@ import torch
 from ...io.images import ImageSource, Photo, load_photo
 from ..estimator import Estimator
 from .card import check_engine, check_fitted, check_options, describe, make_note
-from .dataset import RELATIVE_RANGE, check_aspect, choose_held_out, depth_range, prepare, scene_weights, without_scale
+from .dataset import RELATIVE_RANGE, depth_range, prepare
+from .fitting import Pairs, Progress, Reader, apart, split_pairs
 from .head import KINDS, LinearDepthHead, layer_indices
 from .metrics import align, depth_metrics, mean_metrics
 from .official import read_official
 from .probe_file import damage_refused, read_file, write_file
 from .tokens import Tokens, flipped, read_tokens
-from .training import Sample, Settings, feature_type, to_sample, train
+from .training import Settings, train
 from .upsample import guided_to_pixels, to_pixels
 from .world import World, describe_picture, fit_world
 
 if TYPE_CHECKING:
     from ...engine.engine import Engine
 
-Progress = Callable[[int, int, str], None]  # done, total, message
-Pair = tuple[ImageSource | Photo, np.ndarray]  # a photo, its depth (H, W); an `RGBDPair` unpacks to it
-Pairs = Iterable[Any]  # of Pair or RGBDPair
 OUTSIDE = "This picture is unlike those that the probe was trained on: no metres, and near and far are a guess."
 ASKED = "This picture is unlike those that the probe was trained on: its metres are a guess."
 UNKNOWN = "Whether the probe knows pictures like this one is not recorded in it; take its metres with care."
@@ -127,13 +125,13 @@ class DepthProbe(Estimator):
         """
         runner, given = self._resolve(engine, pairs, "pairs")
         check_options(self)
-        split = _split(self, given, val, groups)
+        split = split_pairs(self, given, val, groups)
         self.held_out_ = split.held_out
         limits = RELATIVE_RANGE if self.relative else depth_range(split.depths, self.min_depth, self.max_depth)
         layers = layer_indices(runner.backbone.depth, KINDS[self.kind])
         pictures = len(split.chosen) * (1 + self.flips) + len(split.held)
         head = LinearDepthHead(runner.backbone.width, len(layers), self.bins, *limits, mean=self.mean)
-        reader = _Reader(self, runner, layers, head, progress, pictures)
+        reader = Reader(self, runner, layers, head, progress, pictures)
         self.curve_: list[dict] = []
         with torch.inference_mode(False), torch.enable_grad():  # whatever mode the caller is in
             training = reader.read(split.chosen, self.flips, split.weights if self.balanced else None)
@@ -237,7 +235,7 @@ class DepthProbe(Estimator):
             ValueError: for no pairs, and for depth maps that cannot be used.
         """
         runner, given = self._resolve(engine, pairs, "pairs")
-        images, depths = _apart(given)
+        images, depths = apart(given)
         truths = prepare(depths, self.relative, self.inverse).depths
         fitting = self.relative if aligned is None else aligned
         each = []
@@ -308,7 +306,7 @@ class DepthProbe(Estimator):
         probe._set_card(card)
         return probe
 
-    def _watch(self, reader: "_Reader") -> Callable[[dict], None]:
+    def _watch(self, reader: "Reader") -> Callable[[dict], None]:
         """Return what is called after every epoch: it grows the curve and reports it."""
 
         def watch(row: dict) -> None:
@@ -334,92 +332,3 @@ class DepthProbe(Estimator):
         self.card_, self.backbone_, self.metrics_ = card, card["backbone"], card["metrics"]
         self.unit_ = "relative" if card["relative"] else "metres"
         self.note_ = make_note(card)
-
-
-@dataclass(frozen=True, eq=False)
-class _Parts:
-    """Checked pairs (image, depth): those to train on, those held out, the indices of the latter, remarks, weights."""
-
-    chosen: list[Pair]
-    held: list[Pair]
-    held_out: list[int]
-    remarks: tuple[str, ...]
-    weights: list[float]
-
-    @property
-    def depths(self) -> list[np.ndarray]:
-        return [depth for _, depth in self.chosen]
-
-
-def _apart(pairs: Pairs) -> tuple[list, list[np.ndarray]]:
-    """Return images and depth maps."""
-    listed = list(pairs)
-    return [image for image, _ in listed], [depth for _, depth in listed]
-
-
-def _split(probe: DepthProbe, pairs: Pairs, val: Pairs | None, groups: Sequence[str] | None) -> _Parts:
-    """Check the pairs, and choose what to train on and what to measure on."""
-    listed, measured = list(pairs), list(val or ())
-    if not listed:
-        raise ValueError("no pairs to train on; give at least one photo with its depth map")
-    if not probe.relative and any(getattr(pair, "unit", "metres") == "relative" for pair in (*listed, *measured)):
-        raise ValueError(
-            "these depth maps have no unit: train with DepthProbe(relative=True), or say what unit they have"
-        )
-    turned = probe.inverse and not any(hasattr(pair, "unit") for pair in listed)  # `read_pairs` has done it already
-    images, depths = _apart(listed)
-    found = prepare(depths, probe.relative, turned)
-    ready = list(zip(images, found.depths, strict=True))
-    remarks = (*found.messages, *found.warnings)
-    if groups is not None and len(groups) != len(listed):
-        raise ValueError(f"groups must name a scene for each of the {len(listed)} pairs, got {len(groups)}")
-    if measured:
-        images, depths = _apart(measured)
-        held = prepare(depths, probe.relative, turned, "held-out pair")
-        return _Parts(
-            ready,
-            list(zip(images, held.depths, strict=True)),
-            list(range(len(measured))),
-            remarks,
-            scene_weights(groups),
-        )
-    chosen, indices = choose_held_out(len(ready), groups)
-    weights = scene_weights([groups[i] for i in chosen] if groups else None)
-    return _Parts([ready[i] for i in chosen], [ready[i] for i in indices], indices, remarks, weights)
-
-
-class _Reader:
-    """Compute every picture's tokens once, and count what is done."""
-
-    def __init__(self, probe: DepthProbe, engine, layers, head, progress: Progress | None, pictures: int):
-        self.probe, self.engine, self.layers, self.head, self.pictures = probe, engine, layers, head, pictures
-        self.done, self.total = 0, pictures + probe.epochs
-        self._dtype: type | None = None
-        self._descriptors: list[np.ndarray] = []
-        self._progress = progress or (lambda done, total, message: None)
-
-    def step(self, message: str) -> None:
-        self.done = min(self.done + 1, self.total)
-        self._progress(self.done, self.total, message)
-
-    def read(self, pairs: list[tuple], flips: bool, weights: list[float] | None = None) -> list[Sample]:
-        """Return a sample for each pair, and for its mirror image right after it where `flips`."""
-        samples = []
-        for i, (image, depth) in enumerate(pairs):
-            photo = image if isinstance(image, Photo) else load_photo(image)
-            check_aspect(photo, depth, i)
-            if self.probe.relative:
-                depth = without_scale(depth)
-            for view, truth in [(photo, depth), (flipped(photo), depth[:, ::-1])][: 2 if flips else 1]:
-                patches, cls = read_tokens(self.engine, view, self.layers, self.probe.resolution)
-                if view is photo:
-                    self._descriptors.append(describe_picture(patches, cls, len(self.layers)))
-                self._dtype = self._dtype or feature_type(patches, self.pictures)
-                sample = to_sample(self.head, patches, cls, truth, self._dtype)
-                samples.append(replace(sample, weight=weights[i]) if weights else sample)
-                self.step(f"features of picture {i + 1} of {len(pairs)}")
-        return samples
-
-    def descriptors(self, trained: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Return the descriptors of pictures trained on and held out, read in this order."""
-        return self._descriptors[:trained], self._descriptors[trained:]

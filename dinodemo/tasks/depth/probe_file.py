@@ -113,4 +113,4 @@ def _check_card(card: dict) -> None:
     if not (math.isfinite(low) and math.isfinite(high) and 0 < low < high):
         raise ValueError(f"its range is {low} to {high}")
     if card["metrics"] is not None and not all(math.isfinite(value) for value in card["metrics"].values()):
-        raise ValueError("its figures are damaged")
+        raise ValueError("its metrics are damaged")

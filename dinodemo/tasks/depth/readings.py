@@ -30,7 +30,7 @@ def find_background(values: Sequence[np.ndarray]) -> list[float]:
             top = float(readings.max())
             at_top = np.abs(readings - top) <= CLOSE * top
             rest = readings[~at_top]
-            if not len(rest) or not _is_background(top, float(at_top.mean()), rest):
+            if not (_is_background(top, float(at_top.mean()), rest) if len(rest) else _is_sentinel(top)):
                 break
             if not any(math.isclose(top, other, rel_tol=CLOSE) for other in found):
                 found.append(top)
@@ -39,11 +39,14 @@ def find_background(values: Sequence[np.ndarray]) -> list[float]:
 
 
 def _is_background(top: float, share: float, rest: np.ndarray) -> bool:
-    known = any(math.isclose(top, sentinel, rel_tol=1e-6) for sentinel in SENTINELS)
-    if known and share >= SENTINEL_SHARE:
+    if _is_sentinel(top) and share >= SENTINEL_SHARE:
         return True
     far = top > GAP * float(np.quantile(rest, 0.99))
     return far and (share >= LEAST_SHARE or top >= BEYOND)
+
+
+def _is_sentinel(value: float) -> bool:
+    return any(math.isclose(value, sentinel, rel_tol=1e-6) for sentinel in SENTINELS)
 
 
 def without_background(value: np.ndarray, background: Sequence[float]) -> tuple[np.ndarray, int]:

@@ -17,7 +17,7 @@ MAX_LIST_BYTES = 20_000_000
 
 @dataclass(frozen=True)
 class Table:
-    """Hold what a depth.json says.
+    """What a depth.json says.
 
     Args:
         folder: that its paths are relative to.

@@ -19,7 +19,7 @@ LEARNING_RATE = 3e-5  # of Adam, times the size of the starting biases; thousand
 TRAIN_UPSAMPLE = 2  # cells along the side of a patch, where the loss is taken; 4 would take four times as long
 BATCH = 4  # pictures a step
 GRADIENT_WEIGHT = 0.5  # of the gradient term
-PATIENCE = 6  # epochs without better held-out figures
+PATIENCE = 6  # epochs without better held-out metrics
 FLOAT32_BYTES = 256 << 20  # of tokens; more than that are kept as float16
 MAX_BYTES = 6 << 30  # of tokens, as float16
 
@@ -203,7 +203,7 @@ def _fold(head: LinearDepthHead, weight: torch.Tensor, bias: torch.Tensor, stand
 
 @torch.no_grad()
 def evaluate(head: LinearDepthHead, held_out: list[tuple[Sample, np.ndarray]], relative: bool) -> dict[str, float]:
-    """Return the mean figures over pictures, bilinear at the size of the depth maps; relative ones after `align`."""
+    """Return the mean metrics over pictures, bilinear at the size of the depth maps; relative ones after `align`."""
     each = []
     for sample, truth in held_out:
         device = head.weight.device

@@ -40,7 +40,7 @@ NAME_EVIDENCE, STEP_EVIDENCE, SPARSE_EVIDENCE, SKY_EVIDENCE = 7.0, 5.5, 6.0, 1.5
 
 @dataclass(frozen=True)
 class Numbers:
-    """Describe the raw values of a set's depth maps of one kind.
+    """A summary of the raw values of a set's depth maps of one kind.
 
     Args:
         kind: "i" for whole numbers, "f" for others.
@@ -67,7 +67,7 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Guess:
-    """Name the unit that a set's files are taken to be in, and why.
+    """The unit that a set's files are taken to be in, and why.
 
     Args:
         unit: a name of `PRESETS`, or "" for a number given by hand.
