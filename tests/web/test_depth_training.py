@@ -1,0 +1,50 @@
+"""Training a depth probe on the page: what is read is shown, charts of whole epochs, held-out pictures, the file."""
+
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dinodemo.tasks.depth import DepthProbe, read_pairs, survey
+from dinodemo.tasks.depth.probe_store import probe_file
+from dinodemo.tasks.depth.training_tab import _train
+
+
+@pytest.fixture
+def folder(tmp_path, make_picture):
+    (tmp_path / "rgb").mkdir()
+    (tmp_path / "depth").mkdir()
+    for i in range(6):
+        Image.fromarray(make_picture(60, 90, seed=i)).save(tmp_path / f"rgb/{i}.png")
+        slope = np.linspace(6, 1, 60)[:, None] + np.zeros((60, 90))
+        slope[:5] = 65.535
+        Image.fromarray((1000 * slope).astype(np.uint16)).save(tmp_path / f"depth/{i}.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("unit", ["mm", "none"])
+def test_a_probe_is_trained_and_can_be_saved(folder, engine, tmp_path, unit):
+    pairs, problems = read_pairs(folder, unit=unit)
+    services = SimpleNamespace(pool=SimpleNamespace(get=lambda name: engine))
+    steps = list(_train(services, ("a set", pairs, problems), ("lin1", 2, False, "any", 70), (), "  my  probe "))
+    assert all(len(step) == 8 for step in steps)
+    job, own, status, _, losses, metrics, pictures, _ = steps[-1]
+    assert job is None and [name for name, _ in own] == ["my probe"] and "my probe" in status
+    assert list(losses["epoch"]) == [1, 2] and losses["epoch"].dtype.kind == "i"
+    assert set(metrics["curve"]) == {"RMSE", "AbsRel", "delta1"}
+    assert len(pictures) % 4 == 0 and re.search(r"error, \d+ %", pictures[3][1])
+    name, content = probe_file(own)
+    (tmp_path / name).write_bytes(content)
+    assert DepthProbe.load(tmp_path / name).unit_ == ("metres" if unit == "mm" else "relative")
+
+
+def test_what_was_read_is_described(folder):
+    pairs, _ = read_pairs(folder)
+    text = survey.describe_pairs(pairs)
+    assert "**6 pairs**" in text and "millimetres" in text and "| rgb/0.png | depth/0.png | same name |" in text
+    assert "65535" in text and "left out" in text
+    bars = survey.histogram(pairs)
+    assert sum(share for _, share in bars) == pytest.approx(100, abs=1) and bars[-1][0] < 6.5
+    assert [shape.shape[2] for shape, _ in survey.pictures(pairs)] == [3] * 6
