@@ -30,6 +30,8 @@ HARD = 50.0  # weight of what was painted
 SURE = 0.8  # patches above it teach the object's set, below its mirror image the background's
 RING_SHARE = 0.6  # of the patches on the picture's rim: the least like the paint stand for the background at first
 FAR_SHARE = 0.25  # of all patches, likewise
+BOX_SHARE = 0.2  # of the patches in a box: the least like what lies outside stand for the object at first
+CENTRAL = 0.1  # cosine that a patch in the middle of a box is ahead of one at its side
 THIN = 0.25  # share of the object: paint below it is called thin
 
 
@@ -131,15 +133,24 @@ def _first_sets(
     if not wanted.any():  # a box alone: what lies inside and is not like what lies outside
         outside = ~maybe if (~maybe).any() else _rim(grid)
         inside = np.flatnonzero(maybe)
-        like = mean_of_top(cosine[inside][:, outside], NEAREST)
+        unlike = -mean_of_top(cosine[inside][:, outside], NEAREST) - CENTRAL * _from_middle(inside, grid[1])
         object_ = np.zeros(len(maybe), bool)
-        object_[inside[like <= np.quantile(like, 0.6)]] = True
+        object_[inside[unlike >= np.quantile(unlike, 1 - BOX_SHARE)]] = True
         return object_, outside
     like = mean_of_top(cosine[:, wanted], NEAREST)
     rim = _rim(grid) & ~wanted
     limit = np.quantile(like[rim], RING_SHARE) if rim.any() else -1.0
     far = like <= np.quantile(like, FAR_SHARE)
     return wanted, ((rim & (like <= limit)) | far | refused) & ~wanted
+
+
+def _from_middle(patches: np.ndarray, width: int) -> np.ndarray:
+    """Return how far patches lie from the middle of their box: 0 there, 1 in the middle of a side, 2 in a corner."""
+    distance = np.zeros(len(patches))
+    for at in np.divmod(patches, width):
+        half = (np.ptp(at) + 1) / 2
+        distance += ((at - (at.min() + at.max()) / 2) / half) ** 2
+    return distance
 
 
 def _rim(grid: tuple[int, int]) -> np.ndarray:
