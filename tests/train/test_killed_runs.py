@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from jobs.test_runs import FAKE, OWNER, pid_of
+from jobs.fake import FAKE, OWNER, pid_of
 from patience import SECONDS
 
 from dinodemo.io.states import RunState

@@ -11,6 +11,9 @@ import httpx
 import pytest
 from patience import SECONDS
 
+from dinodemo.jobs.runs import Limits, Runs
+from dinodemo.tasks.finetune.photo_store import PhotoStore
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -76,3 +79,13 @@ def server(start_server, _shared) -> Server:
     if not _shared or _shared[-1].process.poll() is not None:
         _shared.append(start_server())
     return _shared[-1]
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return Runs(tmp_path / "runs", Limits(free_disk=0))
+
+
+@pytest.fixture
+def store(runs):
+    return PhotoStore(runs)
