@@ -92,9 +92,26 @@ def test_the_unit_is_guessed_and_said(tmp_path, case):
     assert said_median(pairs) == pytest.approx(np.median(pairs[0].depth), abs=0.02)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("rgb/Camera_0/rgb_00000.jpg", "depth/Camera_0/depth_00000"),
+        ("rgb/1305031102.175304.jpg", "depth/1305031102.160407"),
+    ],
+)
+def test_names_alone_do_not_overrule_usual_numbers(tmp_path, names):
+    pairs = read(tmp_path, in_units(1000), names=names)
+    assert pairs.info.scale == {"i": 0.001} and "choose the unit" in pairs.info.warnings[0]
+
+
 def test_a_usual_unit_names_the_others_that_are_possible():
     guess = guess_unit(Numbers("i", median=3000, high=9000))
     assert guess.unit == "mm" and "1/256 metre (KITTI): 11.72 m" in guess.message and not guess.doubtful
+
+
+def test_two_units_that_are_as_plausible_need_an_answer(tmp_path):
+    pairs = read(tmp_path, in_units(256))  # 0.84 m in millimetres, 3.3 m in KITTI's unit
+    assert pairs.info.scale == {"i": 0.001} and "1/256 metre (KITTI): 3.29 m" in pairs.info.warnings[0]
 
 
 def test_sensors_numbers_are_five_units_of_tum_apart():

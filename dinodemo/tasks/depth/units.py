@@ -29,13 +29,14 @@ PRIORS = {"i": {"mm": 0.0, "cm": -2.0, "kitti": -2.5, "tum": -2.5}, "f": {"m": 0
 USUAL_MEDIAN = 3.0  # metres; medians of rooms lie about it, those of streets above it
 NEAR_SPREAD, FAR_SPREAD = 0.7, 1.1  # of the logarithm of the median, below and above it
 SENSOR_REACH, STREET_REACH = 12.0, 100.0  # metres; files in millimetres come from sensors of rooms
-FAR_MORE_PLAUSIBLE, STILL_POSSIBLE = 2.3, -3.0  # differences of log-likelihood: a factor of ten; worth a word
+NEARLY_AS_PLAUSIBLE, FAR_MORE_PLAUSIBLE, STILL_POSSIBLE = 1.2, 2.3, -3.0  # differences of log-likelihood
 NAMES = {  # what paths of public sets say of their unit
     "tum": re.compile(r"freiburg|(^|/)(rgb|depth)/\d{9,10}\.\d{3,6}\.|icl[-_]?nuim|(^|[/_])tum[/_]", re.IGNORECASE),
     "cm": re.compile(r"v(irtual)?[-_ ]?kitti|/camera_[01]/(rgb|depth)_\d+\.", re.IGNORECASE),
     "kitti": re.compile(r"(?<!v)(?<!virtual)(?<!virtual[-_ ])kitti|proj_depth|groundtruth_depth", re.IGNORECASE),
 }
-NAME_EVIDENCE, STEP_EVIDENCE, SPARSE_EVIDENCE, SKY_EVIDENCE = 7.0, 5.5, 6.0, 1.5
+NAME_EVIDENCE = {"tum": 6.0, "cm": 4.7, "kitti": 6.0}  # less than what usual numbers in the usual unit weigh
+STEP_EVIDENCE, SPARSE_EVIDENCE, SKY_EVIDENCE = 5.5, 6.0, 1.5
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Guess:
         unit: a name of `PRESETS`, or "" for a number given by hand.
         scale: metres a unit.
         message: a sentence for people, with the other units that are possible.
-        doubtful: whether another unit is at least as plausible.
+        doubtful: whether another unit is nearly as plausible, or more so.
     """
 
     unit: str
@@ -120,7 +121,7 @@ def guess_unit(numbers: Numbers) -> Guess:
     scores = {name: prior + _plausibility(name, numbers) for name, prior in PRIORS[numbers.kind].items()}
     for name, pattern in NAMES.items():
         if name in scores and any(pattern.search(path) for path in numbers.names):
-            scores[name] += NAME_EVIDENCE
+            scores[name] += NAME_EVIDENCE[name]
     best, usual = max(scores, key=lambda name: scores[name]), DEFAULTS[numbers.kind]
     if scores[best] < -12:
         raise ValueError(
@@ -133,7 +134,8 @@ def guess_unit(numbers: Numbers) -> Guess:
         for name in sorted(scores, key=lambda name: -scores[name])
         if name != taken and scores[name] - scores[taken] > STILL_POSSIBLE
     ]
-    return Guess(taken, 1 / PRESETS[taken][0], _sentence(taken, usual, others, numbers), best != taken)
+    rivals = [name for name in scores if name != taken and scores[name] > scores[taken] - NEARLY_AS_PLAUSIBLE]
+    return Guess(taken, 1 / PRESETS[taken][0], _sentence(taken, usual, others, numbers), bool(rivals))
 
 
 def _plausibility(name: str, numbers: Numbers) -> float:
