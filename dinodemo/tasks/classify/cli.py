@@ -102,6 +102,7 @@ def _parser(parts, name: str, words: str, examples: list[str]) -> argparse.Argum
     )
     parser.add_argument("--backbone", help="name, folder, finished run or hub id (default: the classifier's own)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--backend", default="auto", help="auto, torch or openvino: what runs the network on a CPU")
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
     return parser
 
@@ -183,7 +184,8 @@ def _load(args: argparse.Namespace) -> "PhotoClassifier":
     from .classifier import PhotoClassifier
 
     found = PhotoClassifier.load(args.model)
-    return PhotoClassifier.load(args.model, Engine(args.backbone or found.card_["backbone"], device=args.device))
+    engine = Engine(args.backbone or found.card_["backbone"], device=args.device, backend=args.backend)
+    return PhotoClassifier.load(args.model, engine)
 
 
 def _tokens(classifier: "PhotoClassifier", items: "Iterable[Item]", problems: "list[Problem]") -> tuple[list, list]:
