@@ -45,7 +45,7 @@ METHOD = Option(
     "method", PHOTOS, "What to learn from", "how the backbone is trained on your photos", choices=tuple(METHODS)
 )
 TIMES = {"5 minutes": 5.0, "10 minutes": 10.0, "30 minutes": 30.0, "Overnight": 480.0}
-TIME = Option("time", "10 minutes", "Time", "wall time of the whole run; it ends earlier when it has learnt enough")
+TIME = Option("time", "10 minutes", "Time", "Wall time of the whole run; it ends earlier when it has learnt enough")
 SWITCHES: dict[str, dict[str, Any]] = {
     "No centring": {"centering": "off", "koleo_weight": 0.0},
     "No moving average: the teacher copies the student": {"momentum_start": 0.0, "momentum_end": 0.0},
