@@ -253,6 +253,27 @@ def test_pickled_arrays_are_not_loaded(tmp_path):
         open_mask_file(tmp_path / "m.npy", PHOTO)
 
 
+def test_files_that_would_fill_the_memory_are_refused(tmp_path):
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.npy", "w") as f:
+        for _ in range(700):
+            f.write(bytes(1_000_000))
+    (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04" + bytes(300))
+    huge = labelme(imageHeight=60 * 10**6, imageWidth=90 * 10**6)
+    brushed = label_studio({"rle": [255, 255, 255, 255, 0, 0, 0, 0], "brushlabels": ["cup"]})
+    brushed[0]["annotations"][0]["result"][0] |= {"original_height": 2**15, "original_width": 2**15}
+    write(tmp_path / "huge.json", huge), write(tmp_path / "brush.json", brushed)
+    for name, reason in (
+        ("bomb.npz", "unpacks to more"),
+        ("cut.npz", "NumPy"),
+        ("huge.json", "more than can be"),
+        ("brush.json", "not possible"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            open_mask_file(tmp_path / name, PHOTO)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_run_lengths_come_back(seed):
     mask = np.random.default_rng(seed).random((7, 5)) > 0.5

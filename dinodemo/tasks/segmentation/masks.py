@@ -2,6 +2,7 @@
 
 import io
 import re
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -12,8 +13,9 @@ from ...io.images import DAMAGE, FORMATS, Photo, load_image
 from .annotations import ACCEPTED, BAD, MAX_BYTES, read_annotations
 from .labels import Label, MaskFile, from_index, from_layers, scaled
 from .mask_pictures import read_picture, read_values
-from .shapes import Annotated
+from .shapes import MOST_PIXELS, Annotated
 
+MAX_ARRAY_BYTES = 600_000_000  # that a NumPy file unpacks to
 __all__ = ["Label", "MaskFile", "as_mask", "check_reference", "open_mask_file", "read_mask_file"]
 
 
@@ -100,6 +102,7 @@ def open_mask_file(path: str | Path, photo: Photo, name: str = "") -> MaskFile:
 
 def read_array(source: Path | bytes, name: str) -> MaskFile:
     """Read a .npy or .npz: (H, W) mask or labels, or a stack (N, H, W) or (H, W, N) of masks."""
+    _check_unpacked(source, name)
     try:
         with np.load(io.BytesIO(source) if isinstance(source, bytes) else source, allow_pickle=False) as archive:
             if len(archive.files) != 1:
@@ -107,7 +110,7 @@ def read_array(source: Path | bytes, name: str) -> MaskFile:
             array = archive[archive.files[0]]
     except (AttributeError, TypeError):  # a .npy has no `with`
         array = np.load(io.BytesIO(source) if isinstance(source, bytes) else source, allow_pickle=False)
-    except DAMAGE as error:
+    except (*DAMAGE, zipfile.BadZipFile, MemoryError) as error:
         raise ValueError(f"{name} cannot be read as NumPy masks ({error}); save it with np.save") from error
     array = np.squeeze(array)
     if array.dtype.kind not in "biuf" or not 2 <= array.ndim <= 3 or not array.size:
@@ -121,9 +124,25 @@ def read_array(source: Path | bytes, name: str) -> MaskFile:
     return from_layers(name, layers, stack.shape[1:])
 
 
+def _check_unpacked(source: Path | bytes, name: str) -> None:
+    """Raise ValueError for an archive of arrays that would fill the memory."""
+    stream = io.BytesIO(source) if isinstance(source, bytes) else source
+    if not zipfile.is_zipfile(stream):
+        return
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            size = sum(info.file_size for info in archive.infolist())
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{name} cannot be read as NumPy masks ({error}); save it with np.save") from error
+    if size > MAX_ARRAY_BYTES:
+        raise ValueError(f"{name} unpacks to more than {MAX_ARRAY_BYTES // 1_000_000} MB; save one mask as uint8")
+
+
 def from_annotations(annotated: Annotated, photo: Photo, name: str) -> MaskFile:
     """Return the shapes of a photo as a mask file of the photo's size."""
     size = annotated.size
+    if size is not None and size[0] * size[1] > MOST_PIXELS:
+        raise ValueError(f"{name} says that its photo is {size[1]}x{size[0]}, more than can be; export it again")
     if size is not None and not _same_shape(size, photo.size):
         raise ValueError(
             f"{name} was drawn on {size[1]}x{size[0]} but the photo is {photo.size[1]}x{photo.size[0]}; "

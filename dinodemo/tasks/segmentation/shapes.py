@@ -8,6 +8,7 @@ import numpy as np
 
 MOST_POINTS = 2_000_000  # of one file's polygons
 MOST_PIXELS = 150_000_000
+MOST_CROSSINGS = 20_000_000  # of a polygon's edges with rows of pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,9 @@ def _fill(mask: np.ndarray, points: np.ndarray) -> None:
     down = y0 > y1
     x0, x1, y0, y1 = np.where(down, x1, x0), np.where(down, x0, x1), np.where(down, y1, y0), np.where(down, y0, y1)
     first, last = (np.clip(np.ceil(y - 0.5), 0, height).astype(int) for y in (y0, y1))
-    counts = last - first
+    counts = np.clip(last - first, 0, None)
+    if counts.sum() > MOST_CROSSINGS:
+        raise ValueError(f"a polygon of {len(points)} points is too tangled")
     edge = np.repeat(np.arange(len(counts)), counts)
     rows = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
     x = x0[edge] + (rows + 0.5 - y0[edge]) * (x1 - x0)[edge] / (y1 - y0)[edge]
@@ -174,6 +177,8 @@ def from_label_studio(numbers: Sequence[int], size: tuple[int, int]) -> np.ndarr
         at += count
         return value
 
+    if size[0] < 1 or size[1] < 1 or size[0] * size[1] > MOST_PIXELS:
+        raise ValueError(f"a mask of {size[1]} x {size[0]} pixels is not possible")
     total = take(32)
     if total != 4 * size[0] * size[1]:
         raise ValueError(f"the brush has {total} values, its picture needs {4 * size[0] * size[1]}")
