@@ -46,7 +46,14 @@ def plain(dtype: torch.dtype) -> Callable:
 
     from dinodemo.backbones import resolve
 
-    model = AutoModel.from_pretrained(resolve(BACKBONE)[1], attn_implementation="sdpa", dtype=dtype).eval()
+    model = AutoModel.from_pretrained(
+        resolve(BACKBONE)[1],
+        attn_implementation="sdpa",
+        dtype=dtype,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+    ).eval()
 
     def run(paths: list[Path], resolution: int) -> list[np.ndarray]:
         with torch.inference_mode():

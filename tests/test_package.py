@@ -133,7 +133,7 @@ def test_the_wheel_carries_code_photos_and_weights_and_nothing_else(built):
     wanted |= {
         str(path.relative_to(ROOT))
         for path in (ROOT / "dinodemo").rglob("*")
-        if path.suffix in (".py", ".css", ".html", ".js", ".typed")
+        if path.suffix in (".py", ".css", ".html", ".js", ".json", ".typed")
     }
     carried = {name for name in built.wheel if ".dist-info/" not in name}
     assert sorted(wanted - carried) == [] and sorted(carried - wanted) == []

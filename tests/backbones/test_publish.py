@@ -58,9 +58,9 @@ def test_names_that_are_none_are_refused(name, hub, tiny_folder):
 
 
 def test_the_card_names_licence_and_base_and_no_folder_of_this_machine(tiny_folder):
-    card = model_card(BACKBONES["dinov2-small"], "It helped.", "{}")
+    card = model_card(BACKBONES["dinov2-small"], "It helped.", "{}", "without labels")
     assert "\nbase_model: facebook/dinov2-small\nlicense: apache-2.0\n" in card
-    own = model_card(describe(str(tiny_folder), tiny_folder), "It helped.", "{}")
+    own = model_card(describe(str(tiny_folder), tiny_folder), "It helped.", "{}", "without labels")
     assert "base_model" not in own and "license: unknown" in own and str(tiny_folder.parent) not in own
-    gated = model_card(BACKBONES["dinov3-vits16"], "It helped.", "{}")
+    gated = model_card(BACKBONES["dinov3-vits16"], "It helped.", "{}", "without labels")
     assert "license: other\nlicense_name: dinov3-license\n" in gated
