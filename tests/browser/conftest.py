@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items):
         if Path(item.fspath).parent == Path(__file__).parent:
             item.add_marker(pytest.mark.browser)
             # a lost click or answer on a busy machine; a wrong result is an AssertionError and fails at once
-            item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=["TimeoutError"]))
+            item.add_marker(pytest.mark.flaky(reruns=2, only_rerun=["TimeoutError"]))
             item.add_marker(pytest.mark.xdist_group("browser"))  # one process: one app, one Chromium
 
 
