@@ -92,7 +92,7 @@ def test_an_index_of_a_folder_finds_explains_filters_and_is_there_after_a_reload
 
     page.locator("#retrieval-hits button").first.click()
     page.wait_for_selector("#retrieval-why img")
-    assert "mutual nearest" in page.inner_text("#retrieval-told")
+    assert "mutual nearest" in page.inner_text("#retrieval-message")
 
     hits = page.locator("#retrieval-count input[type=number]")
     hits.fill("3")
@@ -134,7 +134,7 @@ def test_classify_map_duplicates_and_delete(page, small_folder, screenshot):
     page.wait_for_selector("#map-picture img")
     page.locator("#map-picture img").click(position={"x": 200, "y": 200})
     page.wait_for_selector("#map-photo img")
-    assert ".jpg" in page.inner_text("#map-told")
+    assert ".jpg" in page.inner_text("#map-message")
     page.click("#map-cluster")
     page.wait_for_selector("#map-summary >> text=clusters")
     assert download(page, "#map-csv")[1].decode().count("\n") == 18
