@@ -1,6 +1,17 @@
 """What a person finds who wants to call the app from a program."""
 
-NAMES = ("attention", "pca", "depth", "depth_pairs", "depth_train", "segment", "retrieve", "classify", "compare", "anomaly")
+NAMES = (
+    "attention",
+    "pca",
+    "depth",
+    "depth_pairs",
+    "depth_train",
+    "segment",
+    "retrieve",
+    "classify",
+    "compare",
+    "anomaly",
+)
 
 
 def test_the_api_page_lists_the_functions_and_no_others(browser, app_url):

@@ -69,8 +69,11 @@ def _wire_photos(services: Services, header: Header, tab: gr.Tab, parts: tuple) 
     chosen = [placeless, header.backbone, header.resolution]
     run = runs_network(status)
 
+    given = gr.State([])  # grows with each choice of photos, so that what the tab opens with never replaces it
+
     @friendly
-    def on_files(paths: list[str] | None, *settings):
+    def on_files(paths: list[str] | None, choices: list, *settings):
+        choices.append(len(paths or []))
         yield from analyse(services, read_photos(paths or [], MOST_PHOTOS), *settings)
 
     @friendly
@@ -81,18 +84,19 @@ def _wire_photos(services: Services, header: Header, tab: gr.Tab, parts: tuple) 
             yield from analyse(services, list(current.photos), *settings)
 
     @friendly
-    def on_tab(latest: Photo | None, current: View | None, *settings):
+    def on_tab(latest: Photo | None, current: View | None, choices: list, *settings):
         if current is None:  # the tab opens with something to look at
             photos = read_photos(_example(OPENING), MOST_PHOTOS) if latest is None else [latest]
-            yield from analyse(services, photos, *settings)
+            for step in analyse(services, photos, *settings):
+                yield (gr.skip(), gr.skip(), gr.skip()) if choices else step
         else:
             yield from refresh(current, *settings)
 
     after = [view, status, stop]
-    opened = tab.select(on_tab, [header.photo, view, *chosen], after, **run)
+    opened = tab.select(on_tab, [header.photo, view, given, *chosen], after, **run)
     events = [
         opened,
-        files.change(on_files, [files, *chosen], after, cancels=opened, **run),
+        files.change(on_files, [files, given, *chosen], after, **run),
         header.ready.change(refresh, [view, *chosen], after, **run),
         placeless.change(refresh, [view, *chosen], after, **run),
     ]
