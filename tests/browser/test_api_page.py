@@ -1,5 +1,7 @@
 """What a person finds who wants to call the app from a program."""
 
+import re
+
 NAMES = (
     "attention",
     "pca",
@@ -22,8 +24,7 @@ def test_the_api_page_lists_the_functions_and_no_others(browser, app_url):
         page.goto(app_url)
         page.get_by_role("button", name="Use via API").click()
         page.wait_for_selector(f"text={len(NAMES)} API endpoints")
-        for name in NAMES:
-            assert page.locator(f"text=/API name: \\/{name}$/").count() == 1
-        assert page.locator("text=API name: /").count() == len(NAMES)
+        listed = re.findall(r"API name: /(\w+)", page.inner_text("body"))
+        assert sorted(listed) == sorted(NAMES)
     finally:
         context.close()
