@@ -42,6 +42,18 @@ def upload_photo(page, path, selector: str = "#attention-photo", result: str = "
     return wait_for_new(page, result, before)
 
 
+def requests_from_rest(page) -> list[str]:
+    """Wait until the page asks for nothing more; returns a list that grows by the address of each later request."""
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    before = -1
+    while len(asked) != before:  # what came before may still draw, or open its stream of answers again
+        before = len(asked)
+        page.wait_for_timeout(2000)
+    asked.clear()
+    return asked
+
+
 def download(page, selector: str) -> tuple[str, bytes]:
     """Click a download button; returns the offered file name and the content."""
     with page.expect_download() as caught:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .helpers import ASSETS, download, pixels, source, wait_for_new
+from .helpers import ASSETS, download, pixels, requests_from_rest, source, wait_for_new
 
 
 @pytest.fixture
@@ -68,13 +68,7 @@ def test_the_best_match_follows_the_pointer_and_a_click_on_the_drawing_asks_ther
     compare_page.click("#compare-example")
     compare_page.wait_for_selector("#compare-lens .lens-board[data-count='2']")
     compare_page.wait_for_selector("#compare-lines img")
-    asked = []
-    compare_page.on("request", lambda request: asked.append(request.url))
-    before = -1
-    while len(asked) != before:  # what the example draws besides
-        before = len(asked)
-        compare_page.wait_for_timeout(2000)
-    asked.clear()
+    asked = requests_from_rest(compare_page)
     compare_page.locator("#compare-lens .lens-stage").first.hover()
     compare_page.wait_for_selector("#compare-lens .lens-best")
     assert "cup_by_the_stream" in compare_page.inner_text("#compare-lens .lens-readout")

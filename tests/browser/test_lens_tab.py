@@ -6,7 +6,7 @@ import pytest
 from dinodemo import Engine
 from dinodemo.tasks.tokens import flat_unit, positional_basis_of, without
 
-from .helpers import ASSETS, download, upload_photo
+from .helpers import ASSETS, download, requests_from_rest, upload_photo
 
 CUPS = [ASSETS / "coffee_cup.jpg", ASSETS / "segmentation" / "cup_by_the_stream.jpg"]
 LENS = "[...document.querySelectorAll('#lens-view, #lens-view *')].find((one) => one.lens).lens"
@@ -36,8 +36,7 @@ def hover(page, index: int, x: float, y: float) -> None:
 
 
 def test_values_are_pythons_and_hovering_asks_nobody(lens_page, screenshot):
-    asked = []
-    lens_page.on("request", lambda request: asked.append(request.url))
+    asked = requests_from_rest(lens_page)
     for x, y in ((0.2, 0.3), (0.5, 0.5), (0.8, 0.6)):
         hover(lens_page, 0, x, y)
     assert "Best match: cup_by_the_stream.jpg" in lens_page.inner_text("#lens-view .lens-readout")

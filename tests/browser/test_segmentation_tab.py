@@ -87,6 +87,7 @@ def test_strokes_on_a_reference_find_the_cup_in_two_targets(seg_page, screenshot
     assert not masks["mountain_path"].any()  # not here
     coco = json.loads(zipfile.ZipFile(io.BytesIO(content)).read("annotations.json"))
     assert len(coco["images"]) == 3 and {a["image_id"] for a in coco["annotations"]} == {1, 2}
+    assert "weights sha256" in coco["info"]["description"]
 
 
 def outline_share(page) -> float:

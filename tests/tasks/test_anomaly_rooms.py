@@ -76,6 +76,7 @@ def test_the_command_writes_scores_and_maps_on_one_scale(folders, tiny_folder, c
     assert found["anomalies"] == 1 and found["map_full_scale"] == export.FULL_SCALE
     spot, fine = (Image.open(folders / "out" / "maps" / name) for name in ("sub/spot.png", "fine.png"))
     assert spot.mode == fine.mode == "I;16" and spot.size == (128, 96)
+    assert any("weights sha256" in str(text) for text in spot.info.values())
     levels = np.asarray(spot).astype(float) / 65535 * export.FULL_SCALE
     assert levels[24:48, 64:96].mean() > 2 * levels[60:, :50].mean()
     assert levels.max() > float(rows[1]["score"]) > 1 > float(rows[0]["score"])
@@ -177,6 +178,7 @@ def test_the_api_says_what_the_command_says(api, folders, tiny_folder):
     run(folders, tiny_folder)
     (folders / "check" / "z.png").write_bytes(b"no picture")
     maps, table, learned, summary = api.anomaly(files("check"), files("good"), resolution=112)
+    assert "weights sha256" in summary["made_with"]
     scores = [float(row["score"]) for row in rows_of(folders)]
     assert [row["score"] for row in summary["photos"]] == pytest.approx(scores, abs=0.03)  # another dtype
     assert len(maps) == 2 and [row["photo"] for row in summary["left_out"]] == [3]

@@ -72,14 +72,17 @@ class AnomalyApi:
         maps, rows, left_out = _checked(detector, files, line)
         table = [(row["name"], row["score"], row["verdict"]) for row in rows]
         summary = {"good": detector.card(), "photos": rows, "left_out": left_out, "line": line}
-        summary |= {"map_full_scale": FULL_SCALE, "made_with": made_with_name(detector.backbone_)}
+        summary |= {
+            "map_full_scale": FULL_SCALE,
+            "made_with": made_with_name(detector.backbone_, detector.engine.identity),
+        }
         learned = made(("good-photos.safetensors", detector.to_bytes()))
         return maps, made(("scores.csv", scores_csv(table))), learned, summary
 
 
 def _checked(detector: AnomalyDetector, files: list[File], line: float) -> tuple[list[File], list[dict], list[dict]]:
     """Score photos; returns their maps, facts, and what was left out."""
-    words, maps, rows, left_out = made_with_name(detector.backbone_), [], [], []
+    words, maps, rows, left_out = made_with_name(detector.backbone_, detector.engine.identity), [], [], []
     for i, file in enumerate(files, start=1):
         try:
             path = read_path(file, f"photo {i}")

@@ -116,7 +116,7 @@ def _check(args: argparse.Namespace, detector: "AnomalyDetector", batch: Batch) 
     from ...engine.provenance import made_with_name
     from .export import map_png
 
-    words = made_with_name(detector.backbone_)
+    words = made_with_name(detector.backbone_, detector.engine.identity)
     for target, photo in progress(read_ahead(batch.targets, Target.read), len(batch.targets)):
         try:
             if isinstance(photo, Exception):

@@ -234,7 +234,8 @@ def _csv_file(found: Found | None, line: float) -> tuple[str, bytes]:
 
 
 def _zip_file(found: Found | None, line: float) -> tuple[str, bytes]:
-    return zip_file(_need(found).checked, line, made_with_name(_need(found).detector.backbone_))
+    checked, detector = _need(found).checked, _need(found).detector
+    return zip_file(checked, line, made_with_name(detector.backbone_, detector.engine.identity))
 
 
 def _set_file(learned: Learned | None) -> tuple[str, bytes]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 import gradio as gr
 import numpy as np
 
-from ...engine.provenance import made_with_name
 from ...web.comparison import second_image
 from ...web.components import download_button, option_control
 from ...web.errors import friendly
@@ -159,7 +158,7 @@ def wire_results(result: ResultParts) -> None:
 
 def select(found: Found | None, event: gr.SelectData) -> Found | None:
     """Remember which photo was clicked."""
-    return None if found is None else Found(found.results, found.backbone, event.index)
+    return None if found is None else Found(found.results, found.made_with, event.index)
 
 
 @friendly
@@ -194,7 +193,7 @@ def on_toggle(shown: list[int], found: Found | None, *look) -> tuple:
     asked, results = Look(*look), list(found.results)
     changed = draw.toggle(draw.look_at(results[found.selected], asked), shown)
     results[found.selected] = changed
-    return Found(tuple(results), found.backbone, found.selected), draw.draw_result(draw.look_at(changed, asked))
+    return Found(tuple(results), found.made_with, found.selected), draw.draw_result(draw.look_at(changed, asked))
 
 
 @friendly
@@ -229,4 +228,4 @@ def _selected(found: Found | None) -> draw.Result:
 def _zip_file(found: Found | None, *look) -> tuple[str, bytes]:
     if found is None or not found.results:
         raise ValueError("there is nothing to download yet; find something first")
-    return draw.zip_file(list(found.results), Look(*look), made_with_name(found.backbone))
+    return draw.zip_file(list(found.results), Look(*look), found.made_with)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import gradio as gr
 import numpy as np
 
+from ...engine.provenance import made_with_name
 from ...io.files import plural
 from ...io.images import Photo, load_photo, shrink
 from ...web.errors import as_message
@@ -19,10 +20,10 @@ from .references import DEFAULT_NAME, MOST_TARGETS, fit
 
 @dataclass(frozen=True)
 class Found:
-    """Represent one person's results, the best match first, and with which backbone they were made."""
+    """Represent one person's results, the best match first, and the words on the network that made them."""
 
     results: tuple[Result, ...]
-    backbone: str
+    made_with: str
     selected: int = 0
 
 
@@ -124,6 +125,7 @@ def search(
         gr.Warning(f"The first {MOST_TARGETS} of {len(paths)} photos are searched.")
     yield gr.skip(), gr.skip(), f"Learning from {plural(len(wanted), 'reference')}", gr.update(visible=True)
     segmenter = fit(services, wanted, others, asked.backbone, asked.resolution, asked.target, asked.absent)
+    words = made_with_name(segmenter.backbone_, segmenter.identity_)
     results: list[Result] = []
     paths = paths[:MOST_TARGETS]
     for i, path in enumerate(paths, start=1):
@@ -136,10 +138,10 @@ def search(
             gr.Warning(as_message(error).message)
             continue
         thumb = gr.skip() if len(results) % max(1, len(results) // 8) else draw.draw_thumbs(results, look)
-        yield Found(tuple(results), asked.backbone), thumb, f"Photo {i} of {len(paths)}", gr.skip()
+        yield Found(tuple(results), words), thumb, f"Photo {i} of {len(paths)}", gr.skip()
     results = draw.by_match(results)
-    done = summary(results, look, services.pool.get(asked.backbone).backbone.name)
-    yield Found(tuple(results), asked.backbone), draw.draw_thumbs(results, look), done, gr.update(visible=False)
+    done = summary(results, look, segmenter.backbone_)
+    yield Found(tuple(results), words), draw.draw_thumbs(results, look), done, gr.update(visible=False)
 
 
 def summary(results: list[Result], look: Look, backbone: str) -> str:

@@ -161,7 +161,11 @@ def _wire_label(services: Services, header: Header, head: gr.State, parts: Label
         if warning := trained.check_engine(engine):
             gr.Warning(warning)
         result = trained.predict(engine, given)
-        return draw_labels(given, result), _legend(result), (given, result, made_with_name(backbone))
+        return (
+            draw_labels(given, result),
+            _legend(result),
+            (given, result, made_with_name(engine.backbone.name, engine.identity)),
+        )
 
     for trigger in (parts.photo.upload, *trained):
         trigger(
