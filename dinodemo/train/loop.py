@@ -28,7 +28,7 @@ from .opening import open_state
 from .optim import clip, schedule_step
 from .runfolder import DiskFull, RunFolder, read_json, remove_partial_files
 from .state import TrainState
-from .tail import TailState
+from .tail.state import TailState
 
 log = logging.getLogger(__package__)
 Progress = Callable[[int, int, dict[str, Any]], None]  # step, total, the line of metrics

@@ -17,7 +17,7 @@ from .export import write_model
 from .network import StartingBackbone, load_backbone, load_folder
 from .runfolder import RunFolder, load_newest_checkpoint
 from .state import DistillationState, TrainState
-from .tail import TailState
+from .tail.state import TailState
 
 
 @contextmanager

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from dinodemo.train.activations import ActivationCache
 from dinodemo.train.network import load_folder, tokens
-from dinodemo.train.trunk import Tail, run_trunk
+from dinodemo.train.tail.activations import ActivationCache
+from dinodemo.train.tail.blocks import Tail, run_trunk
 
 FAMILIES = ("dinov2", "dinov2-registers", "dino-v1", "dinov3")
 

@@ -14,19 +14,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..budget import EVALUATION_SHARE
+from ..evaluate import Split
+from ..export import load_result, write_classifier
+from ..loader import Sampler, seed_of
+from ..losses import koleo_loss
+from ..monitor import CollapseMonitor
+from ..network import load_folder
+from ..optim import cosine
+from ..runfolder import checkpoint_path, load_checkpoint
+from ..state import TrainState
 from .activations import Trunk
-from .budget import EVALUATION_SHARE
-from .evaluate import Split
-from .export import load_result, write_classifier
-from .loader import Sampler, seed_of
-from .losses import koleo_loss
-from .monitor import CollapseMonitor
-from .network import load_folder
-from .optim import cosine
-from .runfolder import checkpoint_path, load_checkpoint
-from .state import TrainState
-from .tail_evaluate import TailEvaluator
-from .trunk import Tail
+from .blocks import Tail
+from .evaluate import TailEvaluator
 
 HEAD_STEPS, HEAD_BATCH = 2, 128  # of the head after each chunk
 RAMP = 20  # steps over which the tail's learning rate rises

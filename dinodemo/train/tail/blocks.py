@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import PreTrainedModel
 
-from ..backbones.adapter import adapter_of
+from ...backbones.adapter import adapter_of
 
 _BLOCK = re.compile(r"(?:.+\.)?layers?\.\d+")
 # shapes: B photos, T tokens (class token, registers, patches), D width

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..config import FinetuneConfig
+from ..evaluate import DRIFT_PHOTOS, SNAPSHOT_PHOTOS, LastAttention, Snapshot, Split, choose_measure
+from ..metrics import effective_rank, knn_hits, mean_cosine, patch_drift, recall_hits
+from ..worth import ORDINARY, Worth, ordinary_photos, weigh
 from .activations import Trunk
-from .config import FinetuneConfig
-from .evaluate import DRIFT_PHOTOS, SNAPSHOT_PHOTOS, LastAttention, Snapshot, Split, choose_measure
-from .metrics import effective_rank, knn_hits, mean_cosine, patch_drift, recall_hits
-from .trunk import Tail
-from .worth import ORDINARY, Worth, ordinary_photos, weigh
+from .blocks import Tail
 
 BATCH = 64
 
