@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "__init__": FLOOR | {"tasks", "train"},
 }
 ROOMS = {  # the last part of a task's file name -> what it may import besides
-    "tab": {"web", "jobs", "train.config", "train.budget", "train.worth"},  # none of which brings torch
+    "tab": {"web", "jobs", "train.config", "train.planning"},  # none of which brings torch
     "api": {"web.api_values", "web.owner"},
     "cli": {"commands", "train", "scale", "web.settings"},
 }

@@ -10,8 +10,8 @@ from typing import Any
 
 from ..backbones import resolve
 from ..io.states import RunState
-from .budget import Clock
 from .config import FinetuneConfig, check_lengths, explanations, parse_set
+from .planning import Clock
 
 SETTINGS = ("minutes", "objective", "epochs", "steps", "batch_size", "lr", "seed")  # that have an option of their own
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ..backbones import DEFAULT
-from .presets import SCRATCH, SCRATCH_SHAPE, choose
+from .planning import SCRATCH, SCRATCH_SHAPE, choose
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ class FinetuneConfig:
 
     @classmethod
     def for_dataset(cls, n_images: int, backbone: str = DEFAULT, device: str = "auto", **explicit) -> "FinetuneConfig":
-        """Choose settings for a folder of photos; `presets.choose` gives the reasons.
+        """Choose settings for a folder of photos; `planning.choose` gives the reasons.
 
         Args:
             n_images: Number of photos.

@@ -17,7 +17,6 @@ from ..backbones import resolve
 from ..engine import devices
 from ..io.states import RunState
 from . import distributed
-from .budget import Clock
 from .config import FinetuneConfig
 from .data import scan
 from .export import restore
@@ -26,6 +25,7 @@ from .monitor import Action
 from .network import autocast
 from .opening import open_state
 from .optim import clip, schedule_step
+from .planning import Clock
 from .runfolder import DiskFull, RunFolder, read_json, remove_partial_files
 from .state import TrainState
 from .tail.state import TailState

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .config import FinetuneConfig
 from .metrics import Change, paired_change
-from .worth import Worth
+from .planning import Worth
 
 NAMES = {"knn": "k-NN accuracy", "crop_recall": "recall of a photo by a small crop of it"}
 SAME_COSINE = 0.99  # all pictures look alike above this mean cosine, where the start's was lower

@@ -9,12 +9,12 @@ import torch
 
 from ..backbones import BACKBONES
 from . import distributed
-from .budget import Clock
 from .config import FinetuneConfig
 from .data import PhotoCache, scan
 from .evaluate import split
 from .export import write_model
 from .network import StartingBackbone, load_backbone, load_folder
+from .planning import Clock
 from .runfolder import RunFolder, load_newest_checkpoint
 from .state import DistillationState, TrainState
 from .tail.state import TailState

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from . import distributed
-from .budget import EVALUATION_SHARE, Clock
 from .config import FinetuneConfig
 from .data import PhotoCache, PhotoSet
 from .evaluate import Evaluator, Split
@@ -19,6 +18,7 @@ from .loader import BatchLoader
 from .monitor import CollapseMonitor
 from .network import StartingBackbone, autocast, load_folder
 from .optim import Plan, make_optimizer, thaw
+from .planning import EVALUATION_SHARE, Clock
 from .runfolder import (
     RunFolder,
     checkpoint_path,

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ...io.images import fit_within, load_image
-from ...train.worth import ORDINARY, Worth, ordinary_photos, weigh
+from ...train.planning import ORDINARY, Worth, ordinary_photos, weigh
 from ...web.background import Work
 from ...web.errors import friendly
 from ...web.events import QUIET, runs_network

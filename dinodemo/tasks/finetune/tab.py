@@ -9,8 +9,8 @@ import gradio as gr
 
 from ...io.uploads import Uploaded, photos_in
 from ...jobs.runs import Runs
-from ...train.budget import TRUNK_SHARE, plan_views
 from ...train.config import FinetuneConfig, explanations, parse_set
+from ...train.planning import TRUNK_SHARE, plan_views
 from ...web.components import problem_list
 from ...web.errors import friendly
 from ...web.events import QUIET

@@ -12,12 +12,12 @@ from torch import Tensor
 from ...io.files import read_json, write_json
 from ...io.images import load_image
 from ..augment import MultiCrop
-from ..budget import TRUNK_SHARE, Clock, plan_views
 from ..config import FinetuneConfig
 from ..data import PhotoCache
 from ..evaluate import centre
 from ..loader import seed_of
 from ..network import StartingBackbone, autocast
+from ..planning import TRUNK_SHARE, Clock, plan_views
 from .blocks import run_trunk
 
 CHUNK = 32  # photos that the trunk sees at once

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..config import FinetuneConfig
 from ..evaluate import DRIFT_PHOTOS, SNAPSHOT_PHOTOS, LastAttention, Snapshot, Split, choose_measure
 from ..metrics import effective_rank, knn_hits, mean_cosine, patch_drift, recall_hits
-from ..worth import ORDINARY, Worth, ordinary_photos, weigh
+from ..planning import ORDINARY, Worth, ordinary_photos, weigh
 from .activations import Trunk
 from .blocks import Tail
 

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..budget import EVALUATION_SHARE
 from ..evaluate import Split
 from ..export import load_result, write_classifier
 from ..loader import Sampler, seed_of
@@ -22,6 +21,7 @@ from ..losses import koleo_loss
 from ..monitor import CollapseMonitor
 from ..network import load_folder
 from ..optim import cosine
+from ..planning import EVALUATION_SHARE
 from ..runfolder import checkpoint_path, load_checkpoint
 from ..state import TrainState
 from .activations import Trunk

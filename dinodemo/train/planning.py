@@ -1,14 +1,89 @@
-"""Which settings suit a folder: chosen by the number of photos, the backbone and the device. Brings no torch."""
+"""What is decided before a run, without torch: is training worth it, which settings, how much time, how many views."""
 
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..backbones import BACKBONES, Backbone, describe, find_local
+from ..io.files import resource_folder
 
 SCRATCH = "scratch"  # the backbone's name for a new network with random weights
 SCRATCH_SHAPE = {"scratch_width": 192, "scratch_depth": 12, "scratch_heads": 3, "scratch_patch": 14}
 MANY = 2_000  # photos from which a GPU has the time for self-distillation
 _BATCH = {384: 64, 768: 48, 1024: 32, 1536: 8}  # photos a step that fit a 24 GB card, by the backbone's width
+TRUNK_SHARE = 0.45  # of the budget, for the activations; the rest is for steps, evaluations and the export
+EVALUATION_SHARE = 0.1  # of the time
+LEAST_VIEWS, MOST_VIEWS = 2, 6
+MOST_ROWS = 1000  # compared with each other
+# uniformity of 48 ordinary photos (one of each of 48 ImageNet classes) at 112 px; others are measured on the examples
+ORDINARY = {"dinov2-small-offline": -2.64, "dinov2-small-saliency": -1.06}
+ALIKE = 0.45  # uniformity below this share of ordinary photos' counts as alike
+DULL = -1.5  # a network that spreads ordinary photos less than this is itself in need of training
+
+
+@dataclass(frozen=True)
+class Worth:
+    """How alike photos look to a network, and what that says about training on them.
+
+    Attributes:
+        uniformity: log of the mean of exp(-2 d^2) over pairs of class tokens of length 1; 0: all alike, -4: spread.
+        cosine: Mean cosine of different photos.
+        ordinary: Uniformity of ordinary photos for the same network, None where it is not known.
+    """
+
+    uniformity: float
+    cosine: float
+    ordinary: float | None
+
+    @property
+    def likely(self) -> bool:
+        """Return whether training is likely to help."""
+        if self.ordinary is None:
+            return self.uniformity > DULL
+        return self.ordinary > DULL or self.uniformity > ALIKE * self.ordinary
+
+    @property
+    def sentence(self) -> str:
+        """Return the finding in a sentence."""
+        against = "" if self.ordinary is None else f", ordinary photos {self.ordinary:.2f}"
+        numbers = f"uniformity {self.uniformity:.2f}{against}; mean cosine {self.cosine:.2f}"
+        if self.ordinary is not None and self.ordinary > DULL:
+            return f"Even ordinary photos look alike to this network: training is likely to help ({numbers})."
+        if self.likely:
+            return f"These photos look alike to this network: training is likely to help ({numbers})."
+        return f"This network tells these photos apart well: training is unlikely to help ({numbers})."
+
+
+def weigh(features: np.ndarray, backbone: str, ordinary: float | None = None) -> Worth:
+    """Judge whether training a network on photos is worth it.
+
+    Uniformity is that of Wang and Isola 2020 (arXiv:2005.10242, eq. 2, t = 2).
+
+    Args:
+        features: Class tokens of the photos, (n, D).
+        backbone: Name of the network, by which ordinary photos' value is looked up.
+        ordinary: Uniformity of ordinary photos, where the network has no stored value.
+
+    Raises:
+        ValueError: There are fewer than two photos.
+    """
+    if len(features) < 2:
+        raise ValueError(f"photos can only be compared with each other; there must be 2 or more, got {len(features)}")
+    rows = np.asarray(features, np.float64)
+    rows = rows[:: -(-len(rows) // MOST_ROWS)]
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)
+    cosines = (rows @ rows.T)[np.triu_indices(len(rows), 1)]
+    uniformity = float(np.log(np.exp(-4 * (1 - cosines)).mean()))
+    return Worth(uniformity, float(cosines.mean()), ORDINARY.get(backbone, ordinary))
+
+
+def ordinary_photos() -> list[Path]:
+    """Return the example photos: ordinary ones, to compare with for a network that is not in `ORDINARY`."""
+    return sorted(resource_folder("assets").glob("*.jpg"))
 
 
 def choose(
@@ -150,3 +225,48 @@ def _crops(patch: int, on_cpu: bool) -> dict[str, Any]:
         "n_local": 8,
         "eval_size": round(224 / patch) * patch,
     }
+
+
+@dataclass
+class Clock:
+    """Measure a run's time against its budget.
+
+    Args:
+        minutes: The whole run's budget of wall time; 0: none, the run's length is a number of steps.
+        used: Seconds used before a resumed run was stopped.
+        reserve: Seconds kept for what follows the last step: the last evaluation and the export.
+    """
+
+    minutes: float = 0.0
+    used: float = 0.0
+    reserve: float = 10.0
+    _began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def elapsed(self) -> float:
+        """Return the seconds of this run, without those in which it was paused or stopped."""
+        return self.used + time.perf_counter() - self._began
+
+    @property
+    def left(self) -> float:
+        """Return the seconds that remain for steps; infinite without a budget."""
+        return self.minutes * 60 - self.reserve - self.elapsed if self.minutes else float("inf")
+
+    def skip(self, seconds: float) -> None:
+        """Do not count seconds in which the run was paused."""
+        self.used -= seconds
+
+
+def plan_views(photos: int, rows: float, wanted: int) -> tuple[int, int]:
+    """Divide the rows that can be computed and stored into views and photos.
+
+    Args:
+        photos: In the folder.
+        rows: Views of single photos that time and disk allow.
+        wanted: Views of each photo, 0: as many as fit, from 2 to 6.
+
+    Returns:
+        Views of each photo, and how many photos; fewer than there are where not even two views of each fit.
+    """
+    views = wanted or min(MOST_VIEWS, max(LEAST_VIEWS, int(rows // photos)))
+    return views, max(1, min(photos, int(rows // views)))

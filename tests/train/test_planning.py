@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from dinodemo.train.worth import DULL, ORDINARY, Worth, ordinary_photos, weigh
+from dinodemo.train.planning import DULL, ORDINARY, Worth, ordinary_photos, weigh
 
 
 def test_uniformity_and_cosine_are_those_of_all_pairs():
