@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .tasks.retrieval.index import ImageIndex
     from .tasks.segmentation.reference import ReferenceSegmenter
     from .tasks.segmentation_head.head import SegmentationHead
-    from .train.loop import finetune
+    from .train.run import finetune
 
 __version__ = "0.2.0"
 __all__ = [

@@ -4,10 +4,10 @@ from .config import FinetuneConfig
 
 __all__ = ["FinetuneConfig", "evaluate_knn", "export_run", "finetune", "train"]
 
-# the public name `train` would hide a module of that name: the loop is in loop.py
+# the public name `train` would hide a module of that name: a run is in run.py, its loop in loop.py
 _HOMES = {
-    "finetune": ("loop", "finetune"),
-    "train": ("loop", "finetune"),
+    "finetune": ("run", "finetune"),
+    "train": ("run", "finetune"),
     "evaluate_knn": ("evaluate", "evaluate_knn"),
     "export_run": ("export", "export_run"),
 }

@@ -37,7 +37,7 @@ def run_arguments(args: argparse.Namespace) -> dict[str, Any]:
 
     from ..engine.devices import limit_threads
     from .data import scan
-    from .loop import finetune
+    from .run import finetune
 
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -9,8 +9,8 @@ from dinodemo import Engine
 from dinodemo.backbones import Backbone
 from dinodemo.train import evaluate_knn, export_run
 from dinodemo.train.export import restore, write_model
-from dinodemo.train.loop import finetune
 from dinodemo.train.network import StartingBackbone, load_folder, tokens
+from dinodemo.train.run import finetune
 from dinodemo.train.runfolder import DiskFull
 
 

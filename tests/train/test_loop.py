@@ -15,8 +15,8 @@ from PIL import Image
 
 from dinodemo.train import loop, state
 from dinodemo.train.evaluate import Snapshot
-from dinodemo.train.loop import finetune
 from dinodemo.train.network import load_folder
+from dinodemo.train.run import finetune
 from dinodemo.train.runfolder import (
     DiskFull,
     RunFolder,
@@ -262,7 +262,7 @@ def test_the_command_line_trains_and_names_mistakes(tmp_path, photos, short):
 def test_the_public_names_are_functions_whatever_was_imported_before():
     import dinodemo.train as package
 
-    assert package.train is package.finetune is loop.finetune
+    assert package.train is package.finetune is finetune
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         package.trian  # noqa: B018
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from dinodemo.train.loop import finetune
+from dinodemo.train.run import finetune
 from dinodemo.train.runfolder import checkpoint_steps, load_newest_checkpoint, read_json, read_metrics
 
 LONG = {"steps": 6, "eval_every": 3, "checkpoint_every": 2, "drop_path": 0.2, "gram_weight": 0.5}

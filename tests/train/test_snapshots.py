@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from dinodemo.train.evaluate import LastAttention
-from dinodemo.train.loop import finetune
 from dinodemo.train.network import load_folder, tokens
+from dinodemo.train.run import finetune
 
 
 @pytest.mark.parametrize("family", ["dinov2", "dinov2-registers", "dino-v1", "dinov3"])

@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 
 from dinodemo.train.evaluate import centre
-from dinodemo.train.loop import finetune, train_loop
+from dinodemo.train.loop import train_loop
 from dinodemo.train.monitor import Action, CollapseMonitor
 from dinodemo.train.network import load_folder, tokens
-from dinodemo.train.opening import open_state
 from dinodemo.train.planning import Clock, Worth, plan_views
+from dinodemo.train.run import finetune, open_state
 from dinodemo.train.runfolder import load_newest_checkpoint, read_json, read_metrics
 
 TAIL = {"objective": "diet", "steps": 6, "eval_every": 3, "batch_size": 8, "holdout": 0.4, "views": 2, "lr": 1e-3}
