@@ -1,4 +1,4 @@
-"""A folder of photos, decoded once into a bounded cache."""
+"""A folder of photos: listed, divided into those trained on and those measured, decoded once into a bounded cache."""
 
 import os
 import tempfile
@@ -15,8 +15,10 @@ from torch import Tensor
 
 from ..io.files import is_photo
 from ..io.images import load_image
+from .config import FinetuneConfig
 
 LEAST_PHOTOS = 8
+LEAST_HELD_OUT = 8  # with fewer, the photos of the training are measured instead
 LONGEST = 3  # times the short side is kept of a panorama, from its middle
 READERS = 4  # threads that decode; the decoders release Python's lock
 
@@ -76,6 +78,34 @@ def _labels(root: Path, paths: list[Path]) -> tuple[list[int] | None, list[str]]
     if len(names) < 2 or any(len(part) == 1 for part in parts):
         return None, []
     return [names.index(part[0]) for part in parts], names
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Indices of the photos that are trained on, and of those that are measured."""
+
+    training: list[int]
+    queries: list[int]  # measured
+    held_out: bool  # whether queries are excluded from training
+    labels: Tensor | None  # (n,) int64 of all photos
+
+
+def split(photos: PhotoSet, config: FinetuneConfig) -> Split:
+    """Hold out a share of the photos, the same of every class, drawn from the seed; at most eval_images of them."""
+    n = len(photos.paths)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(config.seed)).tolist()
+    labels = None if photos.labels is None else torch.as_tensor(photos.labels)
+    share = min(config.holdout, config.eval_images / n)
+    classes = [0] * n if labels is None else labels.tolist()
+    queries, seen, taken = [], dict.fromkeys(classes, 0), dict.fromkeys(classes, 0)
+    for i in order:  # of each class the first, then as many as keep its share
+        seen[classes[i]] += 1
+        if taken[classes[i]] + 0.5 < share * seen[classes[i]]:
+            taken[classes[i]] += 1
+            queries.append(i)
+    if len(queries) < LEAST_HELD_OUT:
+        return Split(list(range(n)), sorted(order[: config.eval_images]), False, labels)
+    return Split(sorted(set(order) - set(queries)), sorted(queries), True, labels)
 
 
 class PhotoCache:

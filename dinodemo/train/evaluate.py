@@ -18,44 +18,15 @@ from ..io.images import load_image
 from . import distributed
 from .augment import MultiCrop
 from .config import FinetuneConfig
-from .data import PhotoCache, PhotoSet, scan
+from .data import PhotoCache, Split, scan
 from .metrics import effective_rank, entropies, knn_hits, mean_cosine, patch_drift, recall_hits
 from .network import StartingBackbone, autocast, load_folder, tokens
 
 log = logging.getLogger(__package__)
 SNAPSHOT_PHOTOS = 3
 DRIFT_PHOTOS = 32  # whose patch similarities are compared with the start
-LEAST_HELD_OUT = 8  # with fewer, the photos of the training are measured instead
 BATCH = 32
 Progress = Callable[[int, int], None]  # photos done, of how many
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Indices of the photos that are trained on, and of those that are measured."""
-
-    training: list[int]
-    queries: list[int]  # measured
-    held_out: bool  # whether queries are excluded from training
-    labels: Tensor | None  # (n,) int64 of all photos
-
-
-def split(photos: PhotoSet, config: FinetuneConfig) -> Split:
-    """Hold out a share of the photos, the same of every class, drawn from the seed; at most eval_images of them."""
-    n = len(photos.paths)
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(config.seed)).tolist()
-    labels = None if photos.labels is None else torch.as_tensor(photos.labels)
-    share = min(config.holdout, config.eval_images / n)
-    classes = [0] * n if labels is None else labels.tolist()
-    queries, seen, taken = [], dict.fromkeys(classes, 0), dict.fromkeys(classes, 0)
-    for i in order:  # of each class the first, then as many as keep its share
-        seen[classes[i]] += 1
-        if taken[classes[i]] + 0.5 < share * seen[classes[i]]:
-            taken[classes[i]] += 1
-            queries.append(i)
-    if len(queries) < LEAST_HELD_OUT:
-        return Split(list(range(n)), sorted(order[: config.eval_images]), False, labels)
-    return Split(sorted(set(order) - set(queries)), sorted(queries), True, labels)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,8 +15,7 @@ from ..engine import devices
 from ..io.states import RunState
 from . import distributed
 from .config import FinetuneConfig
-from .data import PhotoCache, scan
-from .evaluate import split
+from .data import PhotoCache, scan, split
 from .export import restore, write_model
 from .loop import Progress, train_loop
 from .network import StartingBackbone, load_backbone, load_folder

@@ -11,8 +11,8 @@ import torch
 
 from . import distributed
 from .config import FinetuneConfig
-from .data import PhotoCache, PhotoSet
-from .evaluate import Evaluator, Split
+from .data import PhotoCache, PhotoSet, Split
+from .evaluate import Evaluator
 from .export import load_result, model_card, write_model
 from .loader import BatchLoader
 from .monitor import CollapseMonitor

@@ -5,9 +5,9 @@ import shutil
 import pytest
 import torch
 
-from dinodemo.train import evaluate
-from dinodemo.train.data import PhotoCache, scan
-from dinodemo.train.evaluate import Evaluator, evaluate_knn, split
+from dinodemo.train import data
+from dinodemo.train.data import PhotoCache, scan, split
+from dinodemo.train.evaluate import Evaluator, evaluate_knn
 from dinodemo.train.network import load_folder
 
 
@@ -22,7 +22,7 @@ def damaged(photos, tmp_path):
 
 
 def test_an_unreadable_photo_is_left_out_of_the_count(damaged, settings, tiny_folder, monkeypatch):
-    monkeypatch.setattr(evaluate, "LEAST_HELD_OUT", 2)
+    monkeypatch.setattr(data, "LEAST_HELD_OUT", 2)
     found, config, start = scan(damaged), settings(holdout=0.5), load_folder(tiny_folder)
     parts = split(found, config)
     broken = {i for i, path in enumerate(found.paths) if path.stat().st_size == 60}

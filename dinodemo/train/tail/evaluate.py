@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from ..config import FinetuneConfig
-from ..evaluate import DRIFT_PHOTOS, SNAPSHOT_PHOTOS, LastAttention, Snapshot, Split, choose_measure
+from ..data import Split
+from ..evaluate import DRIFT_PHOTOS, SNAPSHOT_PHOTOS, LastAttention, Snapshot, choose_measure
 from ..metrics import effective_rank, knn_hits, mean_cosine, patch_drift, recall_hits
 from ..planning import ORDINARY, Worth, ordinary_photos, weigh
 from .activations import Trunk

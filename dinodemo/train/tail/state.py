@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..evaluate import Split
+from ..data import Split
 from ..export import load_result, write_classifier
 from ..loader import Sampler, seed_of
 from ..losses import koleo_loss
