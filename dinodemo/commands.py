@@ -108,7 +108,7 @@ class Target:
 
 @dataclass
 class Batch:
-    """Hold a command's photos, and what came of each."""
+    """A command's photos, and what came of each."""
 
     args: argparse.Namespace
     targets: list[Target]

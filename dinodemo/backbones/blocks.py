@@ -49,7 +49,7 @@ _MOST_RATIO = 16
 
 @dataclass(frozen=True)
 class Scheme:
-    """Say which parameters a block has, as seen in the first one; all others have to be alike."""
+    """Return which parameters a block has, as seen in the first one; all others have to be alike."""
 
     kind: str
     width: int
@@ -60,12 +60,12 @@ class Scheme:
     optional: frozenset[str]  # those of the first block that an architecture may lack
 
     def has(self, name: str) -> bool:
-        """Tell whether a parameter that may be lacking is there."""
+        """Return whether a parameter that may be lacking is there."""
         return name in self.optional
 
 
 def is_gated(weights: Parameters) -> bool:
-    """Tell a SwiGLU from a plain MLP; timm packs both halves into fc1, which is then twice as long."""
+    """Distinguish a SwiGLU from a plain MLP; timm packs both halves into fc1, which is then twice as long."""
     up, down = weights.shape("blocks.0.mlp.fc1.weight"), weights.shape("blocks.0.mlp.fc2.weight")
     packed = len(up) == len(down) == 2 and up[0] == 2 * down[1]
     return packed or any(f"blocks.0.mlp.{name}.weight" in weights for name in ("w1", "w12"))

@@ -45,7 +45,7 @@ _ONNX = re.compile(rb"\x08[\x01-\x20]\x12.(pytorch|tf2onnx|onnx|keras|skl)|\x08[
 
 @dataclass(frozen=True)
 class Source:
-    """Hold what was read: the files' checksums, their content as it is nested, and the settings beside them."""
+    """What was read: the files' checksums, their content as it is nested, and the settings beside them."""
 
     path: Path
     sums: dict[str, str]  # file -> sha256
@@ -163,7 +163,7 @@ def _load(path: Path) -> object:
 
 
 def _other_kind(path: Path, head: bytes) -> str | None:
-    """Say what a file is by its first bytes and its name, None if it may be a checkpoint."""
+    """Return what a file is, by its first bytes and its name, None if it may be a checkpoint."""
     if not head:
         return f"empty; {AGAIN}"
     for beginning, what in _BEGINNINGS:

@@ -110,7 +110,7 @@ def _convert(read: Source) -> tuple[str, list[str], dict, dict, dict]:
 
 
 def _family(keys: set[str], kind: str, read: Source) -> str:
-    """Tell who wrote a checkpoint by the names of its parameters; "{}" stands for the architecture."""
+    """Return who wrote a checkpoint, by the names of its parameters; "{}" stands for the architecture."""
     words = f"{read.config.get('architecture', '')} {_called(read)}"
     if kind == DINOV3 and ("lingbot" in words or "lbotv" in words):
         return "LingBot-Vision ({} architecture)"

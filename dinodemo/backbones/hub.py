@@ -118,7 +118,7 @@ def drop_damaged(folder: Path) -> list[str]:
 
 
 def status_sentence(hub_id: str, status: int | None) -> str:
-    """Say in one sentence what an HTTP status of the hub or its storage means."""
+    """Return a sentence on what an HTTP status of the hub or its storage means."""
     if status == 401:
         return f"{host()} does not accept your token for {hub_id} (401): make a new one, or remove HF_TOKEN"
     if status == 403:
@@ -131,7 +131,7 @@ def status_sentence(hub_id: str, status: int | None) -> str:
 
 
 def gated_sentence(hub_id: str, status: int | None = 401) -> str:
-    """Say what to do for a gated repository: without a token, or with one whose account has no access."""
+    """Return what to do for a gated repository: without a token, or with one whose account has no access."""
     if status == 403:
         return (
             f"your account has no access to {hub_id} yet: ask for it at https://huggingface.co/{hub_id}, and "

@@ -62,7 +62,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Say whether a saved thing was made with the network that runs.
+    """Return whether a saved object was made with the network that runs.
 
     state: "same" weights, "other" weights, or "unknown" where one of the two does not say. message: one sentence on
     it, without a full stop; empty for "same".

@@ -32,7 +32,7 @@ _TOLD = ("num_attention_heads", "layer_norm_eps", "hidden_act", "rope_theta", "i
 
 @dataclass
 class Converted:
-    """Hold a model as Hugging Face keeps it: config.json and tensors, with what was chosen on the way."""
+    """Represent a model as Hugging Face keeps it: config.json and tensors, with what was chosen on the way."""
 
     kind: str
     config: dict
@@ -99,7 +99,7 @@ def _refuse_variants(weights: Parameters, source: object) -> None:
 
 
 def _kind(weights: Parameters, told: dict, source: object) -> str:
-    """Tell the architecture by its tensors; the settings beside them must not contradict."""
+    """Return the architecture by its tensors; the settings beside them must not contradict."""
     if "pos_embed" in weights:
         plain = "blocks.0.ls1.gamma" not in weights and not is_gated(weights)
         kind = REGISTERS if "register_tokens" in weights else VIT if plain else DINOV2

@@ -81,7 +81,7 @@ def find_vit(content: dict, path: Path, config: dict) -> tuple[dict[str, Tensor]
 
 
 def is_ignorable(key: str) -> bool:
-    """Tell whether a key belongs to a head or to training; nothing inside a block does."""
+    """Return whether a key belongs to a head or to training; nothing inside a block does."""
     return not _BLOCK.match(key) and any(_KNOWN.fullmatch(part) for part in key.split("."))
 
 
@@ -92,7 +92,7 @@ def listed(keys: list[str], what: str) -> str:
 
 
 def ignored(keys: Iterable[str]) -> str:
-    """Say in one sentence which keys were left out, by the part that they belong to."""
+    """Return a sentence on which keys were left out, by the part that they belong to."""
     parts = Counter(key.split(".")[0] for key in keys)
     return "ignored, as no part of the backbone: " + ", ".join(
         f"{part} ({n} {'key' if n == 1 else 'keys'})" for part, n in sorted(parts.items())

@@ -53,7 +53,7 @@ AttentionMaskInterface.register(ATTENTION_NAME, ALL_MASK_ATTENTION_FUNCTIONS["sd
 
 @dataclass(frozen=True)
 class Tokens:
-    """Hold the network's output for a batch. T tokens: CLS, R registers, then patches row by row."""
+    """The network's output for a batch. T tokens: CLS, R registers, then patches row by row."""
 
     layers: dict[int, Tensor]  # layer (0 to depth-1) -> (B, T, D) after the final norm
     rows: Tensor | None  # (B, L, heads, r, T) float32 attention rows

@@ -11,7 +11,7 @@ EVERY = 5.0  # seconds between two lines where nothing can be drawn over
 
 
 class StderrProgress:
-    """Tell of a download on stderr: a bar on a terminal, else a line now and then."""
+    """Report a download on stderr: a bar on a terminal, else a line now and then."""
 
     def __init__(self, name: str):
         self._name = name

@@ -115,7 +115,7 @@ def weights_root() -> Path:
 
 
 def is_complete(folder: Path) -> bool:
-    """Tell whether a folder holds a configuration and every safetensors file that its index names."""
+    """Return whether a folder holds a configuration and every safetensors file that its index names."""
     if not (folder / "config.json").is_file():
         return False
     index = folder / "model.safetensors.index.json"
@@ -183,5 +183,5 @@ def model_folder(folder: Path) -> Path:
 
 
 def is_hub_id(name: str) -> bool:
-    """Tell whether a name has the form of a hub id, such as "org/model"."""
+    """Return whether a name has the form of a hub id, such as "org/model"."""
     return bool(re.fullmatch(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", name)) and ".." not in name

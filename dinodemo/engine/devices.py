@@ -35,7 +35,7 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def limit_threads() -> int:
-    """Give torch as many CPU threads as this process may really use (affinity and container quota); returns them.
+    """Set torch to as many CPU threads as this process may really use (affinity and container quota); returns them.
 
     In a container torch counts the host's cores, and too many threads are slower than too few.
     """
@@ -64,7 +64,7 @@ def describe(device: torch.device) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether torch failed for want of memory, on whichever device."""
+    """Return whether torch failed for want of memory, on whichever device."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and ("out of memory" in str(error) or "can't allocate memory" in str(error))
     )

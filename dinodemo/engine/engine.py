@@ -32,7 +32,7 @@ Progress = Callable[[int, int | None], None]  # done, total (None when it is not
 
 @dataclass(frozen=True)
 class Raw:
-    """Hold one picture's output of the network as float32 arrays: what `vit.Tokens` holds for a batch."""
+    """One picture's output of the network as float32 arrays: what `vit.Tokens` holds for a batch."""
 
     layers: dict[int, np.ndarray]  # layer -> (T, D)
     rows: np.ndarray | None  # (L, heads, r, T)

@@ -9,7 +9,7 @@ from ..backbones.identity import Identity
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Hold one picture's tokens and attention. Arrays are float32 and read-only.
+    """One picture's tokens and attention. Arrays are float32 and read-only.
 
     L layers, R registers, D width, (h, w) patch grid. Attention rows are those of the CLS token after softmax over
     all tokens, so a layer's patches, registers and CLS itself sum to 1 per head.

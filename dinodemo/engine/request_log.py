@@ -32,7 +32,7 @@ class Entry:
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Let `note` write into this entry within the block."""
+        """Make `note` write into this entry within the block."""
         token = _current.set(self)
         try:
             yield

@@ -93,7 +93,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 @contextmanager
 def whole_file(path: Path, suffix: str = ".part", durable: bool = False) -> Iterator[Path]:
-    """Give a place to write to, which becomes the file when the block ends well and is removed when it does not.
+    """Yield a path to write to, which becomes the file when the block ends well and is removed when it does not.
 
     Args:
         path: The file. The folders above it are made.

@@ -231,7 +231,7 @@ def _check_size(image: Image.Image, name: str, most: int) -> None:
 
 
 def _decode_reduced(image: Image.Image, longest: int) -> None:
-    """Let a JPEG's decoder leave out detail that shrinking throws away; no other kind can."""
+    """Make a JPEG's decoder leave out detail that shrinking throws away; no other kind can."""
     scale = longest / max(image.size)
     image.draft(None, (max(1, int(image.width * scale)), max(1, int(image.height * scale))))  # type: ignore[arg-type]
 

@@ -82,7 +82,7 @@ def read_frames(
 
 
 def _check_kind(path: Path) -> None:
-    """Let only video containers through: FFmpeg would also open playlists, which name other files and addresses."""
+    """Accept only video containers: FFmpeg would also open playlists, which name other files and addresses."""
     try:
         with path.open("rb") as stream:
             head = stream.read(16)

@@ -65,7 +65,7 @@ def free_memory() -> int:
 
 
 def be_nice(pid: int, niceness: int) -> None:
-    """Let a process that leads a session stand back: it computes last, and is ended first when memory runs out.
+    """Give a process group the lowest CPU priority and make it the first to be ended when memory runs out.
 
     One that is gone, or a system without such ranks, is let be.
 

@@ -137,11 +137,11 @@ class Runs:
         return self._info(path, request, queue_positions(self._requests()) if is_waiting(request) else {})
 
     def pause(self, owner: str, run_id: str | None) -> None:
-        """Let a run stop at its next step until `go_on`; it keeps its memory."""
+        """Pause a run at its next step until `go_on`; it keeps its memory."""
         (self.path(owner, run_id) / "pause").touch()
 
     def go_on(self, owner: str, run_id: str | None) -> None:
-        """Let a paused run go on, or put one that stopped or was interrupted back into the queue.
+        """Resume a paused run, or put one that stopped or was interrupted back into the queue.
 
         Raises ValueError for a run that has reached its end.
         """

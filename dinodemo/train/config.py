@@ -241,7 +241,7 @@ class FinetuneConfig:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     def total_steps(self, n_images: int, world: int = 1) -> int:
-        """Return the number of optimiser steps for `n_images` photos on `world` ranks."""
+        """Return the optimiser steps of a run on `n_images` photos and `world` ranks."""
         per_step = self.batch_size * self.accumulate * world
         return self.steps or max(1, math.ceil(self.epochs * n_images / per_step))
 

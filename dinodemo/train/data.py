@@ -36,8 +36,14 @@ class PhotoSet:
 def scan(folder: str | Path) -> PhotoSet:
     """List the photos of a folder of any depth, sorted; hidden files and links that lead out of it are ignored.
 
-    Labels are the first folders' names, where every photo lies in one of two or more. Raises ValueError for a folder
-    that does not exist or holds fewer than 8 photos.
+    Args:
+        folder: To search.
+
+    Returns:
+        The photos; labels are the first folders' names, where every photo lies in one of two or more.
+
+    Raises:
+        ValueError: The folder does not exist or holds fewer than 8 photos.
     """
     root = Path(folder).expanduser()
     if not root.is_dir():
@@ -91,7 +97,15 @@ class Split:
 
 
 def split(photos: PhotoSet, config: FinetuneConfig) -> Split:
-    """Hold out a share of the photos, the same of every class, drawn from the seed; at most eval_images of them."""
+    """Hold out a share of the photos, the same of every class, drawn from the seed.
+
+    Args:
+        photos: All photos.
+        config: Gives seed, holdout and eval_images, the most that are held out.
+
+    Returns:
+        The division; with fewer than 8 held out, photos of the training are measured instead.
+    """
     n = len(photos.paths)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(config.seed)).tolist()
     labels = None if photos.labels is None else torch.as_tensor(photos.labels)
@@ -109,11 +123,15 @@ def split(photos: PhotoSet, config: FinetuneConfig) -> Split:
 
 
 class PhotoCache:
-    """Decode each photo once and keep it as bytes, its short side scaled down to `short_side` pixels.
+    """Decode each photo once and keep it as bytes. Use as a context manager, from one thread.
 
-    Up to max_bytes stay in memory, the rest goes to an unnamed file in `folder` (the system's temporary one by
-    default). A photo that cannot be read is listed in `problems`; in a batch the next readable one takes its place.
-    Use as a context manager; safe to use from one thread.
+    A photo that cannot be read is listed in `problems`; in a batch the next readable one takes its place.
+
+    Args:
+        paths: Of the photos; batches name them by their indices.
+        short_side: To which photos are scaled down, px.
+        max_bytes: That stay in memory; the rest goes to an unnamed file.
+        folder: Of that file, the system's temporary one by default.
     """
 
     def __init__(
@@ -215,7 +233,15 @@ class PhotoCache:
 
 
 def shrink(rgb: np.ndarray, short_side: int) -> np.ndarray:
-    """Scale (H, W, 3) down to a short side in pixels, never up; of a panorama the middle is kept."""
+    """Scale a picture down to a short side, never up; of a panorama the middle is kept.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        short_side: Pixels of the result's shorter side.
+
+    Returns:
+        (h, w, 3) uint8.
+    """
     h, w = rgb.shape[:2]
     longest = LONGEST * min(h, w)
     top, left = max(0, (h - longest) // 2), max(0, (w - longest) // 2)

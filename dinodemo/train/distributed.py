@@ -59,7 +59,15 @@ def share(n: int) -> list[int]:
 
 
 def join_shares(rows: Tensor, n: int) -> Tensor:
-    """Join the ranks' rows of `share(n)` to all n rows, each once and in order, on every rank."""
+    """Join the ranks' rows of `share(n)`.
+
+    Args:
+        rows: (ceil(n / world), ...), of this rank.
+        n: Rows of all ranks together.
+
+    Returns:
+        All n rows, each once and in order, on every rank.
+    """
     if world() == 1:
         return rows
     parts = [torch.empty_like(rows) for _ in range(world())]
@@ -109,7 +117,7 @@ class _Gather(torch.autograd.Function):
 
 
 def mean(values: Tensor) -> Tensor:
-    """Average a tensor over ranks, in place."""
+    """Average a tensor over ranks in place and return it."""
     if world() > 1:
         dist.all_reduce(values)
         values /= world()
@@ -117,7 +125,12 @@ def mean(values: Tensor) -> Tensor:
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:
-    """Return whether the flag is set on any rank, so that all take the same branch."""
+    """Return whether the flag is set on any rank, so that all take the same branch.
+
+    Args:
+        flag: Of this rank.
+        device: That the ranks communicate on.
+    """
     if world() == 1:
         return flag
     answer = torch.tensor(int(flag), device=device)
@@ -183,20 +196,35 @@ def gather(state: Any) -> Any:
 
 
 def split_like(full: Tensor, own: Tensor) -> Tensor:
-    """Return this rank's part of a tensor that every rank holds whole, laid out as `own`; whole where `own` is."""
+    """Return this rank's part of a tensor.
+
+    Args:
+        full: Whole on every rank.
+        own: Gives the layout; where it is whole, `full` is returned as it is.
+    """
     if not isinstance(own, DTensor) or full.shape != own.shape:
         return full
     return distribute_tensor(full.to(own.device), own.device_mesh, own.placements, src_data_rank=None)
 
 
 def load_network(module: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Load whole weights into a module, sharded or not."""
+    """Load whole weights into a module, sharded or not.
+
+    Args:
+        module: To fill.
+        weights: By the names of its state dict, whole on every rank.
+    """
     own = module.state_dict()
     module.load_state_dict({name: split_like(value, own[name]) for name, value in weights.items()})
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load an optimiser's whole state; its parameters may be sharded."""
+    """Load an optimiser's whole state; its parameters may be sharded.
+
+    Args:
+        optimizer: To fill.
+        state: What the state dict of an optimiser of the same groups held, whole on every rank.
+    """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     entries = {
         number: {name: split_like(value, parameters[number]) for name, value in entry.items()}

@@ -38,7 +38,15 @@ class Snapshot:
 
 
 def choose_measure(parts: Split, config: FinetuneConfig) -> str:
-    """Return what decides, "knn" or "crop_recall"; raises ValueError when it needs classes and there are none."""
+    """Return what decides, "knn" or "crop_recall".
+
+    Args:
+        parts: Whose labels are present or not.
+        config: Gives the measure that was asked for.
+
+    Raises:
+        ValueError: The measure needs classes and there are none.
+    """
     labelled = parts.labels is not None
     measure = ("knn" if labelled else "crop_recall") if config.measure == "auto" else config.measure
     if measure == "knn" and not labelled:
@@ -70,7 +78,19 @@ class LastAttention(TorchFunctionMode):
 
 
 class Evaluator:
-    """Measure a teacher on the same photos every time. On several ranks, each measures its share of them."""
+    """Measure a teacher on the same photos every time. On several ranks, each measures its share of them.
+
+    Args:
+        cache: Of the photos.
+        parts: Which of them are measured.
+        config: Of the run.
+        mean: What the network expects, RGB, for values from 0 to 1.
+        std: The same.
+        device: That the teacher runs on.
+
+    Raises:
+        RuntimeError: None of the photos to measure can be read.
+    """
 
     def __init__(
         self, cache: PhotoCache, parts: Split, config: FinetuneConfig, mean: tuple, std: tuple, device: torch.device
@@ -183,7 +203,15 @@ class Evaluator:
 
 
 def centre(image: Tensor, size: int) -> Tensor:
-    """Scale a (3, H, W) uint8 picture to a short side of 8/7 size and cut out the centre: (3, size, size), 0 to 1."""
+    """Scale a picture to a short side of 8/7 size and cut out the centre.
+
+    Args:
+        image: (3, H, W) uint8.
+        size: Side of the result, px.
+
+    Returns:
+        (3, size, size) float32, 0 to 1.
+    """
     scale = size * 8 / 7 / min(image.shape[1:])
     target = [max(size, round(side * scale)) for side in image.shape[1:]]
     scaled = interpolate(image[None].float(), size=target, mode="bicubic", antialias=True)[0]

@@ -27,6 +27,9 @@ def write_model(folder: Path, module: PreTrainedModel, start: StartingBackbone, 
         card: Content of README.md.
         size: Side of the classification crop that the preprocessor describes, px.
 
+    Returns:
+        The folder.
+
     Raises:
         DiskFull: It could not be written; the former folder is restored.
     """
@@ -128,7 +131,12 @@ def teacher_backbone(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_result(module: PreTrainedModel, weights: dict[str, Tensor]) -> None:
-    """Load a checkpoint's result into the starting backbone; a tail alone leaves the blocks below as they are."""
+    """Load a checkpoint's result into the starting backbone; a tail alone leaves the blocks below as they are.
+
+    Args:
+        module: The starting backbone.
+        weights: The "ssl" entry of a checkpoint.
+    """
     module.load_state_dict({**module.state_dict(), **teacher_backbone(weights)})
 
 

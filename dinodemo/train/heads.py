@@ -10,8 +10,15 @@ from torch import Tensor, nn
 class DINOHead(nn.Module):
     """Project tokens on prototypes: (..., in_dim) -> (..., out_dim) logits.
 
-    Caron et al. 2021 (arXiv:2104.14294), appendix C: nlayers linear layers with GELU between, L2 normalisation, and a
-    linear layer whose rows are kept at length 1. Its state has the published names (mlp.*, last_layer.weight_g, _v).
+    Caron et al. 2021 (arXiv:2104.14294), appendix C: linear layers with GELU between, L2 normalisation, and a linear
+    layer whose rows are kept at length 1. Its state has the published names (mlp.*, last_layer.weight_g, _v).
+
+    Args:
+        in_dim: Width of the tokens.
+        out_dim: Number of prototypes.
+        hidden_dim: Width between the linear layers.
+        bottleneck_dim: Width of what is normalised.
+        nlayers: Linear layers before the prototypes, 1 or more.
     """
 
     def __init__(self, in_dim: int, out_dim: int, hidden_dim: int = 2048, bottleneck_dim: int = 256, nlayers: int = 3):
@@ -42,7 +49,12 @@ class DINOHead(nn.Module):
 
 
 class Prototypes(nn.Module):
-    """Rows of fixed length: weight = weight_g * weight_v / |weight_v|, weight_g stays 1 (Salimans 2016)."""
+    """Map with rows of fixed length: weight = weight_g * weight_v / |weight_v|, weight_g stays 1 (Salimans 2016).
+
+    Args:
+        in_dim: Columns.
+        out_dim: Rows.
+    """
 
     weight_g: Tensor
 

@@ -72,6 +72,13 @@ class BatchLoader:
 
     All randomness of a step comes from the seed, the step and the rank, so that a resumed run draws what an
     uninterrupted one would have drawn. Use as a context manager: it holds a thread that reads one batch ahead.
+
+    Args:
+        cache: Of the photos.
+        training: Indices of those that are trained on.
+        config: Of the run.
+        start: Gives patch size and normalisation.
+        device: To which batches are moved.
     """
 
     def __init__(

@@ -33,7 +33,16 @@ class Outcome:
 
 
 def train_loop(state: TrainState, stop: threading.Event, progress: Progress | None = None) -> Outcome:
-    """Train to the end, until `stop` is set or the monitor ends the run; all ranks together."""
+    """Train to the end, until `stop` is set or the monitor ends the run; all ranks together.
+
+    Args:
+        state: Of the run; changed in place.
+        stop: Asks the loop to save and return.
+        progress: Called after every step.
+
+    Returns:
+        How the run ended, and why.
+    """
     stopped = "stopped at step {}; resume to go on"
     while True:
         if state.evaluation_due:
@@ -96,7 +105,15 @@ def train_one_step(state: Any) -> dict[str, float] | None:
 
 
 def evaluate(state: TrainState, stop: threading.Event) -> Outcome | None:
-    """Measure the teacher, save, and do what the monitor decides; returns an outcome if the run ends here."""
+    """Measure the teacher, save, and do what the monitor decides.
+
+    Args:
+        state: Of the run.
+        stop: Asks to return before the measurement is complete.
+
+    Returns:
+        An outcome if the run ends here, else None.
+    """
     folder, monitor = state.folder, state.monitor
     if folder:
         folder.report_status(message="measuring")

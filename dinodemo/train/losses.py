@@ -16,18 +16,34 @@ EPS = 1e-8
 
 
 def softmax_center(teacher_logits: Tensor, center: Tensor, teacher_temp: float) -> Tensor:
-    """Return softmax((logits - center) / temp): centred and sharpened targets, (..., K), (1, K) -> (..., K).
+    """Return centred and sharpened targets, softmax((logits - center) / temp).
 
     Caron et al. 2021 (arXiv:2104.14294), eq. 2 with sec. 3.1.
+
+    Args:
+        teacher_logits: (..., K).
+        center: (1, K).
+        teacher_temp: Above 0; lower is sharper.
+
+    Returns:
+        (..., K), rows sum to 1.
     """
     return ((teacher_logits - center) / teacher_temp).softmax(dim=-1)
 
 
 @torch.no_grad()
 def update_center(center: Tensor, teacher_logits: Tensor, momentum: float = 0.9) -> Tensor:
-    """Return momentum * center + (1 - momentum) * mean over all ranks' rows: (1, K), (B, K) -> (1, K).
+    """Return momentum * center + (1 - momentum) * mean over all ranks' rows.
 
     Caron et al. 2021, eq. 4. Without rows the centre stays.
+
+    Args:
+        center: (1, K).
+        teacher_logits: (B, K), of this rank.
+        momentum: 0 to 1.
+
+    Returns:
+        (1, K).
     """
     rows = teacher_logits.reshape(-1, teacher_logits.shape[-1]).float()
     total = reduce_sum(torch.cat([rows.sum(dim=0), rows.new_tensor([len(rows)])]))
@@ -38,10 +54,18 @@ def update_center(center: Tensor, teacher_logits: Tensor, momentum: float = 0.9)
 
 @torch.no_grad()
 def sinkhorn_knopp(teacher_logits: Tensor, teacher_temp: float, n_iterations: int = 3) -> Tensor:
-    """Return targets spread evenly over the prototypes: (B, K) -> (B, K) whose rows sum to 1.
+    """Return targets spread evenly over the prototypes.
 
     Caron et al. 2020 (SwAV, arXiv:2006.09882), sec. 3.1; DINOv2 uses 3 iterations. In logarithms: with sharp
     temperatures exp would leave rows of zeros.
+
+    Args:
+        teacher_logits: (B, K).
+        teacher_temp: Above 0; lower is sharper.
+        n_iterations: Of normalising prototypes and rows in turn.
+
+    Returns:
+        (B, K), rows sum to 1.
     """
     logs = teacher_logits.float() / teacher_temp
     n_rows = reduce_sum(logs.new_tensor([len(logs)])).log()
@@ -52,10 +76,18 @@ def sinkhorn_knopp(teacher_logits: Tensor, teacher_temp: float, n_iterations: in
 
 
 def dino_loss(student_logits: Tensor, teacher_probs: Tensor, student_temp: float = 0.1) -> Tensor:
-    """Return the cross-entropy of student crops to teacher crops, (S, B, K), (T, B, K) -> scalar.
+    """Return the cross-entropy of student crops to teacher crops.
 
     Mean over the batch and over all pairs but crop i with itself (Caron et al. 2021, eq. 3): the first T student
     crops are those that the teacher saw too.
+
+    Args:
+        student_logits: (S, B, K).
+        teacher_probs: (T, B, K), rows sum to 1.
+        student_temp: Above 0.
+
+    Returns:
+        A scalar.
     """
     log_probs = F.log_softmax(student_logits.float() / student_temp, dim=-1)  # (S, B, K)
     n_student, n_teacher = len(log_probs), len(teacher_probs)
@@ -70,10 +102,19 @@ def dino_loss(student_logits: Tensor, teacher_probs: Tensor, student_temp: float
 
 
 def ibot_loss(student_logits: Tensor, teacher_probs: Tensor, mask: Tensor, student_temp: float = 0.1) -> Tensor:
-    """Return the cross-entropy on masked patches, (M, K), (M, K), (B, N) bool -> scalar.
+    """Return the cross-entropy on masked patches.
 
     Each image's mean over its masked patches, then the mean over all B images, unmasked ones counting as zero
-    (Zhou et al. 2022, arXiv:2111.07832, eq. 2, weighted as in DINOv2). Rows follow mask.nonzero().
+    (Zhou et al. 2022, arXiv:2111.07832, eq. 2, weighted as in DINOv2).
+
+    Args:
+        student_logits: (M, K), rows in the order of mask.nonzero().
+        teacher_probs: (M, K), rows sum to 1.
+        mask: (B, N) bool, with M True.
+        student_temp: Above 0.
+
+    Returns:
+        A scalar.
     """
     if len(student_logits) != int(mask.sum()):
         raise ValueError(f"the mask marks {int(mask.sum())} patches, but there are {len(student_logits)} rows")
@@ -107,10 +148,17 @@ def koleo_loss(cls_tokens: Tensor, gather: bool = False) -> Tensor:
 
 
 def gram_loss(student_patches: Tensor, teacher_patches: Tensor) -> Tensor:
-    """Return the mean square difference of patch similarities, (B, N, D) x 2 -> scalar.
+    """Return the mean square difference of patch similarities.
 
     Cosines of all pairs of an image's patches, negative ones set to zero (Simeoni et al. 2025, arXiv:2508.10104,
     sec. 4.2).
+
+    Args:
+        student_patches: (B, N, D).
+        teacher_patches: (B, N, D).
+
+    Returns:
+        A scalar.
     """
     grams = [F.normalize(patches.float(), dim=-1) for patches in (student_patches, teacher_patches)]
     student, teacher = ((tokens @ tokens.transpose(1, 2)).clamp_min(0) for tokens in grams)

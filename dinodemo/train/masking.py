@@ -18,11 +18,23 @@ def block_masks(
     probability: float = 0.5,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Return (batch, h * w) bool on the CPU: round(batch * probability) pictures with about ratio of patches masked.
+    """Mask patches of some pictures in blocks.
 
     The shares are spread evenly over the bounds of `ratio` and assigned to the pictures at random, as in DINOv2's
     collate; blocks as in Bao et al. 2022 (BEiT, arXiv:2106.08254), algorithm 1. A masked picture has 1 patch at least.
-    Raises ValueError for bounds outside 0 to 1.
+
+    Args:
+        batch: Number of pictures.
+        grid: Patches (h, w) of each.
+        ratio: Bounds of the share of a picture's patches that is masked, 0 to 1.
+        probability: Share of the pictures that are masked, 0 to 1.
+        generator: On the CPU; torch's own by default.
+
+    Returns:
+        (batch, h * w) bool on the CPU, rows of zeros for round(batch * (1 - probability)) pictures.
+
+    Raises:
+        ValueError: A bound is outside 0 to 1.
     """
     low, high = ratio
     if not 0 <= low <= high <= 1 or not 0 <= probability <= 1:

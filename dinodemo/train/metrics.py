@@ -40,7 +40,15 @@ def knn_hits(
 
 
 def recall_hits(gallery: Tensor, queries: Tensor) -> Tensor:
-    """Return for each query (Q, D) whether its nearest of gallery (Q, D) by cosine is the row of the same index."""
+    """Return for each query whether its nearest by cosine is the row of the same index.
+
+    Args:
+        gallery: (Q, D).
+        queries: (Q, D).
+
+    Returns:
+        (Q,) bool.
+    """
     nearest = (normalize(queries.float(), dim=-1) @ normalize(gallery.float(), dim=-1).T).argmax(dim=1)
     return nearest == torch.arange(len(queries), device=nearest.device)
 
@@ -67,10 +75,17 @@ def mean_cosine(features: Tensor) -> float:
 
 
 def entropies(logits: Tensor, temperature: float) -> tuple[float, float]:
-    """Return the mean entropy of the rows' softmax and the entropy of their mean, as shares of log K (0 to 1).
+    """Return how sure and how varied the answers of a head are, as shares of log K.
 
     Both near each other: every picture gets the same answer. Both at 1: that answer is uniform, both at 0: one
     prototype takes all.
+
+    Args:
+        logits: (n, K).
+        temperature: Of the softmax, above 0.
+
+    Returns:
+        The mean entropy of the rows and the entropy of their mean, 0 to 1 each.
     """
     probs = (logits.double() / temperature).softmax(dim=-1)
     each, mean = _entropy(probs).mean(), _entropy(probs.mean(dim=0))
@@ -79,7 +94,15 @@ def entropies(logits: Tensor, temperature: float) -> tuple[float, float]:
 
 
 def patch_drift(patches: Tensor, start: Tensor) -> float:
-    """Return the mean absolute change of the cosines between an image's patches since the start: (n, N, D) both."""
+    """Return how far the patches' similarities have moved from the start.
+
+    Args:
+        patches: (n, N, D) of n images.
+        start: (n, N, D) of the same images at the start.
+
+    Returns:
+        The mean absolute change of the cosines between an image's patches, 0 to 2.
+    """
     total = 0.0
     for now, before in zip(patches, start, strict=True):
         now, before = normalize(now.float(), dim=-1), normalize(before.float(), dim=-1)
@@ -102,7 +125,15 @@ class Change:
 
 
 def paired_change(before: Tensor, after: Tensor) -> Change:
-    """Compare hits (Q,) bool of the same queries before and after; the error is that of the paired difference."""
+    """Compare two rates over the same queries.
+
+    Args:
+        before: Hits (Q,) bool.
+        after: Hits (Q,) bool.
+
+    Returns:
+        Both rates and the standard error of the paired difference.
+    """
     gain = after.double() - before.double()
     error = float(gain.std(correction=0)) / math.sqrt(len(gain))
     return Change(float(before.double().mean()), float(after.double().mean()), error)

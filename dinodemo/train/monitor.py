@@ -45,6 +45,11 @@ class CollapseMonitor:
     0.99 when the start's was below, or the same answer for every picture (the entropy of the mean answer exceeds the
     mean entropy by less than 0.002 log K). A measure more than fall_tolerance and twice its standard error below the
     start in `patience` evaluations in a row has fallen.
+
+    Args:
+        config: Gives rank_floor, fall_tolerance, patience and on_fall.
+        measure: Name of the deciding metric, "knn" or "crop_recall".
+        settled: Step from which the heads must distinguish pictures.
     """
 
     def __init__(self, config: FinetuneConfig, measure: str, settled: int):
@@ -62,6 +67,9 @@ class CollapseMonitor:
             step: Number of optimiser steps done.
             metrics: With at least "rank", "mean_cosine", "entropy" and "mean_entropy".
             hits: (Q,) bool, the deciding measure of each query.
+
+        Returns:
+            The decision and its reason.
         """
         self.history.append({"step": step, **metrics})
         if len(self.history) == 1:
@@ -82,7 +90,7 @@ class CollapseMonitor:
         return Decision(Action.CONTINUE)
 
     def set_back(self, reason: str) -> Decision:
-        """Decide after a fall or non-finite numbers: roll back to the best, or stop when that has not helped before."""
+        """Return what follows a fall or non-finite numbers: roll back to the best, or stop when that has not helped."""
         if self.config.on_fall != "rollback" or self.rollbacks >= MOST_ROLLBACKS:
             return Decision(Action.STOP, reason)
         self.rollbacks += 1

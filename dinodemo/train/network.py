@@ -33,6 +33,12 @@ class StartingBackbone:
 def load_backbone(config: FinetuneConfig) -> StartingBackbone:
     """Load the backbone of a configuration, downloading what is missing; from scratch, draw it from the seed.
 
+    Args:
+        config: Gives backbone and drop_path; from scratch, also the shape and the seed.
+
+    Returns:
+        The network in float32 on the CPU.
+
     Raises:
         ValueError: The backbone is unknown, damaged or of no use here.
         RuntimeError: It cannot be downloaded.
@@ -50,6 +56,9 @@ def load_folder(folder: Path, row: Backbone | None = None, drop_path: float = 0.
         folder: With config.json and safetensors.
         row: The backbone's shape; read from the folder by default.
         drop_path: Probability that a block is skipped for a photo, in training mode.
+
+    Returns:
+        The network in float32 on the CPU.
 
     Raises:
         ValueError: The folder cannot be loaded for training.

@@ -37,14 +37,34 @@ class Schedule:
 
 
 def cosine(start: float, end: float, total: int, warmup: int = 0, warmup_start: float = 0.0) -> Schedule:
-    """Return a half cosine from start to end over total steps, after a linear warmup (Loshchilov 2017)."""
+    """Return a half cosine after a linear warmup (Loshchilov 2017).
+
+    Args:
+        start: Value after the warmup.
+        end: Value at the last step, and afterwards.
+        total: Steps of the whole schedule.
+        warmup: Steps of the rise, 0 to `total`.
+        warmup_start: Value at step 0 of the rise.
+
+    Raises:
+        ValueError: `warmup` does not fit into `total`.
+    """
     if total < 0 or not 0 <= warmup <= max(total, 0):
         raise ValueError(f"warmup must lie between 0 and the {total} steps of the run, got {warmup}")
     return Schedule(start, end, total, warmup, warmup_start)
 
 
 def warmup(start: float, end: float, steps: int) -> Schedule:
-    """Return a linear rise from start to end over `steps` steps, constant afterwards."""
+    """Return a linear rise, constant afterwards.
+
+    Args:
+        start: Value at step 0.
+        end: Value from step `steps` on.
+        steps: Of the rise, 0 or more.
+
+    Raises:
+        ValueError: `steps` is negative.
+    """
     if steps < 0:
         raise ValueError(f"a warmup needs 0 steps or more, got {steps}")
     return Schedule(end, end, steps, steps, start)
@@ -62,10 +82,15 @@ class Values:
 
 
 class Plan:
-    """The schedules of a run of `total` steps, and the step from which each layer learns.
+    """Compute the schedules of a run, and the step from which each layer learns.
 
     After the heads' warm-up the blocks unfreeze from the top down, one after the other, then the embeddings; each
     starts with a learning-rate warm-up of its own, since Adam's first steps are its largest.
+
+    Args:
+        config: Of the run.
+        depth: Blocks of the backbone.
+        total: Steps of the run.
     """
 
     def __init__(self, config: FinetuneConfig, depth: int, total: int):
@@ -91,7 +116,12 @@ class Plan:
         return round((start + span * above / self.depth) * self.total)
 
     def ramp(self, start: int, step: int) -> float:
-        """Return the share of its learning rate (0 to 1) that a layer unfrozen at step `start` has at `step`."""
+        """Return the share of its learning rate that a layer has at a step, 0 to 1.
+
+        Args:
+            start: Step at which the layer was unfrozen.
+            step: Of the run.
+        """
         return min(1.0, max(0.0, (step - start + 1) / self.warmup_steps))
 
 
@@ -127,9 +157,16 @@ def _backbone_traits(name: str, config: FinetuneConfig, plan: Plan) -> dict:
 
 
 def schedule_step(optimizer: torch.optim.AdamW, plan: Plan, step: int, lr_factor: float = 1.0) -> Values:
-    """Set every group's learning rate and weight decay for a step; returns the schedules' values.
+    """Set every group's learning rate and weight decay for a step.
 
-    lr_factor: on all learning rates; below 1 after a roll-back.
+    Args:
+        optimizer: Of `make_optimizer`.
+        plan: The schedules.
+        step: 0 to total - 1.
+        lr_factor: On all learning rates; below 1 after a roll-back.
+
+    Returns:
+        The schedules' values.
     """
     values = plan.values(step)
     for group in optimizer.param_groups:
@@ -144,7 +181,15 @@ def schedule_step(optimizer: torch.optim.AdamW, plan: Plan, step: int, lr_factor
 
 
 def thaw(optimizer: torch.optim.AdamW, step: int) -> bool:
-    """Unfreeze the parameter groups scheduled for this step; returns whether any parameter changed."""
+    """Unfreeze the parameter groups scheduled for a step.
+
+    Args:
+        optimizer: Of `make_optimizer`.
+        step: Of the run.
+
+    Returns:
+        Whether any parameter began or ceased to learn.
+    """
     changed = False
     for group in optimizer.param_groups:
         learns = step >= group["thaw_step"]
@@ -155,6 +200,14 @@ def thaw(optimizer: torch.optim.AdamW, step: int) -> bool:
 
 
 def clip(ssl: SelfDistillation, limit: float) -> torch.Tensor:
-    """Clip the gradient norm of the backbone and of each head to `limit` (0: off); returns the norm of all together."""
+    """Clip the gradient norm of the backbone and of each head.
+
+    Args:
+        ssl: Whose student is clipped, in place.
+        limit: Of each norm; 0: off.
+
+    Returns:
+        The norm of all gradients together before clipping, a scalar.
+    """
     norms = [nn.utils.clip_grad_norm_(module.parameters(), limit or float("inf")) for module in ssl.student.values()]
     return torch.stack([whole(norm) for norm in norms]).norm()

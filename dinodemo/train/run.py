@@ -138,6 +138,12 @@ def open_state(
         device: Of this rank.
         resume: Continue the run in `out`.
         clock: Started when the run was.
+
+    Yields:
+        The state; threads and files are closed at the end.
+
+    Raises:
+        ValueError: The settings do not fit the photos or the number of processes.
     """
     tail = config.objective != "dino"
     if tail and distributed.world() > 1:

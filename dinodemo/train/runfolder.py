@@ -74,7 +74,12 @@ class RunFolder:
         return (self.path / "pause").exists()
 
     def report_status(self, force: bool = False, **changes: Any) -> None:
-        """Change fields of the status and write it, at most every two seconds unless the state changes or `force`."""
+        """Change fields of the status and write it, at most every two seconds unless the state changes.
+
+        Args:
+            force: Write in any case.
+            **changes: Fields of `Status`.
+        """
         if "state" in changes:
             changes["state"] = RunState(changes["state"])
         force |= changes.get("state", self.status.state) != self.status.state
@@ -114,13 +119,31 @@ class RunFolder:
             write_atomically(path, lambda file: file.write(text.encode()))
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
-        """Write a JSON file in one piece."""
+        """Write a JSON file in one piece.
+
+        Args:
+            name: In the run's folder.
+            content: To write.
+
+        Raises:
+            DiskFull: It could not be written.
+        """
         text = json.dumps(content, indent=2) + "\n"
         write_atomically(self.path / name, lambda file: file.write(text.encode()))
 
     @contextmanager
     def open(self, log: logging.Logger) -> Iterator["RunFolder"]:
-        """Lock the folder, send the log to log.txt; raises ValueError when another process runs in it."""
+        """Lock the folder and send the log to log.txt while the block runs.
+
+        Args:
+            log: The training's logger.
+
+        Yields:
+            This folder.
+
+        Raises:
+            ValueError: Another process runs in it.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         with lock(self.path / ".lock") as mine:
             if not mine:
@@ -142,7 +165,7 @@ class RunFolder:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file of a run; raises ValueError that names it."""
+    """Return the content of a JSON file of a run; raises ValueError that names it."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
@@ -161,14 +184,26 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
 
 def save_checkpoint(folder: Path, step: int, state: dict) -> Path:
-    """Write the state of a step into a run's checkpoints folder and return its path; raises DiskFull."""
+    """Write the state of a step into a run's checkpoints folder.
+
+    Args:
+        folder: Of the checkpoints.
+        step: Its number.
+        state: Tensors and plain values.
+
+    Returns:
+        The path.
+
+    Raises:
+        DiskFull: It could not be written.
+    """
     path = checkpoint_path(folder, step)
     write_atomically(path, lambda file: torch.save(state, file))
     return path
 
 
 def load_checkpoint(path: Path) -> dict:
-    """Read a checkpoint onto the CPU, tensors and plain values only; raises ValueError when it is damaged."""
+    """Return a checkpoint on the CPU, tensors and plain values only; raises ValueError when it is damaged."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError) as error:
@@ -187,13 +222,19 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 
 
 def load_newest_checkpoint(folder: Path) -> dict | None:
-    """Read the newest checkpoint, None when there is none; raises ValueError when it is damaged."""
+    """Return the newest checkpoint, None when there is none; raises ValueError when it is damaged."""
     found = checkpoint_steps(folder)
     return load_checkpoint(checkpoint_path(folder, found[-1])) if found else None
 
 
 def prune_checkpoints(folder: Path, keep_last: int, keep: Iterable[int] = ()) -> None:
-    """Delete all checkpoints but the last few and those of the steps in `keep`."""
+    """Delete all checkpoints but the newest and those that are named.
+
+    Args:
+        folder: Of the checkpoints.
+        keep_last: How many of the newest stay.
+        keep: Steps whose checkpoints stay too.
+    """
     found, kept = checkpoint_steps(folder), set(keep)
     for step in found[:-keep_last]:
         if step not in kept:

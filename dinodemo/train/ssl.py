@@ -23,6 +23,10 @@ class SelfDistillation(nn.Module):
     `student` and `teacher` hold "backbone", "dino_head" and, unless shared, "ibot_head". The teacher has no gradients
     and is never in training mode. `anchor` is the frozen starting backbone for Gram anchoring (DINOv3: Simeoni et al.
     2025, arXiv:2508.10104), None unless gram_weight is above 0.
+
+    Args:
+        backbone: The start, in training mode or not; the student becomes this module.
+        config: Of the run.
     """
 
     dino_centre: Tensor
@@ -48,7 +52,7 @@ class SelfDistillation(nn.Module):
         self.register_buffer("ibot_centre", torch.zeros(1, config.prototypes))
 
     def train(self, mode: bool = True) -> "SelfDistillation":
-        """Switch the student alone; teacher and anchor stay in evaluation mode."""
+        """Switch the student alone and return self; teacher and anchor stay in evaluation mode."""
         super().train(mode)
         self.teacher.eval()
         if self.anchor is not None:
@@ -58,10 +62,16 @@ class SelfDistillation(nn.Module):
     def forward(
         self, global_crops: Tensor, local_crops: Tensor | None, masks: Tensor | None, teacher_temp: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the weighted loss and its parts, unweighted and detached.
+        """Return the loss of a batch.
 
-        global_crops (V, B, 3, H, W), local_crops (L, B, 3, h, w) or None, masks (V * B, N) bool or None, in the order
-        of global_crops.flatten(0, 1).
+        Args:
+            global_crops: (V, B, 3, H, W).
+            local_crops: (L, B, 3, h, w) or None.
+            masks: (V * B, N) bool in the order of global_crops.flatten(0, 1), or None.
+            teacher_temp: Above 0.
+
+        Returns:
+            The weighted loss, and its parts, unweighted and detached.
         """
         teacher = self.get_teacher_output(global_crops, masks, teacher_temp)
         student = self.get_student_output(global_crops, local_crops, masks)
@@ -71,9 +81,15 @@ class SelfDistillation(nn.Module):
 
     @torch.no_grad()
     def get_teacher_output(self, global_crops: Tensor, masks: Tensor | None, temp: float) -> dict[str, Tensor]:
-        """Return the targets: dino (V, B, K) and ibot (M, K), rows that sum to 1, and the anchor's patches (VB, N, D).
+        """Return the targets; the teacher sees the crops without masks.
 
-        The teacher sees the crops without masks.
+        Args:
+            global_crops: (V, B, 3, H, W).
+            masks: (V * B, N) bool or None.
+            temp: Of the teacher, above 0.
+
+        Returns:
+            dino (V, B, K) and ibot (M, K), rows that sum to 1, and anchor (VB, N, D), the starting backbone's patches.
         """
         views, batch = global_crops.shape[:2]
         crops = global_crops.flatten(0, 1)
@@ -89,7 +105,16 @@ class SelfDistillation(nn.Module):
     def get_student_output(
         self, global_crops: Tensor, local_crops: Tensor | None, masks: Tensor | None
     ) -> dict[str, Tensor]:
-        """Return logits dino (V + L, B, K) and ibot (M, K), and the global views' cls (V, B, D), patches (VB, N, D)."""
+        """Return what the student makes of the crops.
+
+        Args:
+            global_crops: (V, B, 3, H, W).
+            local_crops: (L, B, 3, h, w) or None.
+            masks: (V * B, N) bool, the patches that the student does not see, or None.
+
+        Returns:
+            Logits dino (V + L, B, K) and ibot (M, K), and the global views' cls (V, B, D) and patches (VB, N, D).
+        """
         batch = global_crops.shape[1]
         with torch.set_grad_enabled(torch.is_grad_enabled() and self._backbone_learns):
             cls, patches = tokens(self.student["backbone"], global_crops.flatten(0, 1), masks)
@@ -112,6 +137,14 @@ class SelfDistillation(nn.Module):
 
         KoLeo is applied to each global view by itself and summed, not averaged, as published: DINOv2 adds
         koleo_loss_weight (0.1) * sum over both views (ssl_meta_arch.py). Two views of one photo never repel each other.
+
+        Args:
+            student: Of `get_student_output`.
+            teacher: Of `get_teacher_output`.
+            masks: (V * B, N) bool; iBOT needs them.
+
+        Raises:
+            ValueError: iBOT has a weight and there are no masks.
         """
         config, losses = self.config, {}
         if config.dino_weight:

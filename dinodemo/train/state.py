@@ -37,10 +37,19 @@ METHODS = {
 
 
 class TrainState(ABC):
-    """How far a run is, its starting backbone and its files: what all objectives share.
+    """Track how far a run is, its starting backbone and its files: what all objectives share.
 
-    folder is None on every rank but the first, which alone writes files. `step` counts the optimiser steps done.
-    `evaluator`, `monitor` and `total` are set by the objective's own state.
+    `step` counts the optimiser steps done. `evaluator`, `monitor` and `total` are set by the objective's own state.
+
+    Args:
+        config: Of the run.
+        start: The backbone that the run starts from.
+        photos: All photos of the folder.
+        cache: Of these photos.
+        device: Of this rank.
+        checkpoints: Folder of the checkpoints.
+        folder: None on every rank but the first, which alone writes files.
+        clock: Of the budget of time.
     """
 
     evaluator: Any  # with `where`, `measure` and `snapshot`
@@ -184,7 +193,13 @@ class TrainState(ABC):
 
 
 class DistillationState(TrainState):
-    """Student, teacher, optimiser and data of self-distillation (DINO, iBOT, KoLeo, Gram)."""
+    """Track student, teacher, optimiser and data of self-distillation (DINO, iBOT, KoLeo, Gram).
+
+    Args:
+        parts: Which photos are trained on, and which measured.
+        total: Steps of a run that is resumed; by default as many as settings and time allow.
+        **shared: Arguments of `TrainState`.
+    """
 
     def __init__(self, parts: Split, total: int | None = None, **shared: Any):
         super().__init__(**shared)
@@ -250,7 +265,7 @@ class DistillationState(TrainState):
         return distributed.gather({k: v for k, v in self.ssl.state_dict().items() if not k.startswith("anchor.")})
 
     def save(self) -> dict[str, torch.Tensor]:
-        """Write a checkpoint; random states are not part of it: all randomness follows from the seed and the step."""
+        """Write a checkpoint and return its weights; random states are not kept, since they follow from the seed."""
         weights, optimizer = self.weights(), distributed.gather(self.optimizer.state_dict())
         if self.folder is not None:
             sampler = self.loader.state_dict()

@@ -13,7 +13,7 @@ from types import ModuleType
 
 
 def skip_editor_support() -> None:
-    """Let a later import of Gradio skip its type stubs; does nothing where Gradio has been imported already."""
+    """Make a later import of Gradio skip its type stubs; does nothing where Gradio has been imported already."""
     if "gradio" not in sys.modules and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 def quieten_gradio() -> None:
-    """Let Gradio's tracebacks go to the log as JSON: their own text may hold names and values of visitors."""
+    """Send Gradio's tracebacks to the log as JSON: their own text may hold names and values of visitors."""
     quiet = SimpleNamespace(**{**vars(traceback), "print_exc": _log_exception})
     for module in (queueing, routes, route_utils):
         vars(module)["traceback"] = quiet
@@ -21,7 +21,7 @@ def quieten_gradio() -> None:
 
 
 def quieten_server() -> None:
-    """Let the web server's messages go to the log as JSON; it sets up its own way when it starts."""
+    """Send the web server's messages to the log as JSON; it sets up its own way when it starts."""
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "asyncio", "py.warnings"):
         logger = logging.getLogger(name)
         handler = logging.StreamHandler()

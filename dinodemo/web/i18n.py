@@ -56,7 +56,7 @@ def translations() -> gr.I18n:
 
 
 def translate_page(page: gr.Blocks) -> None:
-    """Let the browser translate every fixed text of a finished page that the catalogue knows."""
+    """Mark for translation in the browser every fixed text of a finished page that the catalogue knows."""
     for block in page.blocks.values():
         for name in _TEXTS:
             text = getattr(block, name, None)

@@ -221,7 +221,7 @@ def _too_much(most: int) -> JSONResponse:
 
 
 class _TooMuch(Exception):
-    """Say that a body went beyond what it may hold."""
+    """Raised when a request body is larger than allowed."""
 
 
 class _Body:

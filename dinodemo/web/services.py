@@ -25,7 +25,7 @@ PUBLIC_HOURS = 0.5  # of a training on a server for strangers
 
 @dataclass(frozen=True)
 class Run:
-    """Hold what one run of the network gave, and what the status line tells about it."""
+    """The result of one run of the network, and what the status line says about it."""
 
     features: Features
     milliseconds: float
@@ -100,7 +100,7 @@ class StartBackbone:
 
 
 def status_line(engine, features: Features, milliseconds: float, cached: bool) -> str:
-    """Tell in one line what ran where and for how long."""
+    """Return a line on what ran where and for how long."""
     from ..engine import devices
 
     h, w = features.grid

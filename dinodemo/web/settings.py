@@ -19,7 +19,7 @@ RUN_LIMITS = (
 
 @dataclass(frozen=True)
 class Settings:
-    """Hold a server's settings. host and port None: Gradio's own defaults (127.0.0.1, the first free from 7860).
+    """Settings of a server. host and port None: Gradio's own defaults (127.0.0.1, the first free from 7860).
 
     backbone: the one to start with. backbone_named: somebody named it; only one that nobody named may be replaced by
         the offline default.
@@ -55,7 +55,7 @@ class Settings:
 
     @property
     def local(self) -> bool:
-        """Tell whether only this machine can reach the server, so that its visitors are its owner."""
+        """Return whether only this machine can reach the server, so that its visitors are its owner."""
         return not self.public and not self.share and self.host in (None, "127.0.0.1", "localhost", "::1")
 
     def runs_folder(self) -> Path:

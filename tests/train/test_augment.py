@@ -5,16 +5,8 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from dinodemo.train.augment import (
-    MultiCrop,
-    affine,
-    change_bytes,
-    change_floats,
-    draw_boxes,
-    draw_colours,
-    gaussian_blur,
-    resample,
-)
+from dinodemo.train.augment import MultiCrop, draw_boxes, resample
+from dinodemo.train.colour import affine, change_bytes, change_floats, draw_colours, gaussian_blur
 
 
 def generator(seed=0):

@@ -33,7 +33,7 @@ def line_of(scores: np.ndarray, alone: bool = False) -> float:
 
 
 def warnings(scores: np.ndarray, gaps: np.ndarray, names: Sequence[str]) -> list[str]:
-    """Say what is doubtful about a set of good photos; an empty list when nothing is.
+    """Return what is doubtful about a set of good photos; an empty list when nothing is.
 
     Args:
         scores: (n,) leave-one-out scores, or nan.

@@ -118,7 +118,7 @@ def nearest_picture(one: Checked, good: np.ndarray, found: Neighbour) -> np.ndar
 
 
 def nearest_sentence(found: Neighbour, good_name: str, line: float) -> str:
-    """Say how far a patch lies from the nearest good one, and how to read that."""
+    """Return a sentence on how far a patch lies from the nearest good one, and how to read that."""
     times = found.distance / line
     if times > 1:
         why = "no good photo has anything closer, so it counts as an anomaly"

@@ -327,7 +327,7 @@ def _pair(one: _Raw, depth: np.ndarray, unit: str) -> RGBDPair:
 
 
 def _around_one(pairs: list[RGBDPair]) -> list[RGBDPair]:
-    """Give every map without a unit the median 1, so that all lie where a head's arithmetic is exact."""
+    """Scale every map without a unit to the median 1, so that all lie where a head's arithmetic is exact."""
     return [replace(pair, depth=pair.depth / np.float32(np.median(pair.depth[pair.depth > 0]))) for pair in pairs]
 
 

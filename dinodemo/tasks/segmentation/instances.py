@@ -159,7 +159,7 @@ def _necks(parts: np.ndarray, distance: np.ndarray) -> list[tuple[int, int, floa
 
 
 def _nearest_part(labels: np.ndarray, piece: np.ndarray) -> np.ndarray:
-    """Give the pixels of a piece that have no label that of the nearest labelled one."""
+    """Assign to the pixels of a piece that have no label that of the nearest labelled one."""
     missing = piece & (labels == 0)
     if not missing.any():
         return np.where(piece, labels, 0)

@@ -139,7 +139,7 @@ def _read_all(entries: list[Entry], problems: list[Problem], out: Path | None) -
 
 
 def _number(found: _Found, problems: list[Problem], order: list[str]) -> tuple[list[Pair], list[str] | None, list[str]]:
-    """Give the labels of all masks common numbers; masks that are ignored as a whole are left out."""
+    """Map the labels of all masks to common numbers; masks that are ignored as a whole are left out."""
     classes = find_classes(found.masks, order)
     pairs: list[Pair] = []
     for photo, mask, name in zip(found.photos, found.masks, found.names, strict=True):

@@ -33,6 +33,15 @@ class ActivationCache:
     every chunk first, so that whenever the time is up the photos seen so far can be trained on, then one view after the
     other. `done` counts the chunks that a run has gone through, and `stored` those that the file holds: a resumed run
     finds those of before in it.
+
+    Args:
+        folder: Of the file.
+        shape: (V, n, T, D).
+        chunk: Photos that are filled at once.
+        size: Side of the pictures, px; noted beside the file.
+
+    Raises:
+        RuntimeError: The disk has no room for the file.
     """
 
     def __init__(self, folder: Path, shape: tuple[int, int, int, int], chunk: int = CHUNK, size: int = 0):
@@ -87,7 +96,15 @@ class ActivationCache:
         )
 
     def get(self, views: Tensor | np.ndarray, photos: Tensor | np.ndarray) -> Tensor:
-        """Return activations (B, T, D) float32 of rows by view and photo, (B,) each."""
+        """Return the activations of some views of photos.
+
+        Args:
+            views: (B,), 0 to V - 1.
+            photos: (B,), 0 to n - 1.
+
+        Returns:
+            (B, T, D) float32.
+        """
         return torch.from_numpy(np.asarray(self._rows[np.asarray(views), np.asarray(photos)], np.float32))
 
     def _advance(self) -> None:
@@ -103,6 +120,18 @@ class Trunk:
     the configured one, or half of it where the time would not suffice for two views of each photo. `order` lists the
     photos in use (indices into the cache of photos), shuffled, so that any beginning of it is a fair sample. Rows whose
     photo cannot be read are False in `readable`.
+
+    Args:
+        cache: Of the photos.
+        photos: Indices into the cache that may be used.
+        config: Of the run.
+        start: The backbone.
+        device: That it runs on.
+        folder: Of the file of activations.
+        clock: Of the budget of time.
+
+    Raises:
+        RuntimeError: None of the photos can be read.
     """
 
     def __init__(

@@ -65,7 +65,12 @@ def run_trunk(module: PreTrainedModel, pixels: Tensor, tail_blocks: int) -> tupl
 
 
 class Tail(nn.Module):
-    """The last blocks of a backbone and its final norm; its parameters are the backbone's own."""
+    """Run the last blocks of a backbone and its final norm; the parameters are the backbone's own.
+
+    Args:
+        module: The backbone.
+        tail_blocks: How many blocks, 1 or more.
+    """
 
     def __init__(self, module: PreTrainedModel, tail_blocks: int):
         super().__init__()
@@ -74,7 +79,7 @@ class Tail(nn.Module):
         self.adapter = adapter_of(module)
 
     def learn(self, keys: bool) -> "Tail":
-        """Let the parameters learn; without `keys`, not those of the last block's keys and values.
+        """Unfreeze the parameters and return self; without `keys`, not those of the last block's keys and values.
 
         These see all tokens, so that a step that leaves them alone costs little more than the class token's own path.
         """
@@ -86,13 +91,23 @@ class Tail(nn.Module):
         return self
 
     def forward(self, hidden: Tensor, context: Context) -> Tensor:
-        """Return class tokens (B, D) of what `run_trunk` returned; the last block runs for the class token alone."""
+        """Return class tokens (B, D); the last block runs for the class token alone.
+
+        Args:
+            hidden: (B, T, D), of `run_trunk`.
+            context: Of `run_trunk`.
+        """
         for block in self.blocks[:-1]:
             hidden = block(hidden, *context.args, **context.kwargs)
         return self.norm(class_token_block(self.blocks[-1], hidden, context))[:, 0]
 
     def tokens(self, hidden: Tensor, context: Context) -> tuple[Tensor, Tensor]:
-        """Return class tokens (B, D) and patch tokens (B, N, D)."""
+        """Return class tokens (B, D) and patch tokens (B, N, D).
+
+        Args:
+            hidden: (B, T, D), of `run_trunk`.
+            context: Of `run_trunk`.
+        """
         for block in self.blocks:
             hidden = block(hidden, *context.args, **context.kwargs)
         cls, _, patches = self.adapter.split(self.norm(hidden))

@@ -18,7 +18,16 @@ BATCH = 64
 
 
 class TailEvaluator:
-    """Measure a tail on the same photos every time; the first time is of the start."""
+    """Measure a tail on the same photos every time; the first time is of the start.
+
+    Args:
+        trunk: With the photos' activations.
+        parts: Which photos are trained on, and which measured.
+        config: Gives the measure and the most photos.
+        tail: To measure.
+        backbone: Name of the start.
+        device: That the tail runs on.
+    """
 
     def __init__(
         self, trunk: Trunk, parts: Split, config: FinetuneConfig, tail: Tail, backbone: str, device: torch.device

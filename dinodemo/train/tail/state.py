@@ -37,6 +37,11 @@ class TailHead(nn.Module):
 
     DIET (arXiv:2302.10260; on small folders DIET-CP, arXiv:2509.06990): a linear layer without bias on tokens of length
     1, times a scale that is learnt. With labels: a plain linear layer, which transformers' classifiers have too.
+
+    Args:
+        width: Of the tokens, D.
+        classes: Number of classes, C.
+        scale: First value of the learnt scale; 0: a plain linear layer.
     """
 
     def __init__(self, width: int, classes: int, scale: float):
@@ -54,7 +59,15 @@ class TailHead(nn.Module):
 
 
 class TailState(TrainState):
-    """The trunk's activations, the tail and its head. `step` counts the trunk's chunks, then the tail's steps."""
+    """Track the trunk's activations, the tail and its head. `step` counts the trunk's chunks, then the tail's steps.
+
+    Args:
+        parts: Which photos are trained on, and which measured.
+        **shared: Arguments of `TrainState`.
+
+    Raises:
+        ValueError: The objective is "labels" and the folder has no classes.
+    """
 
     def __init__(self, parts: Split, **shared: Any):
         super().__init__(**shared)
@@ -160,7 +173,7 @@ class TailState(TrainState):
         return self.config.eval_every or max(1, self._tail_steps // 10)
 
     def one_step(self) -> dict[str, float] | None:
-        """Fill a chunk of activations and train the head, or train tail and head; None where a loss is not finite."""
+        """Fill a chunk and train the head, or train tail and head; return metrics, None where not finite."""
         if not self.trunk.complete:
             return self._fill()
         if not self._tail_step:
