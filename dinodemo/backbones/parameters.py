@@ -84,7 +84,7 @@ class Parameters:
         return tuple(self._left[name].shape) if name in self._left else ()
 
     def take(self, name: str, *shape: int) -> Tensor:
-        """Return a parameter and mark it as used; what is missing or of another shape is noted, and zeros stand for it."""
+        """Return a parameter and mark it as used; a missing or misshapen one is noted, and zeros stand for it."""
         tensor = self._left.pop(name, None)
         if tensor is None:
             self._missing.append(self._expected(name))

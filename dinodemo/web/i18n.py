@@ -56,7 +56,7 @@ def translations() -> gr.I18n:
 
 
 def translate_page(page: gr.Blocks) -> None:
-    """Mark for translation in the browser every fixed text of a finished page that the catalogue knows."""
+    """Mark every fixed text of a finished page that the catalogue knows for translation in the browser."""
     for block in page.blocks.values():
         for name in _TEXTS:
             text = getattr(block, name, None)

@@ -110,7 +110,7 @@ class Writer:
             self._progress(self.report.added + self.report.skipped + left_out, self._total)
 
     def settle(self) -> None:
-        """Update rows whose files that moved, and drop those whose file holds another photo."""
+        """Update the rows of files that moved, and drop those whose file holds another photo."""
         if self._moves:
             self.report.moved, self.report.replaced = self._moves.settle(self._store, self._table)
 
