@@ -31,7 +31,7 @@ def block_masks(
         generator: On the CPU; torch's own by default.
 
     Returns:
-        (batch, h * w) bool on the CPU, rows of zeros for round(batch * (1 - probability)) pictures.
+        (batch, h * w) bool on the CPU, True for masked patches, in round(batch * probability) of the rows.
 
     Raises:
         ValueError: A bound is outside 0 to 1.

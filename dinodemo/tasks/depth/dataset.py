@@ -21,12 +21,18 @@ RELATIVE_RANGE = (0.07, 1.1)  # of the bins for maps that `without_scale` made
 
 
 def choose_held_out(count: int, groups: Sequence[str] | None = None) -> tuple[list[int], list[int]]:
-    """Choose which of `count` pairs to train on and which to hold out, as two lists of indices.
+    """Choose which pairs to train on and which to hold out.
 
-    groups: a scene or a recording for each pair. With two or more of them whole groups are held out, about a fifth of
-    the pairs and never more than half. Else the pairs count as one walk in the order of time: its last fifth is held
-    out and a gap before it belongs to neither. Fewer than 4 pairs, or groups of which none is small enough, hold
-    nothing out.
+    With two or more groups whole ones are held out, about a fifth of the pairs and never more than half. Else the pairs
+    count as one walk in the order of time: its last fifth is held out and a gap before it belongs to neither. Fewer
+    than 4 pairs, or groups of which none is small enough, hold nothing out.
+
+    Args:
+        count: Number of pairs.
+        groups: A scene or a recording for each pair.
+
+    Returns:
+        Indices to train on, and indices to hold out.
     """
     if groups is not None and len(groups) != count:
         raise ValueError(f"groups must name a scene for each of the {count} pairs, got {len(groups)}")
@@ -62,7 +68,16 @@ def _held_groups(groups: Sequence[str]) -> set[str]:
 def depth_range(depths: Sequence[np.ndarray], low: float | None, high: float | None) -> tuple[float, float]:
     """Choose the range of the bins: what is given, else the readings' 0.1 % and 99.9 % quantiles with a margin.
 
-    Raises ValueError when low is not below high or no reading lies between them.
+    Args:
+        depths: Maps (H, W) in one unit, 0 or nan where there is no reading.
+        low: Nearest depth, or None to take it from the readings.
+        high: Farthest depth, or None.
+
+    Returns:
+        The range (low, high), in the unit of the maps.
+
+    Raises:
+        ValueError: `low` is not below `high`, or no reading lies between them.
     """
     for name, value in (("min_depth", low), ("max_depth", high)):
         if value is not None and not LOWEST <= value <= HIGHEST:
@@ -117,12 +132,15 @@ def prepare(
 
     Args:
         depths: (H, W) numbers: metres, 1 / metres where `inverse`, of any scale where `relative`.
-        relative: the maps have no scale.
-        inverse: larger numbers are nearer.
-        what: a map's name in errors, with its number.
+        relative: The maps have no scale.
+        inverse: Larger numbers are nearer.
+        what: A map's name in errors, with its number.
+
+    Returns:
+        The maps, and what was left out of them.
 
     Raises:
-        ValueError: for a map that cannot be used, by its number.
+        ValueError: A map cannot be used; named by its number.
     """
     whole = [
         _check_numbers(np.asarray(depth), f"{what} {i + 1}", relative or inverse) for i, depth in enumerate(depths)
@@ -172,7 +190,13 @@ def _check_numbers(depth: np.ndarray, name: str, any_scale: bool) -> np.ndarray:
 
 
 def check_aspect(photo: Photo, depth: np.ndarray, i: int) -> None:
-    """Raise ValueError when a depth map does not have its photo's aspect."""
+    """Raise ValueError when a depth map does not have its photo's aspect.
+
+    Args:
+        photo: Upright.
+        depth: (H, W) of any size.
+        i: Number of the pair, for the message.
+    """
     if not same_shape(depth.shape, photo.size):
         raise ValueError(
             f"pair {i + 1}: the depth map is {depth.shape[1]} x {depth.shape[0]} but {photo.name} is {photo.size[1]} x "

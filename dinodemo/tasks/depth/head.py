@@ -12,10 +12,17 @@ PUBLISHED_LAYERS = {12: (2, 5, 8, 11), 24: (4, 11, 17, 23), 40: (9, 19, 29, 39)}
 
 
 def layer_indices(depth: int, count: int) -> tuple[int, ...]:
-    """Choose the layers that a head reads, counted from 0, of a backbone with `depth` of them.
+    """Choose the layers that a head reads (arXiv:2304.07193, 7.4).
 
-    count: 1 is the last layer, 4 are the published ones for 12, 24 and 40 layers, else the ends of four equal parts.
-    Raises ValueError for other counts and for backbones with fewer layers. Source: arXiv:2304.07193, 7.4.
+    Args:
+        depth: Layers of the backbone.
+        count: 1: the last one; 4: the published ones for 12, 24 and 40 layers, else the ends of four equal parts.
+
+    Returns:
+        The layers, counted from 0.
+
+    Raises:
+        ValueError: Another count, or a backbone with fewer layers.
     """
     if count not in KINDS.values() or depth < count:
         raise ValueError(f"a head reads 1 or 4 layers, got {count} of a backbone with {depth}; choose lin1 or lin4")
@@ -25,14 +32,28 @@ def layer_indices(depth: int, count: int) -> tuple[int, ...]:
 
 
 def bin_centres(low: float, high: float, bins: int = BINS) -> torch.Tensor:
-    """Return the centres of uniform bins, both ends included: (bins,) float32."""
+    """Return the centres of uniform bins, both ends included.
+
+    Args:
+        low: Depth of the first bin.
+        high: Depth of the last bin.
+        bins: How many.
+
+    Returns:
+        (bins,) float32, in the unit of the ends.
+    """
     return torch.linspace(low, high, bins)
 
 
 def expected_depth(logits: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
-    """Reduce logits (..., bins, h, w) to depth (..., h, w) by the linear norm of AdaBins (arXiv:2011.14141).
+    """Reduce logits to depth by the linear norm of AdaBins (arXiv:2011.14141): a bin weighs relu(logit) + 0.1.
 
-    A bin weighs relu(logit) + 0.1; the depth is the weighted mean of the centres (bins,), in their unit.
+    Args:
+        logits: (..., bins, h, w).
+        centres: Depths of the bins, (bins,).
+
+    Returns:
+        (..., h, w), the weighted mean of the centres, in their unit.
     """
     weights = functional.relu(logits) + FLOOR
     return torch.einsum("...khw,k->...hw", weights, centres) / weights.sum(-3)
@@ -41,11 +62,19 @@ def expected_depth(logits: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
 class LinearDepthHead(nn.Module):
     """Map tokens of L layers to depth on a grid four times as fine as the patches.
 
-    mean: False as published: each patch is joined with its layer's CLS. True joins the mean of the layer's patches too,
-    which says more of a picture's scale than CLS alone. weight: (bins, L * parts * D), a layer's patch channels before
-    its CLS channels and those of the mean, 2 or 3 parts; bias: (bins,); centres: (bins,) depths.
-    The published order is to upsample tokens and then convolve; a 1x1 convolution and bilinear weights, which sum to 1,
-    can change places, and 256 channels are fewer to upsample than 3072.
+    Attributes `weight` (bins, L * parts * D), a layer's patch channels before its CLS channels and those of the mean, 2
+    or 3 parts; `bias` (bins,); `centres` (bins,) depths. The published order is to upsample tokens and then convolve; a
+    1x1 convolution and bilinear weights, which sum to 1, can change places, and 256 channels are fewer to upsample than
+    3072.
+
+    Args:
+        width: D, of one layer's tokens.
+        layers: L.
+        bins: Number of depths.
+        low: Depth of the first bin, m.
+        high: Depth of the last bin, m.
+        mean: False as published: each patch is joined with its layer's CLS. True joins the mean of the layer's patches
+            too, which says more of a picture's scale than CLS alone.
     """
 
     centres: torch.Tensor  # a buffer
@@ -60,7 +89,12 @@ class LinearDepthHead(nn.Module):
         self.register_buffer("centres", bin_centres(low, high, bins))
 
     def forward(self, patches: torch.Tensor, cls: torch.Tensor) -> torch.Tensor:
-        """Return depth (4 h, 4 w) of one picture's patches (h, w, L * D) and CLS tokens (L * D,)."""
+        """Return the depth of one picture, (4 h, 4 w).
+
+        Args:
+            patches: (h, w, L * D).
+            cls: (L * D,).
+        """
         shared = shared_tokens(patches, cls, self.layers, self.mean)
         return expected_depth(
             upsampled(token_logits(patches, shared, self.weight, self.bias, self.layers)), self.centres
@@ -68,7 +102,17 @@ class LinearDepthHead(nn.Module):
 
 
 def shared_tokens(patches: torch.Tensor, cls: torch.Tensor, layers: int, mean: bool) -> torch.Tensor:
-    """Return what all patches of a picture are joined with: CLS (L * D,), or with `mean` (L * 2 * D,), float32."""
+    """Return what all patches of a picture are joined with.
+
+    Args:
+        patches: (h, w, L * D).
+        cls: (L * D,).
+        layers: L.
+        mean: Join the mean of each layer's patches too.
+
+    Returns:
+        (L * D,) float32, with `mean` (L * 2 * D,).
+    """
     if not mean:
         return cls.float()
     pooled = patches.float().mean((0, 1))
@@ -78,7 +122,18 @@ def shared_tokens(patches: torch.Tensor, cls: torch.Tensor, layers: int, mean: b
 def token_logits(
     patches: torch.Tensor, shared: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, layers: int
 ) -> torch.Tensor:
-    """Return logits (bins, h, w) on the patch grid; the shared part is one vector for the whole picture."""
+    """Return logits on the patch grid; the shared part is one vector for the whole picture.
+
+    Args:
+        patches: (h, w, L * D).
+        shared: Of `shared_tokens`.
+        weight: (bins, L * parts * D).
+        bias: (bins,).
+        layers: L.
+
+    Returns:
+        (bins, h, w).
+    """
     width = patches.shape[-1] // layers
     parts = weight.unflatten(1, (layers, -1, width))  # [bins, L, parts, D]
     constant = functional.linear(shared.to(weight.dtype), parts[:, :, 1:].flatten(1), bias)
@@ -86,7 +141,15 @@ def token_logits(
 
 
 def upsampled(logits: torch.Tensor, factor: int = UPSAMPLE) -> torch.Tensor:
-    """Refine (n, h, w) bilinearly to (n, factor * h, factor * w), half-pixel centres."""
+    """Return maps refined bilinearly, half-pixel centres.
+
+    Args:
+        logits: (n, h, w).
+        factor: Of each side.
+
+    Returns:
+        (n, factor * h, factor * w).
+    """
     if factor == 1:
         return logits
     size = [factor * side for side in logits.shape[-2:]]

@@ -12,10 +12,15 @@ MIDAS_SCALES = 4
 
 
 def scale_invariant_log(depth: torch.Tensor, truth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """Return sqrt(var(g) + 0.15 mean(g)^2) of g = log depth - log truth over the valid pixels of (h, w) maps.
+    """Return sqrt(var(g) + 0.15 mean(g)^2) of g = log depth - log truth over the valid pixels.
 
     Source: Eigen et al. 2014, eq. 4, in the form of AdaBins and DINOv2's depth training (which call it SigLoss),
     with the unbiased variance; their warm-up, 100 steps of the mean's term alone, is not used: training starts warm.
+
+    Args:
+        depth: (h, w), above 0.
+        truth: (h, w), in the same unit.
+        valid: (h, w) bool.
     """
     g = torch.log(depth[valid] + EPSILON) - torch.log(truth[valid] + EPSILON)
     if g.numel() < 2:
@@ -29,6 +34,11 @@ def log_gradient(depth: torch.Tensor, truth: torch.Tensor, valid: torch.Tensor) 
 
     At each stride: (sum |R[y+2] - R[y]| + sum |R[x+2] - R[x]|) / valid pixels, over pairs that are both valid.
     Source: MegaDepth (Li and Snavely 2018, eq. 4) in the form of DINOv2's depth training.
+
+    Args:
+        depth: (h, w), above 0.
+        truth: (h, w), in the same unit.
+        valid: (h, w) bool.
     """
     # masked before the logarithm: nan times 0 would still be nan in the gradient
     ratio = torch.log(depth + EPSILON) - torch.log(torch.where(valid, truth, 1) + EPSILON)
@@ -47,6 +57,11 @@ def scale_and_shift_free(depth: torch.Tensor, truth: torch.Tensor, valid: torch.
 
     Spread: the mean absolute deviation from the median. Any scale and shift of the true inverse depth gives the same
     loss. Source: Ranftl et al. 2020 (MiDaS, arXiv:1907.01341), eq. 5 and 6, without trimming.
+
+    Args:
+        depth: (h, w), above 0.
+        truth: (h, w), above 0 where valid.
+        valid: (h, w) bool.
     """
     if valid.sum() < 2:
         return depth.sum() * 0
@@ -54,7 +69,13 @@ def scale_and_shift_free(depth: torch.Tensor, truth: torch.Tensor, valid: torch.
 
 
 def scale_and_shift_free_gradient(depth: torch.Tensor, truth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """Return the mean change of that difference between neighbours, summed over strides 1, 2, 4, 8 (MiDaS, eq. 11)."""
+    """Return the mean change of that difference between neighbours, summed over strides 1, 2, 4, 8 (MiDaS, eq. 11).
+
+    Args:
+        depth: (h, w), above 0.
+        truth: (h, w), above 0 where valid.
+        valid: (h, w) bool.
+    """
     if valid.sum() < 2:
         return depth.sum() * 0
     residual = torch.zeros_like(depth).masked_scatter(valid, _normalised(depth[valid]) - _normalised(truth[valid]))

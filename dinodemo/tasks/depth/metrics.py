@@ -9,17 +9,34 @@ LEAST_DEPTH = 1e-3  # metres; a prediction is lifted to it before logarithms and
 
 
 def valid_pixels(truth: np.ndarray, low: float = 0.0, high: float = np.inf) -> np.ndarray:
-    """Return which pixels of a true depth map (H, W) hold a reading: finite, above 0, within [low, high]."""
+    """Return which pixels hold a reading: finite, above 0, within [low, high].
+
+    Args:
+        truth: Depth (H, W).
+        low: In the unit of the map.
+        high: In the unit of the map.
+
+    Returns:
+        (H, W) bool.
+    """
     with np.errstate(invalid="ignore"):
         return np.isfinite(truth) & (truth > 0) & (truth >= low) & (truth <= high)
 
 
 def depth_metrics(depth: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Compare a depth map with the truth, both (H, W) in one unit, over the pixels that have a reading.
+    """Compare a depth map with the truth over the pixels that have a reading (Eigen et al. 2014, 4).
 
-    delta1, delta2, delta3: shares of pixels with max(d/t, t/d) below 1.25, 1.25^2, 1.25^3. abs_rel: mean |d - t| / t.
-    rmse: in the unit of the maps. log10: mean |log10 d - log10 t|. silog: 100 sqrt(var(ln d - ln t)), as KITTI has it.
-    Raises ValueError for maps of different size or without a reading. Source: Eigen et al. 2014, 4.
+    Args:
+        depth: (H, W), above 0.
+        truth: (H, W) in the same unit, 0 or nan where there is no reading.
+
+    Returns:
+        delta1, delta2, delta3: shares of pixels (0 to 1) with max(d/t, t/d) below 1.25, 1.25^2, 1.25^3. abs_rel: mean
+        |d - t| / t. rmse: in the unit of the maps. log10: mean |log10 d - log10 t|. silog: 100 sqrt(var(ln d - ln t)),
+        as KITTI has it.
+
+    Raises:
+        ValueError: The maps differ in size or have no reading.
     """
     _check_sizes(depth, truth)
     valid = valid_pixels(truth)
@@ -45,11 +62,21 @@ def mean_metrics(each: Iterable[dict[str, float]]) -> dict[str, float]:
 
 
 def align(depth: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return depth (H, W) with the scale and shift of its inverse that fit the truth best, by least squares.
+    """Return depth with the scale and shift of its inverse that fit the truth best, by least squares.
 
     Minimises sum (a / d + b - 1 / t)^2 over pixels with a reading; the result is 1 / (a / d + b), at most ten times
     the farthest reading (where the fit passes zero). Inverse depth, because that is what relative methods are free in.
-    Raises ValueError for maps of different size or without a reading. Source: Ranftl et al. 2020, eq. 3 and 4.
+    Source: Ranftl et al. 2020, eq. 3 and 4.
+
+    Args:
+        depth: (H, W), above 0, of any scale.
+        truth: (H, W), 0 or nan where there is no reading.
+
+    Returns:
+        (H, W) in the unit of the truth.
+
+    Raises:
+        ValueError: The maps differ in size or have no reading.
     """
     _check_sizes(depth, truth)
     valid = valid_pixels(truth)

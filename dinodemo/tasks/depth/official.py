@@ -61,15 +61,24 @@ OFFICIAL_HEADS = {
 
 
 def official_heads(backbone: str) -> list[OfficialHead]:
-    """List the heads that were published for a backbone, by its name; none for all others."""
+    """Return the heads that were published for a backbone, by its name; none for all others."""
     return [head for head in OFFICIAL_HEADS.values() if head.backbone == backbone]
 
 
 def fetch_official(name: str, folder: str | Path, url: str | None = None) -> Path:
-    """Download a published head into a folder, unless it is there; returns its path.
+    """Download a published head into a folder, unless it is there.
 
-    url: another place than the published one. Raises ValueError for unknown names, RuntimeError within seconds when
-    the server does not answer, or when what comes is not a head's size.
+    Args:
+        name: A key of `OFFICIAL_HEADS`.
+        folder: To write to.
+        url: Another address than the published one.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        ValueError: The name is unknown.
+        RuntimeError: The server does not answer within seconds, or what comes is not a head's size.
     """
     if name not in OFFICIAL_HEADS:
         raise ValueError(f"no published head is called {name!r}; there are {', '.join(OFFICIAL_HEADS)}")

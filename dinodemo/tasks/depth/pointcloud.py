@@ -31,13 +31,21 @@ def back_project(
     edge: float | None = EDGE,
     mesh: bool = False,
 ) -> PointCloud:
-    """Place every pixel of a depth map (H, W) in space, coloured by the photo (H, W, 3) uint8.
+    """Project every pixel of a depth map into space, coloured by the photo. Pixels without depth (0, nan) are left out.
 
-    fov: horizontal field of view in degrees, 5 to 170, of a pinhole camera whose axis passes through the middle.
-    Depth is along that axis. max_points: above it only every second, third, ... pixel is kept, both ways. edge:
-    pixels that hang between two surfaces (see `flying`) are left out; None keeps them. mesh: join neighbours to
-    triangles, unless their depths differ by more than twice `edge`. Pixels without depth (0, nan) are left out.
-    Raises ValueError for sizes that differ, a field of view out of range, or a map without any depth.
+    Args:
+        depth: (H, W), along the axis of a pinhole camera, which passes through the middle.
+        rgb: (H, W, 3) uint8.
+        fov: Horizontal field of view in degrees, 5 to 170.
+        max_points: Above it only every second, third, ... pixel is kept, both ways.
+        edge: Pixels that hang between two surfaces (see `flying`) are left out; None keeps them.
+        mesh: Join neighbours to triangles, unless their depths differ by more than twice `edge`.
+
+    Returns:
+        The points, in the unit of the depth, with their colours.
+
+    Raises:
+        ValueError: Sizes differ, the field of view is out of range, or the map is without any depth.
     """
     _check(depth, rgb, fov, max_points)
     step = max(1, math.ceil(math.sqrt(depth.size / max_points)))
@@ -58,11 +66,18 @@ def back_project(
 
 
 def flying(depth: np.ndarray, edge: float = EDGE) -> np.ndarray:
-    """Return which pixels of a map (H, W) hang between two surfaces, as a smoothed step of depth leaves them: bool.
+    """Return which pixels hang between two surfaces, as a smoothed step of depth leaves them.
 
     Such a pixel lies between its two neighbours in a row or a column, and differs from both, in inverse depth, by more
     than `edge` of its own. Inverse depth, for there a tilted plane takes equal and small steps far away too. Pixels
     without depth (0) are no neighbours.
+
+    Args:
+        depth: (H, W).
+        edge: Share of a pixel's own inverse depth, above 0.
+
+    Returns:
+        (H, W) bool.
     """
     inverse = np.where(depth > 0, 1 / np.maximum(depth, 1e-6), np.nan)
     torn = np.zeros(depth.shape, bool)
@@ -106,7 +121,7 @@ def _check(depth: np.ndarray, rgb: np.ndarray, fov: float, max_points: int) -> N
 
 
 def to_ply(cloud: PointCloud) -> bytes:
-    """Write a binary little-endian PLY 1.0: points with colours, and faces where there are any."""
+    """Return a binary little-endian PLY 1.0: points with colours, and faces where there are any."""
     faces = np.empty((0, 3), np.uint32) if cloud.triangles is None else cloud.triangles
     properties = [f"property float {axis}" for axis in "xyz"] + [
         f"property uchar {c}" for c in ("red", "green", "blue")
@@ -122,7 +137,7 @@ def to_ply(cloud: PointCloud) -> bytes:
 
 
 def to_glb(cloud: PointCloud) -> bytes:
-    """Write a glTF 2.0 binary with one primitive: triangles where there are any, else points; unlit, in its colours."""
+    """Return a glTF 2.0 binary with one unlit, coloured primitive: triangles where there are any, else points."""
     # colours become linear, as glTF wants them, and float, for bytes would have to be padded to four
     linear = _to_linear(cloud.colours)
     parts = [(cloud.points.astype("<f4"), ARRAY_BUFFER), (linear.astype("<f4"), ARRAY_BUFFER)]

@@ -275,11 +275,15 @@ class DepthProbe(Estimator):
 
     @classmethod
     def from_meta(cls, path: str | Path, dataset: str | None = None, backbone: str | None = None) -> "DepthProbe":
-        """Read a published head, `dinov2_vits14_nyu_linear4_head.pth` and its like.
+        """Load a published head, `dinov2_vits14_nyu_linear4_head.pth` and its like.
 
-        dataset: "nyu" (0.001 to 10 m) or "kitti" (0.001 to 80 m); None takes it from the file's name. backbone: the
-        name of the one that it was trained on; None takes it from the file's name, else from the tensors' width.
-        Raises ValueError for files that hold no such head or do not say what they were trained on.
+        Args:
+            path: Of the file.
+            dataset: "nyu" (0.001 to 10 m) or "kitti" (0.001 to 80 m); None takes it from the file's name.
+            backbone: Name of the one it was trained on; None takes it from the file's name, else the tensors' width.
+
+        Raises:
+            ValueError: The file holds no such head or does not say what it was trained on.
         """
         return cls._from(*read_official(Path(path), dataset, backbone))
 

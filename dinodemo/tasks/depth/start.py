@@ -26,13 +26,26 @@ class Standard:
         return Standard(self.mean.to(device), self.scale.to(device))
 
     def fold(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return weights (bins, C) and bias for raw tokens, out of those for standardised ones."""
+        """Return weights and bias for raw tokens, out of those for standardised ones.
+
+        Args:
+            weight: (bins, C).
+            bias: (bins,).
+
+        Returns:
+            (bins, C) and (bins,).
+        """
         raw = weight * self.scale
         return raw, bias - raw @ self.mean
 
 
 def standardise(samples: list, layers: int) -> Standard:
-    """Measure mean and spread over the pictures: of patches, and of what they share (CLS tokens, means)."""
+    """Return mean and spread over the pictures: of patches, and of what they share (CLS tokens, means).
+
+    Args:
+        samples: Of `training.to_sample`.
+        layers: Layers whose tokens they hold.
+    """
     count = sum(sample.patches.shape[0] * sample.patches.shape[1] for sample in samples)
     mean = (sum(sample.patches.float().sum((0, 1)).double() for sample in samples) / count).float()
     squares = sum((sample.patches.float() - mean).square().sum((0, 1)).double() for sample in samples)
@@ -46,22 +59,47 @@ def standardise(samples: list, layers: int) -> Standard:
 
 
 def interleave(patch: torch.Tensor, shared: torch.Tensor, layers: int) -> torch.Tensor:
-    """Join (..., L * D) of patches and (..., L * k * D) of what they share, in the order of a head's weights."""
+    """Return the channels of patches and of what they share in the order of a head's weights.
+
+    Args:
+        patch: (..., L * D).
+        shared: (..., L * k * D).
+        layers: L.
+
+    Returns:
+        (..., L * (1 + k) * D).
+    """
     width = patch.shape[-1] // layers
     return torch.cat([part.unflatten(-1, (layers, -1, width)) for part in (patch, shared)], dim=-2).flatten(-3)
 
 
 def split(both: torch.Tensor, layers: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Undo `interleave` for one vector."""
+    """Return patch and shared channels of one vector: the inverse of `interleave`.
+
+    Args:
+        both: (L * (1 + k) * D,).
+        layers: L.
+        width: D.
+
+    Returns:
+        (L * D,) and (L * k * D,).
+    """
     parts = both.unflatten(-1, (layers, -1, width))
     return parts[:, 0].flatten(), parts[:, 1:].flatten()
 
 
 def spread_over_bins(depth: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
-    """Return the flattest distribution over the bins that has each depth (n,) as its mean: (n, bins), rows sum to 1.
+    """Return the flattest distribution over the bins that has each depth as its mean.
 
     The one of maximum entropy, exp(tilt * centre) normalised, with the tilt looked up in a table. Being smooth in the
     depth, it is close to what a linear map of tokens can follow.
+
+    Args:
+        depth: (n,), between the first and the last centre.
+        centres: (bins,), ascending.
+
+    Returns:
+        (n, bins), rows sum to 1.
     """
     place = torch.linspace(-1, 1, len(centres), dtype=torch.float64)
     tilts = torch.sinh(torch.linspace(-1, 1, TILTS, dtype=torch.float64) * math.asinh(4.0 * len(centres)))
@@ -76,13 +114,22 @@ def spread_over_bins(depth: torch.Tensor, centres: torch.Tensor) -> torch.Tensor
 def closed_form(
     samples: list, centres: torch.Tensor, standard: Standard, layers: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (weight (bins, C), bias (bins,)) for standardised tokens: ridge regression, in the form of a head.
+    """Fit weights for standardised tokens by ridge regression, in the form of a head.
 
     Regressed is depth^-1/2 times `spread_over_bins`: the sum over bins is depth^-1/2, the sum weighted with the centres
     depth^1/2, and the head's expectation is their ratio, so that errors count by their share of the depth. As long as
     no bin's weight is below the head's floor, that is linear regression. Each picture adds its patches with a reading;
     what they share, one vector for all of them, enters the normal equations in closed form. All on the CPU, in float32
     and solved in float64.
+
+    Args:
+        samples: Of `training.to_sample`.
+        centres: Depths of the bins, (bins,).
+        standard: Of `standardise`.
+        layers: Layers whose tokens the samples hold.
+
+    Returns:
+        Weight (bins, C) and bias (bins,).
     """
     gram, moment, count = torch.zeros(()), torch.zeros(()), 0.0  # the first picture gives them their shapes
     width = samples[0].patches.shape[-1] // layers

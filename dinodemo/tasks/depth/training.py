@@ -55,7 +55,18 @@ class Trained:
 
 
 def feature_type(patches: np.ndarray, pictures: int) -> type:
-    """Choose how tokens are kept: float32 while all fit into `FLOAT32_BYTES`; raises ValueError above `MAX_BYTES`."""
+    """Choose how tokens are kept: float32 while all fit into `FLOAT32_BYTES`, else float16.
+
+    Args:
+        patches: Tokens of one picture.
+        pictures: How many there will be.
+
+    Returns:
+        The NumPy type.
+
+    Raises:
+        ValueError: Not even float16 fits into `MAX_BYTES`.
+    """
     total = patches.nbytes * pictures
     if total > 2 * MAX_BYTES:
         raise ValueError(
@@ -66,9 +77,17 @@ def feature_type(patches: np.ndarray, pictures: int) -> type:
 
 
 def to_sample(head: LinearDepthHead, patches: np.ndarray, cls: np.ndarray, depth: np.ndarray, kept: type) -> Sample:
-    """Make a sample of one picture's tokens and its depth map (H, W); readings outside of the head's bins do not count.
+    """Make a sample of one picture's tokens and its depth; readings outside of the head's bins do not count.
 
-    kept: the type that the patches are kept as (see `feature_type`).
+    Args:
+        head: To train.
+        patches: (h, w, L * D).
+        cls: (L * D,).
+        depth: (H, W).
+        kept: Type that the patches are kept as (see `feature_type`).
+
+    Returns:
+        The sample, with the depth at the head's own size.
     """
     grid = patches.shape[0] * TRAIN_UPSAMPLE, patches.shape[1] * TRAIN_UPSAMPLE
     truth = reduce_depth(depth, grid, float(head.centres[0]), float(head.centres[-1]))
@@ -79,9 +98,16 @@ def to_sample(head: LinearDepthHead, patches: np.ndarray, cls: np.ndarray, depth
 
 
 def reduce_depth(depth: np.ndarray, size: tuple[int, int], low: float = 0.0, high: float = HIGHEST) -> np.ndarray:
-    """Resample a depth map (H, W) to `size`, float32: the mean of the readings within [low, high].
+    """Resample a depth map to the mean of the readings within [low, high].
 
-    0 where less than half of a cell has readings. A map coarser than `size` gives its nearest value.
+    Args:
+        depth: (H, W); one coarser than `size` gives its nearest value.
+        size: (h, w) of the result.
+        low: Readings below do not count.
+        high: Readings above do not count.
+
+    Returns:
+        (h, w) float32; 0 where less than half of a cell has readings.
     """
     readings = np.where(valid_pixels(depth, low, high), depth, 0).astype(np.float32)
     height, width = size
@@ -101,8 +127,17 @@ def train(
 ) -> Trained:
     """Train the head in place.
 
-    held_out: samples with their whole depth maps. watch is called after each epoch with its row of the curve; what it
-    raises ends the training. Weights end as numbers that float16 can hold, so that a saved probe is small and the same.
+    Weights end as numbers that float16 can hold, so that a saved probe is small and the same.
+
+    Args:
+        head: To train.
+        samples: To train on.
+        held_out: Samples with their whole depth maps (H, W).
+        settings: Of the training.
+        watch: Called after each epoch with its row of the curve; what it raises ends the training.
+
+    Returns:
+        How many epochs were trained, which one was kept, and its metrics.
     """
     device, generator = head.weight.device, torch.Generator().manual_seed(settings.seed)
     standard = standardise(samples, head.layers)
@@ -182,7 +217,15 @@ def _run_epoch(
 def sample_loss(
     head: LinearDepthHead, sample: Sample, weight: torch.Tensor, bias: torch.Tensor, relative: bool
 ) -> torch.Tensor:
-    """Return one picture's loss for weights that take raw tokens."""
+    """Return one picture's loss for weights that take raw tokens.
+
+    Args:
+        head: Gives bins and layers.
+        sample: Of the picture.
+        weight: (bins, C).
+        bias: (bins,).
+        relative: Whether depths have no scale.
+    """
     device = weight.device
     logits = token_logits(sample.patches.to(device), sample.shared.to(device), weight, bias, head.layers)
     depth, truth = expected_depth(upsampled(logits, TRAIN_UPSAMPLE), head.centres), sample.truth.to(device)
@@ -203,7 +246,13 @@ def _fold(head: LinearDepthHead, weight: torch.Tensor, bias: torch.Tensor, stand
 
 @torch.no_grad()
 def evaluate(head: LinearDepthHead, held_out: list[tuple[Sample, np.ndarray]], relative: bool) -> dict[str, float]:
-    """Return the mean metrics over pictures, bilinear at the size of the depth maps; relative ones after `align`."""
+    """Return the mean metrics over pictures, bilinear at the size of the depth maps.
+
+    Args:
+        head: To measure.
+        held_out: Samples with their whole depth maps (H, W).
+        relative: Whether depths have no scale; then they are fitted with `align` first.
+    """
     each = []
     for sample, truth in held_out:
         device = head.weight.device

@@ -8,7 +8,15 @@ EPSILON = 4e-3  # variance of the colours, each in [0, 1], below which a window 
 
 
 def to_pixels(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resample a depth map (h, w) bilinearly to `size` (H, W), float32, in its own unit; by area when shrinking."""
+    """Resample a depth map bilinearly, or by area when shrinking.
+
+    Args:
+        depth: (h, w).
+        size: (H, W) of the result.
+
+    Returns:
+        (H, W) float32, in the map's own unit.
+    """
     height, width = size
     shrink = height < depth.shape[0] and width < depth.shape[1]
     how = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
@@ -16,12 +24,20 @@ def to_pixels(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def guided_to_pixels(depth: np.ndarray, rgb: np.ndarray, radius: int = RADIUS, epsilon: float = EPSILON) -> np.ndarray:
-    """Resample a depth map (h, w) to its photo's size (H, W, 3) uint8 by a guided filter in colour: (H, W) float32.
+    """Resample a depth map to its photo's size by a guided filter in colour.
 
     In every window of (2 radius + 1)^2 cells log depth is fitted as a linear function of the colour, with ridge
-    `epsilon`; the fits are averaged, resampled and applied to the photo's own pixels. The result stays within the
-    depths that the map has around a pixel. Source: He, Sun and Tang 2013, eq. 16 to 21; He and Sun 2015 for the fit on
-    the coarse grid.
+    `epsilon`; the fits are averaged, resampled and applied to the photo's own pixels. Source: He, Sun and Tang 2013,
+    eq. 16 to 21; He and Sun 2015 for the fit on the coarse grid.
+
+    Args:
+        depth: (h, w), above 0.
+        rgb: (H, W, 3) uint8.
+        radius: Of the window, in cells of the map.
+        epsilon: Ridge, of colours from 0 to 1.
+
+    Returns:
+        (H, W) float32, within the depths that the map has around a pixel.
     """
     logs = np.log(np.maximum(depth, 1e-6)).astype(np.float32)
     cells = cv2.resize(rgb, depth.shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float32) / 255
