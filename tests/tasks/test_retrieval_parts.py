@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dinodemo.engine.features import Features
-from dinodemo.tasks.retrieval import Filter, ImageIndex, analysis, approximate, index, localize, snapshot
+from dinodemo.tasks.retrieval import Filter, ImageIndex, analysis, approximate, localize, reader, snapshot
 from dinodemo.tasks.retrieval.ranking import FLOOR, RIDGE, Whitening, score, top
 from dinodemo.tasks.retrieval.results import Hit
 from dinodemo.tasks.retrieval.store import Recipe, Row, Store
@@ -166,7 +166,7 @@ def fill(path, vectors, start=0):
 
 @pytest.mark.parametrize("ranking", ["whitened", "cosine"])
 def test_a_large_index_is_searched_approximately_and_its_recall_is_measured(tmp_path, monkeypatch, ranking):
-    monkeypatch.setattr(index, "EXACT_ROWS", 500)
+    monkeypatch.setattr(reader, "EXACT_ROWS", 500)
     vectors = unit_rows(900, centres=unit_rows(30, seed=5))
     fill(tmp_path / "index", vectors)
     large = ImageIndex(tmp_path / "index", ranking=ranking)

@@ -74,8 +74,15 @@ def rows(
 ) -> Iterator[Row]:
     """Yield a row for each new photo, in order, until `stopped()`.
 
-    store: keep every photo's own bytes in its row, not only those that no path leads to. left_out is called for each
-    item that gives no row: with (file, reason), with Seen when its content is known, with None when it was not read.
+    Args:
+        engine: Computes the vectors.
+        items: Of `open_source`.
+        recipe: How the index makes its vectors.
+        known: Photos that the index holds already.
+        store: Keep every photo's own bytes in its row, not only those that no path leads to.
+        stopped: Asked before every photo.
+        left_out: Called for each item that gives no row: with (file, reason), with Seen when its content is known, with
+            None when it was not read.
     """
     waiting: deque[Prepared] = deque()
 
@@ -97,7 +104,13 @@ def rows(
 
 
 def to_row(prepared: Prepared, recipe: Recipe, vector: np.ndarray) -> Row:
-    """Return the row of a photo and its vector (D,)."""
+    """Return the row of a photo.
+
+    Args:
+        prepared: The photo.
+        recipe: How the vector was made.
+        vector: (D,) float32, unit length.
+    """
     item = prepared.item
     return Row(
         sha256=prepared.digest.hex(),
@@ -136,6 +149,12 @@ def _prepare_all(
 def prepare(item: Item, side: int, known: Known, store: bool) -> Prepared | Problem | Seen | None:
     """Read, decode and shrink a photo.
 
+    Args:
+        item: Of `open_source`.
+        side: To which the photo is squashed, px.
+        known: Photos that the index holds already.
+        store: Keep the photo's own bytes.
+
     Returns:
         The photo; (file, reason) when it cannot be read; Seen when its content is known; None when the file is known
         and was not read.
@@ -155,9 +174,17 @@ def prepare(item: Item, side: int, known: Known, store: bool) -> Prepared | Prob
 
 
 def decode(data: bytes, side: int) -> tuple[tuple[int, int], np.ndarray]:
-    """Decode a photo that will be shrunk to `side`: its size (H, W) upright, and its pixels, of a JPEG perhaps fewer.
+    """Decode a photo that will be shrunk.
 
-    Raises ValueError, with what to do, for what is no picture.
+    Args:
+        data: The file.
+        side: To which it will be shrunk, px.
+
+    Returns:
+        Its size (H, W) upright, and its pixels (h, w, 3) uint8 RGB, of a JPEG perhaps fewer.
+
+    Raises:
+        ValueError: It is no picture; says what to do.
     """
     if not data.startswith(JPEG):
         rgb = load_image(data)
@@ -177,7 +204,7 @@ def decode(data: bytes, side: int) -> tuple[tuple[int, int], np.ndarray]:
 
 
 def encode_thumbnail(rgb: np.ndarray) -> bytes:
-    """Shrink (H, W, 3) uint8 to at most 192 pixels a side and encode it as JPEG."""
+    """Return (H, W, 3) uint8, shrunk to at most 192 pixels a side, as JPEG."""
     stream = io.BytesIO()
     Image.fromarray(fit_within(rgb, THUMBNAIL_SIDE)).save(stream, "JPEG", quality=THUMBNAIL_QUALITY)
     return stream.getvalue()

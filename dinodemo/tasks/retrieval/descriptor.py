@@ -20,14 +20,25 @@ DEFAULT_DESCRIPTOR = "cls"
 
 
 def input_side(resolution: int, patch_size: int) -> int:
-    """Round a resolution to whole patches."""
+    """Return a resolution rounded to whole patches, px.
+
+    Args:
+        resolution: Wanted side, px.
+        patch_size: Of the backbone, px.
+    """
     if not 2 * patch_size <= resolution <= 4096:
         raise ValueError(f"resolution must lie between {2 * patch_size} and 4096, got {resolution!r}")
     return round(resolution / patch_size) * patch_size
 
 
 def squash(rgb: np.ndarray, side: int, name: str = "picture") -> Photo:
-    """Resize (H, W, 3) uint8 to side x side, whatever its shape: photos of one size run in one batch."""
+    """Return a photo resized to a square, whatever its shape: photos of one size run in one batch.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        side: Of the square, px.
+        name: Of the photo.
+    """
     small = np.array(resize(rgb, (side, side)))
     small.flags.writeable = False
     return Photo(small, name)
@@ -39,7 +50,15 @@ def default_descriptor(backbone: Backbone) -> str:
 
 
 def descriptor_width(backbone: Backbone, descriptor: str) -> int:
-    """Return the length of a descriptor's vectors; raises ValueError for an unknown one."""
+    """Return the length of a descriptor's vectors.
+
+    Args:
+        backbone: Gives the width of a token.
+        descriptor: As for `describe`.
+
+    Raises:
+        ValueError: The descriptor is unknown.
+    """
     if descriptor not in DESCRIPTORS:
         raise ValueError(f"descriptor must be one of {', '.join(DESCRIPTORS)}, got {descriptor!r}")
     return backbone.width * (descriptor.count("+") + 1)
@@ -50,8 +69,12 @@ def describe(
 ) -> Iterator[np.ndarray]:
     """Yield a unit vector (D,) float32 for each squashed photo, in order.
 
-    "cls" and "cls11": the class token of the last layer and of the one before, after the final norm. "gem": the
-    patches' generalised mean. Joined by "+", parts of equal weight. What needs the last layer only runs in batches.
+    Args:
+        engine: Computes the tokens; what needs the last layer only runs in batches.
+        photos: Squashed.
+        resolution: Their side, px.
+        descriptor: Parts of equal weight joined by "+". "cls" and "cls11": the class token of the last layer and of the
+            one before, after the final norm. "gem": the patches' generalised mean.
     """
     parts = descriptor.split("+")
     if "cls11" not in parts:
@@ -65,7 +88,17 @@ def describe(
 
 
 def describe_one(engine: Engine, photo: Photo, resolution: int, descriptor: str) -> np.ndarray:
-    """Return the vector of one squashed photo as `describe` does, from the engine's cache when it is there."""
+    """Return the vector of one squashed photo as `describe` does, from the engine's cache when it is there.
+
+    Args:
+        engine: Computes the tokens.
+        photo: Squashed.
+        resolution: Its side, px.
+        descriptor: As for `describe`.
+
+    Returns:
+        (D,) float32, unit length.
+    """
     parts = descriptor.split("+")
     if "cls11" in parts:
         (before, _), (cls, patches) = engine.layers(photo, (-2, -1), resolution=resolution)
@@ -77,7 +110,15 @@ def describe_one(engine: Engine, photo: Photo, resolution: int, descriptor: str)
 
 
 def gem(patches: np.ndarray, power: float = GEM_POWER) -> np.ndarray:
-    """Pool (..., D) patches to (D,) by the generalised mean of their positive parts (Radenović et al. 2018, eq. 3)."""
+    """Return the generalised mean of the patches' positive parts (Radenović et al. 2018, eq. 3).
+
+    Args:
+        patches: (..., D).
+        power: 1 is the mean; the larger, the more the greatest count.
+
+    Returns:
+        (D,).
+    """
     positive = np.clip(patches.reshape(-1, patches.shape[-1]), 1e-6, None)
     return (positive**power).mean(axis=0) ** (1 / power)
 

@@ -30,7 +30,12 @@ def private_root() -> Path:
 
 
 class IndexStore:
-    """Open, make and delete indexes. A key is "mine:NAME" or "shared:NAME"."""
+    """Open, make and delete indexes. A key is "mine:NAME" or "shared:NAME".
+
+    Args:
+        services: Give the settings and the engines.
+        root: Folder of the private indexes; by default in the data folder.
+    """
 
     def __init__(self, services: "Services", root: Path | None = None):
         self.services = services
@@ -40,14 +45,19 @@ class IndexStore:
         self._lock = threading.Lock()
 
     def choices(self, owner: str | None) -> list[tuple[str, str]]:
-        """List (label, key) of what a person can use, one's own first."""
+        """Return (label, key) of what a person can use, one's own first."""
         rows = [(name, f"mine:{name}") for name in _names(self._private(owner))] if owner else []
         return rows + [(f"{name} · shared", f"shared:{name}") for name in _names(self.shared)]
 
     def new_key(self, owner: str, name: str) -> str:
         """Return the key of a new index; on a server with a shared folder it is for everybody.
 
-        Raises ValueError for a name that is taken or cannot be one.
+        Args:
+            owner: Whose it is.
+            name: As the person wrote it.
+
+        Raises:
+            ValueError: The name is taken or cannot be one.
         """
         name = " ".join(name.split())
         if not _NAME.fullmatch(name):
@@ -61,7 +71,15 @@ class IndexStore:
         return key
 
     def path(self, owner: str, key: str | None) -> Path:
-        """Return where an index of a key lies; raises ValueError for a key that is not this person's."""
+        """Return where an index lies.
+
+        Args:
+            owner: Who asks.
+            key: Of the index.
+
+        Raises:
+            ValueError: The key is not this person's.
+        """
         kind, _, name = (key or "").partition(":")
         root = {"mine": self._private(owner), "shared": self.shared}.get(kind)
         if root is None or not _NAME.fullmatch(name):
@@ -74,12 +92,29 @@ class IndexStore:
             raise ValueError("this index is everybody's and cannot be changed here; name a new one of your own")
 
     def uploads(self, owner: str, key: str | None) -> Path:
-        """Return the folder that keeps the files uploaded for an index."""
+        """Return the folder that keeps the files uploaded for an index.
+
+        Args:
+            owner: Who asks.
+            key: Of the index.
+
+        Raises:
+            ValueError: The key is not this person's.
+        """
         path = self.path(owner, key)
         return path.parent / UPLOADS / path.name
 
     def open(self, owner: str, key: str | None, backbone: str | None = None) -> "ImageIndex":
-        """Open an index with the backbone that made it; a new one with the given backbone."""
+        """Return an index with the backbone that made it.
+
+        Args:
+            owner: Who asks.
+            key: Of the index.
+            backbone: Of a new index.
+
+        Raises:
+            ValueError: The key is not this person's.
+        """
         from . import ImageIndex  # not above: it brings the database
 
         path = self.path(owner, key)
@@ -93,7 +128,13 @@ class IndexStore:
         return index
 
     def open_comparison(self, owner: str, key: str, backbone: str) -> "ImageIndex":
-        """Open this person's second index of the same photos, for another backbone; see `ImageIndex.follow`."""
+        """Return this person's second index of the same photos, for another backbone; see `ImageIndex.follow`.
+
+        Args:
+            owner: Who asks.
+            key: Of the first index.
+            backbone: Of the second one.
+        """
         from . import ImageIndex
 
         engine, resolution = self.services.pool.get(backbone), self.open(owner, key).recipe.resolution
@@ -102,7 +143,15 @@ class IndexStore:
         return self._opened(path, lambda: ImageIndex(path, engine, resolution))
 
     def delete(self, owner: str, key: str | None) -> None:
-        """Delete an index and the files that were uploaded for it."""
+        """Delete an index and the files that were uploaded for it.
+
+        Args:
+            owner: Who asks.
+            key: Of the index.
+
+        Raises:
+            ValueError: The key is not this person's.
+        """
         self.check_may_change(key)
         path = self.path(owner, key)
         comparison = self._comparison(owner, key)

@@ -17,7 +17,13 @@ FeaturesOf = Callable[[Hit], Features | None]  # None when the hit's photo is go
 
 
 def rerank(query: Features, hits: list[Hit], features_of: FeaturesOf) -> list[Hit]:
-    """Order hits anew by their score and the similarity of mutually nearest patches; photos that are gone go last."""
+    """Return the hits by their score and the similarity of mutually nearest patches; photos that are gone go last.
+
+    Args:
+        query: Of the photo that was searched for.
+        hits: To order.
+        features_of: Gives a hit's features, None where its photo is gone.
+    """
     scored = []
     for hit in hits:
         found = features_of(hit)
@@ -27,13 +33,28 @@ def rerank(query: Features, hits: list[Hit], features_of: FeaturesOf) -> list[Hi
 
 
 def outline(query: Features, token: np.ndarray, hits: list[Hit], features_of: FeaturesOf) -> list[Hit]:
-    """Return the hits, each with the region most similar to the query; None where its photo is gone."""
+    """Return the hits, each with the region most similar to the query; None where its photo is gone.
+
+    Args:
+        query: Of the region that was searched for.
+        token: (D,), the query's vector less the index's mean.
+        hits: To outline.
+        features_of: Gives a hit's features, None where its photo is gone.
+    """
     found = [(hit, features_of(hit)) for hit in hits]
     return [replace(h, region=best_location(similarity_map(query, token, f), h.size)) if f else h for h, f in found]
 
 
 def crop(rgb: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
-    """Cut a box (x0, y0, x1, y1) out of (H, W, 3); raises ValueError unless it covers some pixels of the picture."""
+    """Return the part of a picture inside of a box.
+
+    Args:
+        rgb: (H, W, 3).
+        box: x0, y0, x1, y1 in pixels.
+
+    Raises:
+        ValueError: The box covers no pixel of the picture.
+    """
     height, width = rgb.shape[:2]
     x0, x1 = (int(np.clip(round(x), 0, width)) for x in sorted((box[0], box[2])))
     y0, y1 = (int(np.clip(round(y), 0, height)) for y in sorted((box[1], box[3])))
@@ -46,10 +67,18 @@ def crop(rgb: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
 
 
 def similarity_map(query: Features, token: np.ndarray, hit: Features) -> np.ndarray:
-    """Return how much each patch of a hit is like the query: (h, w), mean 0.
+    """Return how similar each patch of a hit is to the query.
 
-    token (D,): the query's vector less the index's mean. Two maps are added, each with variance 1: the cosine with the
-    token, and the votes of the query's patches, each for the patch most like it.
+    Two maps are added, each with variance 1: the cosine with the token, and the votes of the query's patches, each for
+    the patch most similar to it.
+
+    Args:
+        query: Of the photo that was searched for.
+        token: (D,), the query's vector less the index's mean.
+        hit: Features of the hit.
+
+    Returns:
+        (h, w), mean 0.
     """
     here, asked = centred(hit.patches), centred(query.patches)
     cosines = asked @ here.T
@@ -59,9 +88,14 @@ def similarity_map(query: Features, token: np.ndarray, hit: Features) -> np.ndar
 
 
 def best_location(similarity: np.ndarray, size: tuple[int, int]) -> Box:
-    """Box the patches around the peak of a similarity map (h, w) that are linked to it and more than half as high.
+    """Return the box around the peak's patches: those that are linked to it and more than half as high.
 
-    size: (H, W) of the photo, which the map covers.
+    Args:
+        similarity: (h, w).
+        size: (H, W) of the photo, which the map covers.
+
+    Returns:
+        x0, y0, x1, y1 in pixels of the photo.
     """
     import cv2
 
@@ -74,7 +108,12 @@ def best_location(similarity: np.ndarray, size: tuple[int, int]) -> Box:
 
 
 def mutual_similarity(query: Features, hit: Features) -> float:
-    """Return the mean cosine of the patches that are each other's nearest in two photos; 0 when there are none."""
+    """Return the mean cosine of the patches that are each other's nearest in two photos; 0 when there are none.
+
+    Args:
+        query: Features of one photo.
+        hit: Features of the other.
+    """
     cosines = centred(query.patches) @ centred(hit.patches).T
     rows, columns = mutual_nearest(cosines)
     return float(cosines[rows, columns].mean()) if len(rows) else 0.0

@@ -21,7 +21,7 @@ class Whitening:
 
     @classmethod
     def fit(cls, vectors: np.ndarray) -> "Whitening":
-        """Learn from unit vectors (n, D): PCA whitening (Jégou and Chum 2012) with a ridge that fades as photos grow.
+        """Return PCA whitening (Jégou and Chum 2012) of unit vectors (n, D), with a ridge that fades as photos grow.
 
         Few photos say little of the covariance, and their groups look like directions to be shrunk: without the ridge
         whitening does more harm than good (mAP 0.75 instead of 0.91, see benchmarks/retrieval.py).
@@ -40,9 +40,16 @@ class Whitening:
 
 
 def score(query: np.ndarray, vectors: np.ndarray, keep: np.ndarray | None = None, expand: int = 0) -> np.ndarray:
-    """Return the cosine (n,) of a unit vector (D,) with unit vectors (n, D); -inf where `keep` (n,) is false.
+    """Return the cosine of a vector with each of many.
 
-    expand: average query expansion (Chum et al. 2007), weighted by cosine: the query plus so many of its nearest.
+    Args:
+        query: (D,), unit length.
+        vectors: (n, D), unit length.
+        keep: (n,) bool; rows that are False score -inf.
+        expand: Average query expansion (Chum et al. 2007), weighted by cosine: the query plus so many of its nearest.
+
+    Returns:
+        (n,), -1 to 1 or -inf.
     """
     scores = _masked(vectors @ query, keep)
     if expand:
@@ -53,7 +60,12 @@ def score(query: np.ndarray, vectors: np.ndarray, keep: np.ndarray | None = None
 
 
 def top(scores: np.ndarray, k: int) -> np.ndarray:
-    """Return the indices of the k greatest finite scores, greatest first; the earlier of two equal ones first."""
+    """Return the indices of the greatest finite scores, greatest first; the earlier of two equal ones first.
+
+    Args:
+        scores: (n,).
+        k: Most indices.
+    """
     k = min(k, len(scores))
     if k == 0:
         return np.zeros(0, int)

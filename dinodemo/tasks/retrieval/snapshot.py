@@ -49,7 +49,7 @@ class Filter:
         return keep
 
     def sql(self) -> str:
-        """Write the same as a condition."""
+        """Return the same as a condition in SQL."""
         parts = [one_of("label", self.labels)] if self.labels else []
         return " AND ".join(parts + ([f"contains(lower(path), {quoted(self.path.lower())})"] if self.path else []))
 
@@ -60,7 +60,11 @@ NO_FILTER = Filter()
 class Snapshot:
     """Read one version of the table of photos; what is written later is not seen.
 
-    ranking: "whitened" or "cosine" (see `ranking`).
+    Args:
+        store: Of the index.
+        version: Of the table.
+        ranking: "whitened" or "cosine" (see `ranking`).
+        exact_rows: Up to so many rows are compared one by one.
     """
 
     def __init__(self, store: Store, version: int, ranking: str = "whitened", exact_rows: int = EXACT_ROWS):
@@ -77,14 +81,26 @@ class Snapshot:
             self._vectors = matrix(columns["vector"])
 
     def nearest(self, query: np.ndarray, k: int, where: Filter = NO_FILTER) -> list[dict]:
-        """Return the k rows nearest to a unit vector (D,), best first: COLUMNS, `score`, and the plain `cosine`."""
+        """Return the rows nearest to a vector, best first: COLUMNS, `score`, and the plain `cosine`.
+
+        Args:
+            query: (D,), unit length.
+            k: Most rows.
+            where: Only rows that it lets through.
+        """
         ids, scores, cosines = self.nearest_ids(query, k, where)
         rows = self.rows(ids)
         numbers = zip(ids.tolist(), scores.tolist(), cosines.tolist(), strict=True)
         return [rows[i] | {"score": score, "cosine": cosine} for i, score, cosine in numbers]
 
     def nearest_ids(self, query: np.ndarray, k: int, where: Filter = NO_FILTER) -> tuple[np.ndarray, ...]:
-        """Return ids, scores and plain cosines of the k nearest rows, best first, without reading the rows."""
+        """Return ids, scores and plain cosines of the nearest rows, best first, without reading the rows.
+
+        Args:
+            query: (D,), unit length.
+            k: Most rows.
+            where: Only rows that it lets through.
+        """
         if self.is_exact:
             ids, vectors, ranked = self._ids, self._vectors, self._ranked
             keep = where.mask(self._names) if where else None
@@ -96,7 +112,16 @@ class Snapshot:
         return ids[best], scores[best], vectors[best] @ query
 
     def candidates(self, query: np.ndarray, count: int, where: Filter = NO_FILTER) -> tuple[np.ndarray, np.ndarray]:
-        """Ask the table's index for rows near by plain cosine, to be ranked as all rows would be: ids, (m, D)."""
+        """Return rows near by plain cosine, found by the table's index, to be ranked as all rows would be.
+
+        Args:
+            query: (D,), unit length.
+            count: Most rows.
+            where: Only rows that it lets through.
+
+        Returns:
+            Ids (m,) and vectors (m, D).
+        """
         search = self.table.search(query).distance_type("cosine").nprobes(PROBES).ef(EFFORT * count)
         if where:
             search = search.where(where.sql(), prefilter=True)
@@ -116,18 +141,28 @@ class Snapshot:
         return Whitening.fit(self.vectors_at(np.sort(places)))
 
     def rows(self, ids: np.ndarray, columns: list[str] = COLUMNS) -> dict[int, dict]:
-        """Read rows by id: {id: {column: value}}."""
+        """Return rows by id: {id: {column: value}}.
+
+        Args:
+            ids: To read.
+            columns: To read.
+        """
         if not len(ids):
             return {}
         taken = self._arrow(self.table.take_row_ids([int(i) for i in ids]).select(columns).with_row_id())
         return {row.pop("_rowid"): row for row in taken.to_pylist()}
 
     def find(self, where: str, columns: list[str] | dict[str, str] = COLUMNS) -> list[dict]:
-        """Read columns, or expressions in SQL by their name, of the rows that meet a condition in SQL."""
+        """Return the rows that meet a condition.
+
+        Args:
+            where: In SQL.
+            columns: To read, or expressions in SQL by their name.
+        """
         return self._arrow(self.table.search().where(where).select(columns).limit(None)).to_pylist()
 
     def read(self, columns: list[str]) -> dict[str, list]:
-        """Read columns of all rows, in the order of `vectors`."""
+        """Return columns of all rows, in the order of `vectors`."""
         return self._arrow(self.table.search().select(columns).limit(None)).to_pydict()
 
     def vectors(self) -> np.ndarray:

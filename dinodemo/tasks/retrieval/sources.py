@@ -62,11 +62,17 @@ class Item:
 
 @contextmanager
 def open_source(source: Source) -> Iterator[tuple[list[Item], list[Problem]]]:
-    """List the photos of a folder (with those inside), a zip, one photo, (name, bytes), or a list of these.
+    """List the photos of a source. Zips stay open inside the `with`. Hidden files are passed over.
 
-    A folder or photo may lie in an object store (s3://bucket/folder). Gives items sorted by name within each folder or
-    zip, and problems (file, reason) of what was left out. Zips stay open inside the `with`. Hidden files are passed
-    over. Raises ValueError when a source does not exist.
+    Args:
+        source: A folder (with those inside), a zip, one photo, (name, bytes), or a list of these. A folder or photo may
+            lie in an object store (s3://bucket/folder).
+
+    Yields:
+        Items sorted by name within each folder or zip, and problems (file, reason) of what was left out.
+
+    Raises:
+        ValueError: A source does not exist.
     """
     sources = [source] if isinstance(source, str | Path) or _is_named_bytes(source) else list(source)
     items: list[Item] = []
@@ -86,7 +92,11 @@ def open_source(source: Source) -> Iterator[tuple[list[Item], list[Problem]]]:
 
 
 def read_again(path: str, sha256: str) -> bytes:
-    """Read a photo from the path that an index holds, also out of a zip.
+    """Return a photo's bytes from the path that an index holds, also out of a zip.
+
+    Args:
+        path: That the index holds.
+        sha256: Of the content when it was added.
 
     Raises:
         ValueError: When it is gone, or the file holds something else than when it was added.

@@ -117,7 +117,12 @@ class Store:
         self._photos = None
 
     def open(self, name: str = PHOTOS, version: int | None = None):
-        """Open a table at its latest or a given version; None when there is none. Writes nothing."""
+        """Return a table at its latest or a given version; None when there is none. Writes nothing.
+
+        Args:
+            name: Of the table.
+            version: None is the latest.
+        """
         if not self.is_remote and not Path(self.uri, f"{name}.lance").is_dir():
             return None
         with disk_errors(self.uri):
@@ -138,7 +143,15 @@ class Store:
         return self._photos
 
     def open_or_create(self, recipe: Recipe, name: str = PHOTOS):
-        """Open a table, or make an empty one; raises RuntimeError when the disk refuses."""
+        """Return a table, an empty one where there is none.
+
+        Args:
+            recipe: Of a new table.
+            name: Of the table.
+
+        Raises:
+            RuntimeError: The disk refuses.
+        """
         table = self.open(name)
         if table is not None:
             return table
@@ -149,19 +162,34 @@ class Store:
         return table
 
     def append(self, table, rows: list[Row]) -> int:
-        """Write a batch in one transaction, without the photos that are there already; returns how many were new."""
+        """Write a batch in one transaction, without the photos that are there already; returns how many were new.
+
+        Args:
+            table: To write to.
+            rows: The batch.
+        """
         with disk_errors(self.uri):
             result = table.merge_insert("sha256").when_not_matched_insert_all().execute(to_arrow(rows, table.schema))
         return result.num_inserted_rows
 
     def overwrite(self, table, rows: pa.Table) -> None:
-        """Write rows in the place of those with the same sha256, in one transaction."""
+        """Write rows in the place of those with the same sha256, in one transaction.
+
+        Args:
+            table: To write to.
+            rows: Complete rows.
+        """
         with disk_errors(self.uri):
             table.checkout_latest()
             _again_on_conflict(table, lambda: table.merge_insert("sha256").when_matched_update_all().execute(rows))
 
     def delete(self, table, where: str) -> int:
-        """Delete rows by a condition in SQL; returns how many."""
+        """Delete rows and return how many.
+
+        Args:
+            table: To delete from.
+            where: A condition in SQL.
+        """
         with disk_errors(self.uri):
             table.checkout_latest()
             count = table.count_rows(where)
@@ -170,7 +198,13 @@ class Store:
         return count
 
     def update(self, table, where: str, values: dict[str, str]) -> int:
-        """Set columns to expressions in SQL; returns how many rows changed."""
+        """Set columns to expressions and return how many rows changed.
+
+        Args:
+            table: To write to.
+            where: A condition in SQL.
+            values: Expressions in SQL by the columns' names.
+        """
         with disk_errors(self.uri):
             table.checkout_latest()
             return _again_on_conflict(table, lambda: table.update(where=where, values_sql=values)).rows_updated
@@ -183,7 +217,12 @@ class Store:
                 _again_on_conflict(table, lambda: table.optimize(cleanup_older_than=KEEP_VERSIONS))
 
     def replace(self, name: str, recipe: Recipe) -> None:
-        """Put the table `name` into the place of the photos' in one transaction, and drop it."""
+        """Put another table into the place of the photos' in one transaction, and drop it.
+
+        Args:
+            name: Of the other table.
+            recipe: Of the other table.
+        """
         with disk_errors(self.uri):
             connection = self._connect()
             batches = self.open(name).search().limit(None).to_batches(256)

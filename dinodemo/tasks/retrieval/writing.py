@@ -59,7 +59,16 @@ class AddReport:
 
 
 class Writer:
-    """Write rows into a table as they come, in whole batches, and report the progress."""
+    """Write rows into a table as they come, in whole batches, and report the progress.
+
+    Args:
+        store: Of the index.
+        table: To write to.
+        report: That is filled.
+        total: Photos of the source.
+        progress: Called with photos done and their total after each batch.
+        moves: Notes which files have moved.
+    """
 
     def __init__(
         self,
@@ -116,7 +125,16 @@ class Writer:
 
 
 def new_recipe(engine: Engine, resolution: int, descriptor: str | None) -> Recipe:
-    """Return how an index made by an engine makes its vectors; raises ValueError for what it cannot."""
+    """Return how an index made by an engine makes its vectors.
+
+    Args:
+        engine: Computes the vectors.
+        resolution: Wanted side of the pictures, px.
+        descriptor: None takes what serves the backbone best.
+
+    Raises:
+        ValueError: The descriptor is unknown.
+    """
     backbone = engine.backbone
     descriptor = descriptor or default_descriptor(backbone)
     side = input_side(resolution, backbone.patch_size)
@@ -127,6 +145,11 @@ def new_recipe(engine: Engine, resolution: int, descriptor: str | None) -> Recip
 
 def network_doubt(recipe: Recipe, engine: Engine, path: str) -> str:
     """Check that an engine runs the network that made an index.
+
+    Args:
+        recipe: Of the index.
+        engine: To check.
+        path: Of the index, for messages.
 
     Returns:
         Why that cannot be known (version 0.1 recorded no checksum); empty where it is the same.
@@ -156,7 +179,21 @@ def fill(
     stopped: Callable[[], bool],
     make_rows: MakeRows = rows,
 ) -> AddReport:
-    """Add items to a writer's table until `stopped()`; what was computed is written in any case."""
+    """Add items to a writer's table until `stopped()`; what was computed is written in any case.
+
+    Args:
+        writer: Of the table.
+        engine: Computes the vectors.
+        recipe: How they are made.
+        items: Of `open_source`.
+        known: Photos that the table holds already.
+        store: Keep each photo's file in the table.
+        stopped: Asked before every photo.
+        make_rows: Computes the rows.
+
+    Returns:
+        The writer's report.
+    """
     try:
         for row in make_rows(engine, items, recipe, known, store, stopped, writer.leave_out):
             writer.write(row)
@@ -168,7 +205,7 @@ def fill(
 
 
 def known_of(table) -> Known:
-    """Read which photos a table holds."""
+    """Return which photos a table holds."""
     wanted = table.search().select(["sha256", "path", "nbytes", "mtime_ns"]).limit(None)
     with disk_errors(str(Path(table.uri).parent)):
         columns = wanted.to_arrow().to_pydict()
@@ -186,7 +223,20 @@ def rebuild(
     """Compute every photo's vector anew into a second table, which then takes the first one's place at one stroke.
 
     Until then the first one serves. Where an earlier rebuild of the same recipe stopped, this one goes on. Photos
-    that cannot be read any more are left out; raises RuntimeError, and changes nothing, when that would be all.
+    that cannot be read any more are left out.
+
+    Args:
+        store: Of the index.
+        engine: Of the new vectors.
+        recipe: How they are made.
+        progress: Called with photos done and their total.
+        stopped: Asked before every photo.
+
+    Returns:
+        What was done.
+
+    Raises:
+        RuntimeError: No photo could be read; nothing was changed.
     """
     table = _scratch(store, recipe)
     report = AddReport()
@@ -216,9 +266,22 @@ def level(
     progress: Progress | None,
     stopped: Callable[[], bool],
 ) -> bool:
-    """Bring a table to hold the photos of a snapshot and no others; returns whether any had been missing.
+    """Bring a table to hold the photos of a snapshot and no others.
 
     What the report names as unreadable is not tried again.
+
+    Args:
+        snapshot: To follow.
+        store: Of the index.
+        table: To bring level.
+        engine: Computes the vectors.
+        recipe: How they are made.
+        report: That is filled.
+        progress: Called with photos done and their total.
+        stopped: Asked before every photo.
+
+    Returns:
+        Whether any photo had been missing.
     """
     there = set(snapshot.read(["sha256"])["sha256"])
     known = known_of(table)
@@ -257,7 +320,12 @@ def items_of(snapshot: Snapshot) -> list[tuple[str, Item]]:
 
 
 def read_row(snapshot: Snapshot, row_id: int) -> bytes:
-    """Read the file that a row keeps."""
+    """Return the file that a row keeps.
+
+    Args:
+        snapshot: Of the table.
+        row_id: Of the row.
+    """
     return snapshot.rows(np.array([row_id]), ["file"])[row_id]["file"]
 
 
