@@ -156,3 +156,21 @@ def test_the_check_says_whether_training_is_worth_it(page, folder, screenshot):
     page.click("#check-start")
     page.wait_for_selector("#check-status >> text=Worth it?")
     screenshot(page, "tune-check")
+
+
+def test_stop_ends_the_unpacking_of_a_zip_and_keeps_what_is_there(page, tmp_path):
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(stream, "PNG")
+    with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
+        for i in range(20_000):
+            archive.writestr(f"{i}.png", stream.getvalue())
+    open_tab(page)
+    page.set_input_files("#tune-picker input:not(.folder)", str(tmp_path / "many.zip"))
+    page.click("#tune-stop")
+    page.wait_for_selector("#tune-about >> text=stopped here; the rest was left out")
+    count = int(page.inner_text("#tune-about strong").split()[0])
+    assert 0 <= count < 20_000
+    assert not page.is_visible("#tune-stop")
+    page.reload()
+    open_tab(page)
+    page.wait_for_selector(f"#tune-about >> text={count} photos")

@@ -48,6 +48,26 @@ def test_stop_ends_it_at_the_next_step():
         list(steps)
 
 
+def test_work_that_ends_in_its_own_way_is_not_broken_off():
+    go_on = threading.Event()
+
+    def count(_):
+        for i in range(9):
+            if work.asked_to_stop():
+                return f"{i} done"
+            work.tell(i, 9, "working")
+            go_on.wait(SECONDS)
+            work.tell(i + 1, 9, "working")  # stop was asked for just before
+        return "all done"
+
+    work = Work(count)
+    steps = work.steps()
+    next(steps)
+    work.stop()
+    go_on.set()
+    assert list(steps) == [(1 / 9, "working")] and work.result == "1 done"
+
+
 def test_it_stops_when_the_visitor_leaves():
     ended = threading.Event()
 

@@ -1,17 +1,21 @@
 """Where uploaded photos lie: for whom, how long, how much."""
 
 import os
+import threading
 import time
 import zipfile
 from pathlib import Path, PurePosixPath
 
 import pytest
+from patience import SECONDS
 from PIL import Image
 from test_tune import uploaded
 
 from dinodemo.io.files import looks_like_photo
 from dinodemo.jobs.runs import Limits, Runs
+from dinodemo.tasks.finetune import photo_store
 from dinodemo.tasks.finetune.photo_store import PhotoStore, unpack
+from dinodemo.tasks.finetune.photos_tab import _add
 from dinodemo.web.owner import new_owner
 
 
@@ -82,6 +86,41 @@ def test_members_that_are_no_photos_and_bombs_are_left_out(store, tmp_path, monk
     bomb = zip_of(tmp_path / "b.zip", [(f"{i}.bmp", b"BM" + bytes(30_000_000)) for i in range(11)])
     with pytest.raises(ValueError, match="more than 100 times its size"):
         store.add(owner, store.new(), bomb)
+
+
+def test_photos_that_come_one_by_one_are_looked_at_as_those_of_a_zip_are(store, tmp_path):
+    owner, token = new_owner(), store.new()
+    files = uploaded(tmp_path, ["x/good.png"])
+    for name, content in (("page.png", b"<html>" + bytes(9)), ("zeros.jpg", bytes(1000)), ("empty.gif", b"")):
+        (tmp_path / name).write_bytes(content)
+        files.append((tmp_path / name, PurePosixPath("x", name)))
+    problems = store.add(owner, token, files)
+    assert [name for name, _ in problems] == ["x/page.png", "x/zeros.jpg", "x/empty.gif"]
+    assert {reason for _, reason in problems} == {"is no photo, whatever its name says"}
+    assert [path.name for path in store.describe(owner, token).paths] == ["good.png"]
+
+
+def test_the_page_tells_how_far_a_zip_is_and_stop_ends_it(store, tmp_path, monkeypatch):
+    stopped = threading.Event()
+    write = photo_store.write_file
+
+    def wait_and_write(path, content):
+        stopped.wait(SECONDS)
+        write(path, content)
+
+    monkeypatch.setattr(photo_store, "write_file", wait_and_write)
+    photo = uploaded(tmp_path, ["a.png"])[0][0].read_bytes()
+    zipped = zip_of(tmp_path / "a.zip", [(f"{i}.png", photo) for i in range(9)])
+    owner = new_owner()
+    steps = _add(store, owner, None, zipped)
+    job, *_, button = next(steps)
+    assert button["visible"] and "0% · 0 of 9 files" in next(steps)
+    job.stop()
+    stopped.set()
+    *_, (job, token, about, _, button) = steps
+    assert job is None and not button["visible"]
+    assert about.startswith("**1 photos**") and "1.png: stopped here; the rest was left out" in about
+    assert store.current(owner) == token
 
 
 def test_unpacking_stops_when_asked(tmp_path):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from ...io.archives import BadFile, Problem, open_entries
+from ...io.archives import BadFile, Entry, Problem, open_entries
 from ...io.files import is_photo, looks_like_photo, write_file
 from ...io.uploads import Uploaded, place
 from ...io.zips import Limits
@@ -25,12 +25,19 @@ if TYPE_CHECKING:
 PHOTOS = "photos"  # beside a person's runs
 MOST_BYTES = 5_000_000_000  # that a zip unpacks to
 ASK_DISK_EVERY = 50_000_000  # bytes written
+NO_PHOTO = "is no photo, whatever its name says"
+HEAD_BYTES = 16  # of a file, by which it is seen to be no photo
 _TOKEN = re.compile(r"[0-9a-f]{16}")
+Tell = Callable[[int, int, str], None]  # (done, total, message)
 
 
 def never() -> bool:
     """Return False: nobody asks to stop."""
     return False
+
+
+def nobody(done: int, total: int, message: str) -> None:
+    """Take a progress that nobody looks at."""
 
 
 @dataclass(frozen=True)
@@ -98,14 +105,17 @@ class PhotoStore:
             raise ValueError("there are no photos yet; choose a folder, photos or a zip first")
         return self._runs.owner_folder(owner) / PHOTOS / token
 
-    def add(self, owner: str, token: str, uploaded: Uploaded, stopped: Callable[[], bool] = never) -> list[Problem]:
+    def add(
+        self, owner: str, token: str, uploaded: Uploaded, stopped: Callable[[], bool] = never, tell: Tell = nobody
+    ) -> list[Problem]:
         """Add uploaded photos, zips unpacked.
 
         Args:
             owner: The person's key.
             token: Of the folder that they go to.
             uploaded: Where the server keeps the files, and what they are called.
-            stopped: Asked before each file of a zip whether to stop.
+            stopped: Asked before each file of a zip whether to stop; what was unpacked until then stays.
+            tell: Told a hundred times a zip at most how many of its files are done.
 
         Returns:
             (name, reason) of what was left out.
@@ -114,15 +124,14 @@ class PhotoStore:
             ValueError: When the person, or all persons together, would keep too much.
             RuntimeError: When the disk is nearly full. What was written until then stays.
         """
-        folder, problems = self.folder(owner, token), []
-        room = self._room(owner)
+        folder, room = self.folder(owner, token), self._room(owner)
         zips = [one for one in uploaded if one[1].suffix.lower() == ".zip"]
-        photos = [one for one in uploaded if one[1].suffix.lower() != ".zip"]
+        photos, problems = _photos_of([one for one in uploaded if one[1].suffix.lower() != ".zip"])
         room.take(sum(source.stat().st_size for source, _ in photos))
         folder.mkdir(parents=True, exist_ok=True)
         place(photos, folder)
         for source, name in zips:
-            found = unpack(source, folder, admit=room.admit, stopped=stopped)
+            found = unpack(source, folder, admit=room.admit, stopped=stopped, tell=tell)
             problems += [(f"{name.name}: {inner}", reason) for inner, reason in found]
         folder.touch()  # its age counts from now
         return problems
@@ -168,8 +177,8 @@ class _Room:
 
     def admit(self, content: bytes) -> str | None:
         """Return why a file of a zip is left out, None for a photo that may be written."""
-        if not looks_like_photo(content[:16]):
-            return "is no photo, whatever its name says"
+        if not looks_like_photo(content[:HEAD_BYTES]):
+            return NO_PHOTO
         self.take(len(content))
         return None
 
@@ -200,6 +209,7 @@ def unpack(
     most_bytes: int = MOST_BYTES,
     admit: Callable[[bytes], str | None] = lambda content: None,
     stopped: Callable[[], bool] = never,
+    tell: Tell = nobody,
 ) -> list[Problem]:
     """Write a zip's photos into a folder, with their sub-folders.
 
@@ -209,6 +219,7 @@ def unpack(
         most_bytes: That the zip may unpack to.
         admit: Returns of a file's content why it is left out, None to write it; what it raises ends the work.
         stopped: Asked before each file whether to stop.
+        tell: Told a hundred times at most how many files are done.
 
     Returns:
         (name, reason) of what was left out.
@@ -218,23 +229,45 @@ def unpack(
     """
     used: Counter[PurePosixPath] = Counter()
     with open_entries(path, Limits(total_bytes=most_bytes), _reason_against) as (entries, problems):
-        for entry in entries:
+        for number, entry in enumerate(entries):
             if stopped():
                 problems.append((str(entry.name), "stopped here; the rest was left out"))
                 break
-            try:
-                content = entry.read()
-            except BadFile as bad:
-                problems.append((str(entry.name), bad.reason))
-                continue
-            if reason := admit(content):
+            if number % max(1, len(entries) // 100) == 0:
+                tell(number, len(entries), f"{number} of {len(entries)} files")
+            if reason := _unpack_one(entry, folder, admit, used):
                 problems.append((str(entry.name), reason))
-                continue
-            try:
-                write_file(_free_place(folder, _short(entry.name), used), content)
-            except (FileExistsError, NotADirectoryError):
-                problems.append((str(entry.name), "its folder is called as a file is; rename one"))
         return problems
+
+
+def _unpack_one(
+    entry: Entry, folder: Path, admit: Callable[[bytes], str | None], used: Counter[PurePosixPath]
+) -> str | None:
+    """Write a file of a zip into a folder; returns why it is left out, None when it is there."""
+    try:
+        content = entry.read()
+    except BadFile as bad:
+        return bad.reason
+    if reason := admit(content):
+        return reason
+    try:
+        write_file(_free_place(folder, _short(entry.name), used), content)
+    except (FileExistsError, NotADirectoryError):
+        return "its folder is called as a file is; rename one"
+    return None
+
+
+def _photos_of(uploaded: Uploaded) -> tuple[Uploaded, list[Problem]]:
+    """Split files into those that begin as photos do, and (name, reason) of the others."""
+    photos: Uploaded = []
+    problems: list[Problem] = []
+    for source, name in uploaded:
+        with source.open("rb") as file:
+            if looks_like_photo(file.read(HEAD_BYTES)):
+                photos.append((source, name))
+            else:
+                problems.append((str(name), NO_PHOTO))
+    return photos, problems
 
 
 def _folders(person: Path) -> list[Path]:

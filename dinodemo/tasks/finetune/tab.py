@@ -7,22 +7,20 @@ from typing import Any
 
 import gradio as gr
 
-from ...io.uploads import Uploaded, photos_in
 from ...jobs.runs import Runs
 from ...train.config import FinetuneConfig, explanations, parse_set
 from ...train.planning import TRUNK_SHARE, plan_views
-from ...web.components import problem_list
 from ...web.errors import friendly
 from ...web.events import QUIET
-from ...web.folder_picker import folder_picker, read_upload, server_folder, server_folder_box
 from ...web.header import Header
-from ...web.memory import WITH_KEY, remember
+from ...web.memory import remember
 from ...web.services import Services
 from ...web.settings_list import read_edits, settings_list, settings_value
 from ..base import Option
 from . import draw
 from .check_tab import build_check
 from .photo_store import PhotoStore
+from .photos_tab import PhotoParts, photo_parts, wire_photos
 from .run_tab import build_run
 
 ZERO_GPU = (
@@ -64,12 +62,7 @@ SWITCH_HELP = (
 class Parts:
     """The components of the first step."""
 
-    picker: gr.HTML
-    folder: gr.Textbox
-    photos: gr.State  # token of the uploaded ones
-    about: gr.Markdown
-    thumbs: gr.Gallery
-    forget: gr.Button
+    photos: PhotoParts
     name: gr.Textbox
     method: gr.Radio
     time: gr.Radio
@@ -90,31 +83,17 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
             parts = _parts(services)
             remember(page, "finetune", [parts.method, parts.time])
         with gr.Tab("2. Check the photos", id="tune-check"):
-            selected = build_check(services, header, store, parts.photos)
+            selected = build_check(services, header, store, parts.photos.token)
         with gr.Tab("3. Run and result", id="tune-run"):
             started = build_run(services, header, runs, page)
-    changes = _wire_photos(services, header, page, store, parts, selected)
+    changes = wire_photos(services, header, page, store, parts.photos, selected)
     started(_wire_settings(services, header, runs, store, parts, steps, changes).success)
 
 
 def _parts(services: Services) -> Parts:
     with gr.Row():
         with gr.Column(scale=1, min_width=320):
-            picker = folder_picker("tune-picker")
-            folder = server_folder_box(services.settings, "tune-folder")
-            about = gr.Markdown("No photos yet.", elem_id="tune-about")
-            thumbs = gr.Gallery(
-                show_label=False,
-                columns=5,
-                height="auto",
-                buttons=[],
-                allow_preview=False,
-                format="jpeg",
-                object_fit="cover",
-                elem_id="tune-thumbs",
-                elem_classes="examples",
-            )
-            forget = gr.Button("Remove photos", size="sm", elem_id="tune-forget")
+            photos = photo_parts(services)
         with gr.Column(scale=1, min_width=320):
             name = gr.Textbox(label="Name of the run", value="my photos", max_length=60, elem_id="tune-name")
             method = gr.Radio(list(METHODS), value=METHOD.default, label=METHOD.label, elem_id="tune-method")
@@ -137,67 +116,14 @@ def _parts(services: Services) -> Parts:
     command = gr.Code(
         label="The same on the command line", language="shell", interactive=False, elem_id="tune-command", max_lines=6
     )
-    photos = gr.State(None)
-    return Parts(
-        picker, folder, photos, about, thumbs, forget, name, method, time, demo, switches, fields, command, price, start
-    )
-
-
-def _wire_photos(
-    services: Services, header: Header, page: gr.Blocks, store: PhotoStore, parts: Parts, selected
-) -> list:
-    """Wire adding and removing photos; returns the events that change the set."""
-
-    @friendly
-    def on_load(owner: str, _: None):
-        token = store.current(owner)
-        return token, *_shown(store, owner, token)
-
-    def add(owner: str, token: str | None, uploaded: Uploaded):
-        token = token or store.new()
-        problems = store.add(owner, token, uploaded)
-        about, thumbs = _shown(store, owner, token)
-        return token, about + problem_list(problems), thumbs
-
-    @friendly
-    def on_upload(owner: str, token: str | None, value: dict | None):
-        return add(owner, token, read_upload(value))
-
-    @friendly
-    def on_folder(owner: str, token: str | None, text: str):
-        found = photos_in(server_folder(services.settings, text))
-        if not found:
-            raise ValueError(f"there are no photos in {text.strip()!r}; name another folder")
-        if len(found) > services.settings.run_photos:
-            raise ValueError(f"{text.strip()!r} holds {len(found)} photos; {services.settings.run_photos} are the most")
-        return add(owner, token, found)
-
-    @friendly
-    def on_forget(owner: str, token: str | None):
-        if token:
-            store.put_away(owner, token)
-        return None, *_shown(store, owner, None)
-
-    @friendly
-    def on_selected(owner: str, token: str | None):
-        return _shown(store, owner, token)
-
-    known, shown = [header.owner, parts.photos], [parts.about, parts.thumbs]
-    photos = [parts.photos, *shown]
-    return [
-        page.load(on_load, known, photos, js=WITH_KEY, **QUIET),
-        parts.picker.submit(on_upload, [*known, parts.picker], photos, **QUIET),
-        parts.folder.submit(on_folder, [*known, parts.folder], photos, **QUIET),
-        parts.forget.click(on_forget, known, photos, **QUIET),
-        selected(on_selected, known, shown, **QUIET),
-    ]
+    return Parts(photos, name, method, time, demo, switches, fields, command, price, start)
 
 
 def _wire_settings(
     services: Services, header: Header, runs: Runs, store: PhotoStore, parts: Parts, tabs: gr.Tabs, events: list
 ):
     """Recompute the settings when photos or controls change; returns the event that starts a run."""
-    chosen = [header.owner, parts.photos, parts.method, parts.time, parts.switches, header.backbone, parts.fields]
+    chosen = [header.owner, parts.photos.token, parts.method, parts.time, parts.switches, header.backbone, parts.fields]
     settings = [parts.fields, parts.command, parts.price, parts.demo]
 
     @friendly
@@ -256,18 +182,6 @@ def _address(request: gr.Request | None) -> str:
     client = getattr(request, "client", None)
     host = client.host if client else ""
     return "" if host in ("127.0.0.1", "::1", "localhost") else host
-
-
-def _shown(store: PhotoStore, owner: str, token: str | None) -> tuple[str, list]:
-    if not token:
-        return "No photos yet.", []
-    photos = store.describe(owner, token)
-    classes = (
-        f", {len(photos.classes)} class folders: k-NN will judge the result"
-        if photos.classes
-        else (", no class folders: the result is judged by whether a crop of a photo finds its photo")
-    )
-    return f"**{len(photos.paths)} photos**, {photos.size / 1e6:.1f} MB{classes}.", draw.thumbnails(list(photos.paths))
 
 
 def _explicit(method: str, time: str, switches: list[str], backbone: str) -> tuple[str, dict]:

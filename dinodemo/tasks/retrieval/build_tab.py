@@ -102,7 +102,7 @@ def _wire_adding(services: Services, indexes: IndexStore, header: Header, index,
         if (folder or "").strip():
             sources.append(server_folder(services.settings, folder))
         target = indexes.open(owner, key, backbone)
-        job = Work(lambda progress: _added(target, sources, progress, job.asked_to_stop))
+        job = Work(lambda _: _added(target, sources, job.tell, job.asked_to_stop))
         yield from _follow(indexes, owner, key, job, count)
 
     @friendly
@@ -110,7 +110,7 @@ def _wire_adding(services: Services, indexes: IndexStore, header: Header, index,
         indexes.check_may_change(key)
         target = indexes.open(owner, key)
         engine = indexes.services.pool.get(backbone)
-        job = Work(lambda progress: target.rebuild(engine, progress=_with_message(progress), stopped=job.asked_to_stop))
+        job = Work(lambda _: target.rebuild(engine, progress=_with_message(job.tell), stopped=job.asked_to_stop))
         yield from _follow(indexes, owner, key, job, count)
 
     outputs = [parts.work, index, parts.status, parts.stop, parts.changed, parts.name, parts.picker]
