@@ -22,6 +22,7 @@ from ..backbones import Downloads, weights_root
 from ..engine.pool import EnginePool
 from ..engine.request_log import log_to_stderr
 from ..tasks.retrieval.index_store import private_root
+from .agents import guard_agents
 from .api import build_api
 from .gradio_log import quieten_gradio, quieten_server
 from .header import build_header
@@ -29,7 +30,7 @@ from .health import health_routes
 from .i18n import HEAD, SWITCH, translate_page, translations
 from .memory import UNQUEUED
 from .protection import Protection, rules_for
-from .security import check_backbone, fetch_nothing
+from .security import check_backbone, fetch_nothing, name_foreign_files
 from .services import Services
 from .settings import Settings
 
@@ -87,10 +88,13 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
         RuntimeError: When the port is taken, or the settings ask for tools for agents and their package is missing.
     """
     log_to_stderr()
-    if settings.mcp and importlib.util.find_spec("mcp") is None:
-        raise RuntimeError("--mcp needs more packages; install them with: pip install 'dinodemo[mcp]'")
+    if settings.mcp:
+        if importlib.util.find_spec("mcp") is None:
+            raise RuntimeError("--mcp needs more packages; install them with: pip install 'dinodemo[mcp]'")
+        guard_agents(settings.auth)
     check_port(settings.port)
     fetch_nothing()
+    name_foreign_files()
     quieten_gradio()
     networking.url_ok = wait_for_server
     pool = EnginePool(settings.device, check=functools.partial(check_backbone, settings), downloads=Downloads())

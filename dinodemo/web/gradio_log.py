@@ -18,6 +18,29 @@ def quieten_gradio() -> None:
     for module in (queueing, routes, route_utils):
         vars(module)["traceback"] = quiet
         vars(module)["print"] = _drop  # they print what requests hold
+    quieten_others()
+
+
+def quieten_others() -> None:
+    """Let what other packages log be JSON, too: what the server for agents says holds words of its callers."""
+    root = logging.getLogger()
+    if any(isinstance(handler.formatter, _WithoutWords) for handler in root.handlers):
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(_WithoutWords())
+    handler.addFilter(lambda record: not record.name.startswith("dinodemo"))  # those have a handler of their own
+    root.addHandler(handler)  # with one in place, no package sets up its own way
+
+
+class _WithoutWords(JsonLines):
+    """Say of what packages log that quote their callers only where in the code it was."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        if record.name.split(".")[0] in ("root", "mcp", "sse_starlette"):
+            told = {"msg": f"{record.levelname.lower()} in {record.module}.{record.funcName}", "args": None}
+            record = logging.makeLogRecord({**vars(record), **told})
+        return super().format(record)
 
 
 def quieten_server() -> None:

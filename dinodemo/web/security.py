@@ -5,6 +5,7 @@ from pathlib import Path
 
 import gradio as gr
 from gradio import processing_utils
+from gradio.exceptions import InvalidPathError
 
 from ..backbones import BACKBONES, canonical_name, imported_names, is_complete, is_hub_id
 from ..jobs.records import RUN_ID
@@ -21,6 +22,19 @@ def fetch_nothing() -> None:
         raise gr.Error("This server fetches nothing from other hosts; upload the file.", print_exception=False)
 
     processing_utils.async_ssrf_protected_download = refuse
+
+
+def name_foreign_files() -> None:
+    """Make Gradio say why it does not take a file: by itself it refuses without a word what was not uploaded here."""
+    check = processing_utils._check_allowed
+
+    def checked(path: str | Path, check_in_upload_folder: bool) -> None:
+        try:
+            check(path, check_in_upload_folder)
+        except (InvalidPathError, ValueError, OSError) as error:  # a name that no file system takes, too
+            raise gr.Error("This file was not uploaded here; upload it again.", print_exception=False) from error
+
+    processing_utils._check_allowed = checked
 
 
 def check_backbone(settings: Settings, name: str) -> None:
