@@ -105,7 +105,12 @@ def adapter_of(module: nn.Module) -> BackboneAdapter:
 
 
 def layer_of(name: str, depth: int) -> int:
-    """Return where a parameter sits: 0 for embeddings, 1 to depth for blocks, depth + 1 for what follows."""
+    """Return where a parameter sits: 0 for embeddings, 1 to depth for blocks, depth + 1 for what follows.
+
+    Args:
+        name: Of the parameter.
+        depth: Blocks of the backbone.
+    """
     if found := _LAYER.search(name):
         return int(found[1]) + 1
     return 0 if "embeddings" in name else depth + 1

@@ -63,7 +63,12 @@ def settle_export_options(args: argparse.Namespace) -> None:
 
 
 def run_export(args: argparse.Namespace, source: str | None) -> None:
-    """Write a backbone, and print what was done."""
+    """Write a backbone, and print what was done.
+
+    Args:
+        args: Of the command.
+        source: Name or folder of the backbone; None is the default.
+    """
     made = export(source, args.format, args.target, args.overwrite)
     if args.json:
         facts = {"format": args.format, "path": str(made.path), "identity": asdict(made.identity)}

@@ -41,7 +41,11 @@ class Downloads:
 
     @contextmanager
     def waiting(self, name: str) -> Iterator[Job]:
-        """Begin or join a download, and count as somebody who waits for it within the block."""
+        """Begin or join a download, and count as somebody who waits for it within the block.
+
+        Yields:
+            The download.
+        """
         name, job = canonical_name(name), self.start(name)
         with self._lock:
             self._waiting[name] = self._waiting.get(name, 0) + 1

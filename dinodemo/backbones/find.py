@@ -52,7 +52,7 @@ def find_local(name: str) -> Path | None:
 
 
 def default_backbone() -> str:
-    """Name the backbone to start with: the official default if it is here, else the offline one if it is here."""
+    """Return the name to start with: the official default if it is here, else the offline one if it is here."""
     if find_local(DEFAULT) is None and find_local(OFFLINE_DEFAULT) is not None:
         return OFFLINE_DEFAULT
     return DEFAULT
@@ -107,9 +107,11 @@ def _resolve_default(progress: Report | None) -> tuple[Backbone, Path]:
 
 
 def fetch(name: str, progress: Report | None = None) -> Path:
-    """Download or build a backbone's weights, or mend a damaged copy, and return their folder.
+    """Download or build a backbone's weights, or mend a damaged copy, and return their folder; errors as of `resolve`.
 
-    Args, Raises: as `resolve` has them.
+    Args:
+        name: As for `resolve`.
+        progress: As for `resolve`.
     """
     with StderrProgress(name) if progress is None else nullcontext(progress) as report:
         return download.follow(job_for(name).start(), report)
@@ -155,7 +157,7 @@ def needs_download(name: str) -> bool:
 
 
 def imported_names() -> list[str]:
-    """Name the models that were imported into the weights folder."""
+    """Return the names of the models that were imported into the weights folder."""
     root = weights_root()
     names = sorted(folder.name for folder in root.iterdir() if is_complete(folder)) if root.is_dir() else []
     return [name for name in names if name not in BACKBONES]

@@ -46,7 +46,7 @@ class Identity:
 
     @classmethod
     def from_json(cls, content: object) -> "Identity | None":
-        """Read what `to_json` wrote, or the same as a dictionary; None for anything else, such as a missing one."""
+        """Return what `to_json` wrote, or the same as a dictionary; None for anything else, such as a missing one."""
         if isinstance(content, str):
             try:
                 content = json.loads(content)

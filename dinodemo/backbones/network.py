@@ -61,7 +61,17 @@ class Tokens:
 
 
 class VisionTransformer:
-    """Wrap a transformers model: uint8 pictures in, tokens and attention rows out. Not thread-safe by itself."""
+    """Wrap a transformers model: uint8 pictures in, tokens and attention rows out. Not thread-safe by itself.
+
+    Args:
+        backbone: The model's row.
+        folder: With its files.
+        device: That it runs on.
+        dtype: Of weights and activations.
+
+    Raises:
+        ValueError: The files are damaged or do not fit the configuration.
+    """
 
     backend = "torch"
 
@@ -81,10 +91,12 @@ class VisionTransformer:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, layers: tuple[int, ...] = (), row_tokens: tuple[int, ...] = ()) -> Tokens:
-        """Run the network.
+        """Return the tokens of a batch.
 
-        images: (B, H, W, 3) uint8, whole patches. layers: which layers' tokens besides the last one's.
-        row_tokens: query tokens whose attention rows are wanted (0 is CLS), of all layers.
+        Args:
+            images: (B, H, W, 3) uint8 RGB, whole patches.
+            layers: Whose tokens are wanted besides the last one's.
+            row_tokens: Query tokens whose attention rows are wanted, of all layers (0 is CLS).
         """
         pixels = self._pixels(images, self.dtype)
         recorder = AttentionRows(torch.tensor(row_tokens, device=self.device)) if row_tokens else None
@@ -93,7 +105,14 @@ class VisionTransformer:
     def run_module(
         self, module: nn.Module, pixels: Tensor, layers: tuple[int, ...], recorder: AttentionRows | None
     ) -> Tokens:
-        """Run the module itself, or a copy of it, on normalised pictures (B, 3, H, W)."""
+        """Return the tokens of the module itself, or of a copy of it.
+
+        Args:
+            module: To run.
+            pixels: (B, 3, H, W), normalised.
+            layers: Whose tokens are wanted besides the last one's.
+            recorder: Of attention rows, None where none are wanted.
+        """
         options = dict(self.adapter.call_options)
         if recorder:
             options["attention_rows"] = recorder
@@ -149,9 +168,17 @@ def _replace_gelu(module: nn.Module) -> None:
 
 
 def load_module(name: str, folder: Path) -> PreTrainedModel:
-    """Load a model folder with transformers, in float32 on the CPU: safetensors only, no remote code, nothing missing.
+    """Load a model folder with transformers: safetensors only, no remote code, nothing missing.
 
-    Raises ValueError when the files are damaged or do not fit the configuration.
+    Args:
+        name: Of the backbone, for messages.
+        folder: With config.json and safetensors.
+
+    Returns:
+        The model in float32 on the CPU.
+
+    Raises:
+        ValueError: The files are damaged or do not fit the configuration.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     transformers_logging.disable_progress_bar()
@@ -185,9 +212,10 @@ def load_module(name: str, folder: Path) -> PreTrainedModel:
 
 
 def read_normalisation(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Read mean and deviation per channel from preprocessor_config.json; ImageNet's where it names none.
+    """Return mean and deviation per channel (RGB) from preprocessor_config.json; ImageNet's where it names none.
 
-    Raises ValueError, naming the file, when it is damaged or its numbers are none.
+    Raises:
+        ValueError: The file is damaged or its numbers are none; the message names it.
     """
     path = folder / "preprocessor_config.json"
     if not path.is_file():

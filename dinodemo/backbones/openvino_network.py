@@ -43,7 +43,13 @@ class OpenVinoTransformer(VisionTransformer):
         self._check_agreement()
 
     def __call__(self, images: Tensor, layers: tuple[int, ...] = (), row_tokens: tuple[int, ...] = ()) -> Tokens:
-        """Run the network; arguments and result as `VisionTransformer` has them, in float32."""
+        """Return the tokens of a batch in float32.
+
+        Args:
+            images: As for `VisionTransformer`.
+            layers: As for `VisionTransformer`.
+            row_tokens: As for `VisionTransformer`.
+        """
         earlier = tuple(sorted(set(layers) - {self.last_layer}))
         run = self._graph(earlier, bool(row_tokens))
         inputs = [self._pixels(images, torch.float32).numpy()]

@@ -129,7 +129,15 @@ def is_complete(folder: Path) -> bool:
 
 
 def describe(name: str, folder: Path) -> Backbone:
-    """Read a row out of a model folder's config.json; raises ValueError if it is no ViT with patch tokens."""
+    """Return the row of a model folder by its config.json.
+
+    Args:
+        name: That the row gets.
+        folder: With config.json.
+
+    Raises:
+        ValueError: It is no ViT with patch tokens.
+    """
     try:
         config = dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:

@@ -43,7 +43,11 @@ def say(event: str, **facts: Any) -> None:
 
 
 def fetch(order: dict) -> Path:
-    """Download a repository's matching files into the cache; with a token that is not valid, once more without."""
+    """Download a repository's matching files into the cache; with a token that is not valid, once more without.
+
+    Returns:
+        The folder of the snapshot.
+    """
     from huggingface_hub import get_token
     from huggingface_hub.errors import HfHubHTTPError
 

@@ -10,7 +10,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def choose_device(device: str = "auto") -> torch.device:
-    """Turn "auto" into the best device of this machine; check any other name. Raises ValueError if it is not there."""
+    """Return a device by its name, the best of this machine for "auto"; raises ValueError if it is not there."""
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -57,7 +57,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def describe(device: torch.device) -> str:
-    """Name the device for people."""
+    """Return the device's name for people."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -20,38 +19,31 @@ from ..io.images import ImageSource, Photo, grid_size, load_photo, network_input
 from . import devices, request_log
 from .backends import open_network
 from .cache import SharedCache
+from .capacity import Capacity
 from .features import Features
+from .raw import Raw, to_raw
 from .scheduler import Request, Scheduler
 
 CACHE_BYTES = 1 << 30
-MAX_BATCH, MAX_BATCH_CPU = 64, 8  # a CPU gains nothing from more, and progress is told a batch at a time
-MEMORY_SHARE = 0.6  # of the free memory that one batch may take
 RowsAndOptions = tuple[tuple[int, ...], tuple[int, ...]]  # layers, row tokens
 Progress = Callable[[int, int | None], None]  # done, total (None when it is not known)
-
-
-@dataclass(frozen=True)
-class Raw:
-    """One picture's output of the network as float32 arrays: what `vit.Tokens` holds for a batch."""
-
-    layers: dict[int, np.ndarray]  # layer -> (T, D)
-    rows: np.ndarray | None  # (L, heads, r, T)
-    norms: np.ndarray  # (T,)
-
-    @property
-    def nbytes(self) -> int:
-        rows = 0 if self.rows is None else self.rows.nbytes
-        return sum(a.nbytes for a in self.layers.values()) + rows + self.norms.nbytes
 
 
 class Engine:
     """Turn pictures into features with one backbone; safe to call from many threads.
 
-    backbone: a name of `backbones.BACKBONES`, a model folder, a finished training run, or a hub id; it runs, or an
-    error says why it cannot. None: the default, which falls back to the offline default where it cannot be had.
-    device: "auto", "cpu", "cuda", "mps". dtype: "auto", "float32", "bfloat16", "float16".
-    backend: "auto", "torch" or "openvino", see `backends.open_network`.
-    cache, device_lock: to be shared by engines on one device (see `EnginePool`).
+    Args:
+        backbone: A name of `backbones.BACKBONES`, a model folder, a finished training run, or a hub id; it runs, or an
+            error says why it cannot. None: the default, which falls back to the offline default where it cannot be had.
+        device: "auto", "cpu", "cuda" or "mps".
+        dtype: "auto", "float32", "bfloat16" or "float16".
+        cache: Shared by engines on one device (see `EnginePool`).
+        device_lock: Shared by engines on one device.
+        backend: "auto", "torch" or "openvino", see `backends.open_network`.
+
+    Raises:
+        ValueError: A name is unknown or a folder holds no model.
+        RuntimeError: The weights cannot be had.
     """
 
     def __init__(
@@ -70,10 +62,9 @@ class Engine:
         self._folder, self._stamp = folder, stamp_of(folder)  # before it is read: a change meanwhile is a change
         self._network = open_network(row, folder, self.device, self.dtype, backend)
         self._key = (row.name, str(folder), str(self.dtype), type(self._network).__name__, self._stamp)
-        self._most = MAX_BATCH_CPU if self.device.type == "cpu" else MAX_BATCH
+        self._capacity = Capacity(row, self._network.adapter.count, self.device, self.dtype)
         self._cache = cache or SharedCache(CACHE_BYTES)
         self._scheduler = Scheduler(self._run, device_lock or threading.Lock(), merge=self.device.type != "cpu")
-        self._flops_per_second = _Speed()
 
     @property
     def backbone(self) -> Backbone:
@@ -107,18 +98,31 @@ class Engine:
     def features(
         self, image: ImageSource | Photo, resolution: int = 518, attention: bool = False, crop: str | None = None
     ) -> Features:
-        """Compute, or take from the cache, the features of one picture.
+        """Return the features of one picture, computed or taken from the cache.
 
-        image: path, bytes, PIL, (H, W, 3) uint8 or Photo. resolution: the network sees about resolution^2 pixels.
-        attention: also the CLS attention of every layer. crop: None, or "center" for the classification crop.
-        Raises ValueError for pictures that cannot be read, RuntimeError when the memory does not suffice.
+        Args:
+            image: Path, bytes, PIL, (H, W, 3) uint8 RGB or Photo.
+            resolution: The network sees about resolution^2 pixels.
+            attention: Also the CLS attention of every layer.
+            crop: None, or "center" for the classification crop.
+
+        Raises:
+            ValueError: The picture cannot be read.
+            RuntimeError: The memory does not suffice.
         """
         return self.features_timed(image, resolution, attention, crop)[0]
 
     def features_timed(
         self, image: ImageSource | Photo, resolution: int = 518, attention: bool = False, crop: str | None = None
     ) -> tuple[Features, bool]:
-        """Return `features` and whether they came from the cache."""
+        """Return what `features` returns, and whether it came from the cache; arguments as there.
+
+        Args:
+            image: The picture.
+            resolution: As for `features`.
+            attention: As for `features`.
+            crop: As for `features`.
+        """
         photo = _as_photo(image)
         rgb, raw, cached = self._raw(photo, resolution, crop, (), self._cls_rows(attention))
         return self._to_features(photo.size, rgb.shape[:2], raw), cached
@@ -126,7 +130,20 @@ class Engine:
     def layers(
         self, image: ImageSource | Photo, layers: tuple[int, ...], resolution: int = 518, crop: str | None = None
     ) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-        """Return (cls (D,), patches (h, w, D)) after the final norm for each layer asked for, counted from 0."""
+        """Return the tokens of some layers after the final norm.
+
+        Args:
+            image: Path, bytes, PIL, (H, W, 3) uint8 RGB or Photo.
+            layers: Counted from 0, or below 0 from the last.
+            resolution: As for `features`.
+            crop: As for `features`.
+
+        Returns:
+            (cls (D,), patches (h, w, D)) float32 for each layer asked for.
+
+        Raises:
+            ValueError: There is no such layer, or the picture cannot be read.
+        """
         wanted = tuple(self._layer_index(i) for i in layers)
         rgb, raw, _ = self._raw(_as_photo(image), resolution, crop, tuple(sorted(set(wanted))), ())
         return tuple(self._split(raw.layers[i], rgb.shape[:2])[::2] for i in wanted)
@@ -134,9 +151,18 @@ class Engine:
     def attention_rows(
         self, image: ImageSource | Photo, patch: tuple[int, int], resolution: int = 518
     ) -> tuple[np.ndarray, bool]:
-        """Return one patch's attention to all patches, in every layer: (L, heads, h, w), and whether it was cached.
+        """Return one patch's attention to all patches, in every layer.
 
-        patch: (row, column) on the grid. Softmax is over all tokens; CLS and register columns are left out.
+        Args:
+            image: Path, bytes, PIL, (H, W, 3) uint8 RGB or Photo.
+            patch: (row, column) on the grid.
+            resolution: As for `features`.
+
+        Returns:
+            (L, heads, h, w), softmax over all tokens, CLS and registers left out; and whether it was cached.
+
+        Raises:
+            ValueError: The patch lies outside of the grid.
         """
         photo = _as_photo(image)
         h, w = grid_size(photo.size, resolution, self.backbone.patch_size)
@@ -162,9 +188,19 @@ class Engine:
     ) -> Iterator[Features | Exception]:
         """Yield the features of many pictures, in order; decoding overlaps the network, memory stays bounded.
 
-        batch_size: "auto" fits it to the free memory. progress(done, total) is called after every picture.
-        errors: "raise" stops at the first unreadable picture, "return" yields its ValueError in its place.
         Results are not put into the cache. Stop iterating to cancel.
+
+        Args:
+            images: As for `features`.
+            resolution: As for `features`.
+            batch_size: Pictures at once; "auto" fits it to the free memory.
+            attention: As for `features`.
+            crop: As for `features`.
+            progress: Called with pictures done and their total after each; the total is None where it is not known.
+            errors: "raise" stops at the first unreadable picture, "return" yields its ValueError in its place.
+
+        Raises:
+            ValueError: `batch_size` or `errors` is none of these, or a picture cannot be read.
         """
         if errors not in ("raise", "return"):
             raise ValueError(f'errors must be "raise" or "return", got {errors!r}')
@@ -173,7 +209,7 @@ class Engine:
         total = len(images) if isinstance(images, Sized) else None
         options = ((), self._cls_rows(attention))
         done = 0
-        window = self._most if isinstance(batch_size, str) else batch_size
+        window = self._capacity.most if isinstance(batch_size, str) else batch_size
         pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode")
         try:
             jobs = (pool.submit(self._prepare, image, resolution, crop) for image in images)
@@ -192,11 +228,16 @@ class Engine:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def estimate_seconds(self, tokens: int) -> float:
-        """Estimate the time of one picture of so many tokens, from the speed seen so far."""
-        return self._flops(tokens) / self._flops_per_second.value
+        """Return the estimated time of one picture of so many tokens, from the speed seen so far."""
+        return self._capacity.seconds(tokens)
 
     def grid(self, size: tuple[int, int], resolution: int) -> tuple[int, int]:
-        """Return the patch grid (h, w) of a picture of `size` (H, W)."""
+        """Return the patch grid (h, w) of a picture.
+
+        Args:
+            size: (H, W), px.
+            resolution: As for `features`.
+        """
         return grid_size(size, resolution, self.backbone.patch_size)
 
     def _raw(self, photo: Photo, resolution: int, crop: str | None, layers, row_tokens) -> tuple[np.ndarray, Raw, bool]:
@@ -204,7 +245,7 @@ class Engine:
         key = (photo.digest, self._key, resolution, crop, layers, row_tokens)
 
         def compute() -> Raw:  # only here is memory needed: what is cached is given out however little is free
-            return self._scheduler.ask(Request(rgb, (layers, row_tokens)), self._check_fits(rgb.shape[:2]))
+            return self._scheduler.ask(Request(rgb, (layers, row_tokens)), self._capacity.check_fits(rgb.shape[:2]))
 
         raw, cached = self._cache.get(key, compute)
         request_log.note(self.backbone.name, computed=not cached, cached=cached)
@@ -223,7 +264,7 @@ class Engine:
                 groups.setdefault(item[1].shape, []).append(i)
         for shape, members in groups.items():
             try:
-                step = self._check_fits(shape[:2]) if isinstance(batch_size, str) else batch_size
+                step = self._capacity.check_fits(shape[:2]) if isinstance(batch_size, str) else batch_size
                 for start in range(0, len(members), step):
                     part = members[start : start + step]
                     raws = self._scheduler.run_batch(np.stack([ready[i][1] for i in part]), options)
@@ -241,40 +282,14 @@ class Engine:
         started = time.perf_counter()
         try:
             output: Tokens = self._network(torch.from_numpy(np.ascontiguousarray(rgbs)), layers, row_tokens)
-            raws = [_to_raw(output, i) for i in range(len(rgbs))]
+            raws = [to_raw(output, i) for i in range(len(rgbs))]
         except (RuntimeError, MemoryError) as error:
             if devices.is_out_of_memory(error) and len(rgbs) == 1:
-                raise RuntimeError(self._too_large(rgbs.shape[1:3])) from error
+                raise RuntimeError(self._capacity.too_large(rgbs.shape[1:3])) from error
             raise
         tokens = rgbs.shape[1] * rgbs.shape[2] // self.backbone.patch_size**2
-        self._flops_per_second.update(len(rgbs) * self._flops(tokens), time.perf_counter() - started)
+        self._capacity.learn(len(rgbs), tokens, time.perf_counter() - started)
         return raws
-
-    def _check_fits(self, size: tuple[int, int]) -> int:
-        """Return how many pictures of this input size fit into memory at once; raises RuntimeError when none does."""
-        fits = int(MEMORY_SHARE * devices.free_memory(self.device) / self._bytes(size))
-        if fits < 1:
-            raise RuntimeError(self._too_large(size))
-        return min(fits, self._most)
-
-    def _bytes(self, size: tuple[int, int]) -> int:
-        """Estimate a picture's activations: the MLP's two hidden maps, q, k, v, residuals, all layers kept at worst."""
-        row = self.backbone
-        tokens = size[0] * size[1] // row.patch_size**2 + self._network.adapter.count
-        return tokens * row.width * (16 + row.depth) * self.dtype.itemsize + size[0] * size[1] * 24
-
-    def _too_large(self, size: tuple[int, int]) -> str:
-        share = MEMORY_SHARE * devices.free_memory(self.device) / self._bytes(size)
-        asked = (size[0] * size[1]) ** 0.5
-        fits = int(asked * min(share, 0.9) ** 0.5) // self.backbone.patch_size * self.backbone.patch_size
-        return (
-            f"resolution {asked:.0f} needs more memory than {devices.describe(self.device)} has free; "
-            f"a resolution of {max(fits, self.backbone.patch_size)} would fit"
-        )
-
-    def _flops(self, tokens: int) -> float:
-        row = self.backbone
-        return row.depth * (24 * tokens * row.width**2 + 4 * tokens**2 * row.width)
 
     def _cls_rows(self, attention: bool) -> tuple[int, ...]:
         return (self._network.adapter.cls_index,) if attention else ()
@@ -313,18 +328,6 @@ class Engine:
         )
 
 
-class _Speed:
-    """Remember the network's speed as a running mean, in operations a second."""
-
-    def __init__(self, first_guess: float = 5e10):
-        self.value, self._seen = first_guess, False
-
-    def update(self, operations: float, seconds: float) -> None:
-        speed = operations / max(seconds, 1e-6)
-        self.value = 0.5 * self.value + 0.5 * speed if self._seen else speed
-        self._seen = True
-
-
 def _as_photo(image: ImageSource | Photo) -> Photo:
     return image if isinstance(image, Photo) else load_photo(image)
 
@@ -334,16 +337,3 @@ def _outcome(job):
         return job.result()
     except ValueError as error:
         return error
-
-
-def _to_raw(output: Tokens, i: int) -> Raw:
-    layers = {layer: _read_only(tokens[i]) for layer, tokens in output.layers.items()}
-    rows = None if output.rows is None else _read_only(output.rows[i])
-    return Raw(layers, rows, _read_only(output.norms[i]))
-
-
-def _read_only(tensor: torch.Tensor) -> np.ndarray:
-    # copied: a view would keep the whole batch alive in the cache
-    array = np.array(tensor.float().cpu().numpy(), order="C")
-    array.flags.writeable = False
-    return array

@@ -18,12 +18,16 @@ log = logging.getLogger(__name__)
 
 
 class EnginePool:
-    """Hand out engines by backbone name. Whoever still uses a dropped engine keeps it until done.
+    """Provide engines by backbone name. Whoever still uses a dropped engine keeps it until done.
 
     torch is imported by the first `get`, so that a server can show its page before.
-    check(name) raises ValueError for a backbone that is not to be loaded.
-    downloads: where many people ask, a backbone that is not here is fetched beside the queue, and `get` says so
-    instead of waiting; without it `get` fetches and waits.
+
+    Args:
+        device: As for `Engine`.
+        dtype: As for `Engine`.
+        check: Called with a name; raises ValueError for a backbone that is not to be loaded.
+        downloads: Where many people ask, a backbone that is not here is fetched beside the queue, and `get` says so
+            instead of waiting; without it `get` fetches and waits.
     """
 
     def __init__(
@@ -70,7 +74,7 @@ class EnginePool:
             return engine
 
     def loaded(self) -> list[str]:
-        """Name the loaded backbones, the most recently used last."""
+        """Return the names of the loaded backbones, the most recently used last."""
         with self._lock:
             return list(self._engines)
 

@@ -13,7 +13,12 @@ def made_with(features: Features) -> str:
 
 
 def made_with_name(backbone: str, identity: Identity | None = None) -> str:
-    """Return the same from a backbone's name and, where it is at hand, the identity of what ran (`Engine.identity`)."""
+    """Return the same from a backbone's name.
+
+    Args:
+        backbone: The name.
+        identity: Of what ran (`Engine.identity`), where it is at hand.
+    """
     row = BACKBONES.get(backbone)
     name = os.path.basename(backbone) if os.path.isabs(backbone) else backbone  # no folders of the server
     details = [] if identity is None else [identity.run and f"run {identity.run}", identity.revision]

@@ -32,7 +32,11 @@ class Entry:
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Make `note` write into this entry within the block."""
+        """Make `note` write into this entry within the block.
+
+        Yields:
+            Nothing.
+        """
         token = _current.set(self)
         try:
             yield

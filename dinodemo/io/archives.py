@@ -67,7 +67,12 @@ class Entry:
 
 
 class BadFile(ValueError):
-    """An entry that is bad, and why."""
+    """An entry that is bad, and why.
+
+    Args:
+        entry: The entry.
+        reason: Why, in words.
+    """
 
     def __init__(self, entry: Entry, reason: str):
         reason = reason if len(reason) <= MOST_LETTERS else f"{reason[:MOST_LETTERS]}..."
@@ -99,7 +104,7 @@ class _Listing:
 
 
 def take_all(name: PurePosixPath) -> str | None:
-    """Accept every file."""
+    """Return None for every name: every file is taken."""
     return None
 
 
@@ -148,7 +153,12 @@ def open_entries(
 
 
 def read_member(archive: Path, name: PurePosixPath, limits: Limits | None = None) -> bytes:
-    """Read one member of a zip by the name that its entry had.
+    """Return the bytes of one member of a zip.
+
+    Args:
+        archive: The zip.
+        name: That its entry had.
+        limits: Of what may be read.
 
     Raises:
         ValueError: When the zip or the member is gone, damaged, or must not be read.

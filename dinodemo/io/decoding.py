@@ -76,7 +76,7 @@ def stored_bytes(mode: str) -> int:
 
 
 def boxes(size: tuple[int, int]) -> Iterator[Box]:
-    """Cut a picture of `size` (width, height) into blocks (left, top, right, bottom), row by row."""
+    """Yield blocks (left, top, right, bottom) of a picture of `size` (width, height), row by row."""
     width, height = size
     across = min(width, BLOCK_PIXELS)
     down = max(1, BLOCK_PIXELS // across)
@@ -86,7 +86,12 @@ def boxes(size: tuple[int, int]) -> Iterator[Box]:
 
 
 def as_stored(upright: np.ndarray, orientation: int) -> np.ndarray:
-    """Return a view of an upright picture in the order of its file, by its EXIF orientation (TIFF 6.0, Orientation)."""
+    """Return a view of an upright picture in the order of its file.
+
+    Args:
+        upright: (H, W, ...).
+        orientation: EXIF orientation, 1 to 8 (TIFF 6.0, Orientation).
+    """
     views: dict[int, Callable[[np.ndarray], np.ndarray]] = {
         2: lambda u: u[:, ::-1],
         3: lambda u: u[::-1, ::-1],
@@ -168,7 +173,12 @@ def is_small_range(image: Image.Image) -> bool:
 
 
 def decode_deep(image: Image.Image, stream: IO[bytes]) -> Decoded | None:
-    """Convert the file of a picture with colours of 16 bits; None where OpenCV cannot read it or it is too large."""
+    """Return the picture of a file with colours of 16 bits; None where OpenCV cannot read it or it is too large.
+
+    Args:
+        image: The file as Pillow opened it.
+        stream: The same file.
+    """
     import cv2
 
     if image.width * image.height > BUDGET // DEEP_BYTES:

@@ -86,7 +86,15 @@ def looks_like_photo(head: bytes) -> bool:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, with the folders above it; raises OSError when that cannot be."""
+    """Write a file whole or not at all, with the folders above it.
+
+    Args:
+        path: To write.
+        content: Of the file.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     with whole_file(path) as part:
         part.write_bytes(content)
 
@@ -180,12 +188,20 @@ def lock(path: Path, timeout: float = 0) -> Iterator[bool]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON whole or not at all; raises OSError."""
+    """Write JSON whole or not at all.
+
+    Args:
+        path: To write.
+        content: What JSON can represent.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     write_file(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; an empty one where the file is missing, cut off or no object."""
+    """Return a JSON object; an empty one where the file is missing, cut off or no object."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -194,11 +210,16 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def stem(name: str) -> str:
-    """Make a file name's stem safe to use in a download's name."""
+    """Return a file name's stem, safe to use in a download's name."""
     kept = "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(name).stem)
     return kept[:60] or "picture"
 
 
 def plural(count: int, noun: str) -> str:
-    """Return a number and its noun: "1 photo", "2 photos"."""
+    """Return a number and its noun: "1 photo", "2 photos".
+
+    Args:
+        count: How many.
+        noun: In the singular.
+    """
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -107,14 +107,14 @@ class Photo:
 
 
 def content_digest(rgb: np.ndarray) -> str:
-    """Hash an array's shape and content to 32 hexadecimal digits."""
+    """Return a hash of an array's shape and content, 32 hexadecimal digits."""
     h = hashlib.blake2b(repr(rgb.shape).encode(), digest_size=16)
     h.update(np.ascontiguousarray(rgb).data)
     return h.hexdigest()
 
 
 def load_photo(source: ImageSource, name: str | None = None, longest: int | None = None) -> Photo:
-    """Load a picture like `load_image`, with its file name and the notes on how it was read.
+    """Return a picture like `load_image`, with its file name and the notes on how it was read.
 
     Args:
         source: As for `load_image`.
@@ -261,6 +261,6 @@ def _damaged(name: str, error: Exception) -> str:
 
 
 def shrink(photo: Photo) -> Photo:
-    """Limit a photo to `LONGEST_SIDE`: what is kept in a person's session."""
+    """Return a photo limited to `LONGEST_SIDE`: what is kept in a person's session."""
     rgb = fit_within(photo.rgb, LONGEST_SIDE)
     return photo if rgb is photo.rgb else Photo(rgb, photo.name, photo.notes)

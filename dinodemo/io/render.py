@@ -20,13 +20,24 @@ COLOUR_MAPS = {
 
 
 def normalise(values: np.ndarray) -> np.ndarray:
-    """Stretch an array to 0..1 by its own range; a constant array becomes zeros."""
+    """Return an array stretched to 0..1 by its own range; a constant array becomes zeros."""
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     return ((values - low) / (high - low) if high > low else np.zeros_like(values)).astype(np.float32)
 
 
 def colourise(values: np.ndarray, colour_map: str = "inferno") -> np.ndarray:
-    """Map (h, w) values from 0 to 1 to (h, w, 3) RGB uint8; raises ValueError for an unknown colour map."""
+    """Map values to colours.
+
+    Args:
+        values: (h, w), 0 to 1.
+        colour_map: A name of `COLOUR_MAPS`.
+
+    Returns:
+        (h, w, 3) uint8 RGB.
+
+    Raises:
+        ValueError: The colour map is unknown.
+    """
     if colour_map not in COLOUR_MAPS:
         raise ValueError(f"colour map must be one of {', '.join(COLOUR_MAPS)}, got {colour_map!r}")
     levels = (np.clip(np.nan_to_num(values), 0, 1) * 255).round().astype(np.uint8)
@@ -37,7 +48,16 @@ def colourise(values: np.ndarray, colour_map: str = "inferno") -> np.ndarray:
 
 
 def enlarge(values: np.ndarray, size: tuple[int, int], smooth: bool = True) -> np.ndarray:
-    """Resample (h, w) or (h, w, c) float32 to `size` (H, W): bicubic, or nearest so that patches stay visible."""
+    """Resample a map to the size of a picture.
+
+    Args:
+        values: (h, w) or (h, w, c).
+        size: (H, W) of the result.
+        smooth: Bicubic; else nearest, so that patches stay visible.
+
+    Returns:
+        (H, W) or (H, W, c) float32.
+    """
     how = cv2.INTER_CUBIC if smooth else cv2.INTER_NEAREST
     return cv2.resize(np.ascontiguousarray(values, dtype=np.float32), (size[1], size[0]), interpolation=how)
 
@@ -45,9 +65,17 @@ def enlarge(values: np.ndarray, size: tuple[int, int], smooth: bool = True) -> n
 def overlay(
     rgb: np.ndarray, values: np.ndarray, opacity: float = 0.6, colour_map: str = "inferno", smooth: bool = True
 ) -> np.ndarray:
-    """Lay a heat map over a photo: rgb (H, W, 3) uint8, values (h, w); zeros in values stay transparent if any is zero.
+    """Lay a heat map over a photo; values are stretched to their own range, zeros stay transparent if any is zero.
 
-    Values are stretched to their own range. opacity from 0 (photo only) to 1 (map only).
+    Args:
+        rgb: (H, W, 3) uint8.
+        values: (h, w), 0 or more.
+        opacity: 0 (photo only) to 1 (map only).
+        colour_map: A name of `COLOUR_MAPS`.
+        smooth: Interpolate between patches.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
     """
     heat = np.clip(enlarge(normalise(values), rgb.shape[:2], smooth), 0, 1)
     colours = colourise(heat, colour_map)
@@ -58,7 +86,16 @@ def overlay(
 
 
 def blend(rgb: np.ndarray, colours: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Mix two (H, W, 3) uint8 pictures: weight (H, W) is the second one's share, 0 to 1."""
+    """Mix two pictures.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        colours: (H, W, 3) uint8.
+        weight: (H, W), the second one's share, 0 to 1.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
     weight = weight[..., None]
     return (rgb * (1 - weight) + colours * weight).round().astype(np.uint8)
 
@@ -66,9 +103,16 @@ def blend(rgb: np.ndarray, colours: np.ndarray, weight: np.ndarray) -> np.ndarra
 def pca_picture(
     colours: np.ndarray, size: tuple[int, int], smooth: bool = False, background: np.ndarray | None = None
 ) -> np.ndarray:
-    """Draw (h, w, 3) colours in 0..1 with nan off the foreground at `size` (H, W): black, or a faint photo, there.
+    """Draw colours of patches at the size of a picture: black, or a faint photo, off the foreground.
 
-    background: (H, W, 3) uint8 photo to show, dimmed, where there is no colour.
+    Args:
+        colours: (h, w, 3), 0 to 1, nan off the foreground.
+        size: (H, W) of the result.
+        smooth: Interpolate between patches.
+        background: (H, W, 3) uint8 photo to show, dimmed, where there is no colour.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
     """
     inside = np.isfinite(colours[..., 0]).astype(np.float32)
     weight = np.clip(enlarge(inside, size, smooth), 0, 1)
@@ -81,7 +125,13 @@ def pca_picture(
 
 
 def mark_patch(rgb: np.ndarray, patch: tuple[int, int], grid: tuple[int, int]) -> np.ndarray:
-    """Outline one patch, (row, column) of a (h, w) grid, on a copy of a photo."""
+    """Return a copy of a photo with one patch outlined.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        patch: (row, column).
+        grid: Patches (h, w) of the photo.
+    """
     (row, column), (h, w), (height, width) = patch, grid, rgb.shape[:2]
     top_left = (column * width // w, row * height // h)
     bottom_right = ((column + 1) * width // w, (row + 1) * height // h)
@@ -93,7 +143,12 @@ def mark_patch(rgb: np.ndarray, patch: tuple[int, int], grid: tuple[int, int]) -
 
 
 def png_bytes(rgb: np.ndarray, comment: str = "") -> bytes:
-    """Encode (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey uint8 as PNG; the comment goes into its metadata."""
+    """Return a picture as PNG.
+
+    Args:
+        rgb: (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey uint8.
+        comment: Kept in the file's metadata.
+    """
     buffer, info = io.BytesIO(), PngInfo()
     info.add_itxt("Comment", comment)
     Image.fromarray(rgb).save(buffer, "PNG", compress_level=3, pnginfo=info)

@@ -10,9 +10,14 @@ STRIP_PIXELS = 4_000_000  # that are handed to Pillow at once where a picture is
 
 
 def grid_size(size: tuple[int, int], resolution: int, patch_size: int) -> tuple[int, int]:
-    """Return the patch grid (h, w) for a picture of `size` (H, W): aspect kept, h*w about (resolution/patch_size)**2.
+    """Return the patch grid (h, w) of a picture: aspect kept, h * w about (resolution / patch_size)^2.
 
     Very long pictures get one row of patches and no more patches than a square picture would.
+
+    Args:
+        size: (H, W) of the picture, px.
+        resolution: Side of a square picture as the network sees it, px.
+        patch_size: Side of a patch, px.
     """
     if not (isinstance(resolution, int | np.integer) and patch_size <= resolution <= 16384):
         raise ValueError(f"resolution must be a whole number from {patch_size} to 16384, got {resolution!r}")
@@ -25,7 +30,12 @@ def grid_size(size: tuple[int, int], resolution: int, patch_size: int) -> tuple[
 
 
 def resize(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resample (H, W, 3) uint8 to `size` (H, W): bicubic, antialiased when shrinking, as the backbones were trained."""
+    """Return a picture at another size: bicubic, antialiased when shrinking, as the backbones were trained.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        size: (H, W) of the result.
+    """
     height, width = size
     if rgb.shape[:2] == (height, width):
         return rgb
@@ -61,19 +71,34 @@ def _bicubic(rgb: np.ndarray, size: tuple[int, int], extent: tuple[float, float]
 
 
 def fit_within(rgb: np.ndarray, longest: int) -> np.ndarray:
-    """Shrink (H, W, 3) uint8 so that its longer side is at most `longest`; smaller ones are returned as they are."""
+    """Return a picture shrunk so that its longer side is at most `longest`; smaller ones unchanged.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        longest: Of the result, px.
+    """
     return rgb if max(rgb.shape[:2]) <= longest else scale_to(rgb, longest)
 
 
 def scale_to(rgb: np.ndarray, longest: int) -> np.ndarray:
-    """Resize (H, W, 3) uint8, up or down, so that its longer side is `longest`."""
+    """Return a picture resized, up or down, so that its longer side is `longest`.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        longest: Of the result, px.
+    """
     height, width = rgb.shape[:2]
     scale = longest / max(height, width)
     return resize(rgb, (max(1, round(height * scale)), max(1, round(width * scale))))
 
 
 def center_crop(rgb: np.ndarray, resolution: int) -> np.ndarray:
-    """Resize the shorter side to resolution * 256/224 and cut out the central square: the classification protocol."""
+    """Return the central square after resizing the shorter side to resolution * 256/224: the classification protocol.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        resolution: Side of the square, px.
+    """
     # the ends of a strip first: enlarged whole it would fill the memory, and only its middle counts
     reach = 4 * min(rgb.shape[:2])
     top, left = max(0, (rgb.shape[0] - reach) // 2), max(0, (rgb.shape[1] - reach) // 2)
@@ -87,9 +112,13 @@ def center_crop(rgb: np.ndarray, resolution: int) -> np.ndarray:
 
 
 def network_input(rgb: np.ndarray, resolution: int, patch_size: int, crop: str | None = None) -> np.ndarray:
-    """Resize an upright picture for the network: (H, W, 3) uint8 with whole patches.
+    """Return an upright picture as the network takes it, (h, w, 3) uint8 with whole patches.
 
-    crop: None keeps the whole picture, "center" takes the classification crop (resolution rounded to whole patches).
+    Args:
+        rgb: (H, W, 3) uint8.
+        resolution: Side of a square picture, px.
+        patch_size: Side of a patch, px.
+        crop: None keeps the whole picture, "center" takes the classification crop, `resolution` in whole patches.
     """
     if crop == "center":
         h, w = grid_size((1, 1), resolution, patch_size)

@@ -14,6 +14,10 @@ Uploaded = list[tuple[Path, PurePosixPath]]  # where the server keeps a file, wh
 def place(uploaded: Uploaded, folder: Path) -> None:
     """Put uploaded files into a folder under their own names, linked where that is possible; a taken name is kept.
 
+    Args:
+        uploaded: The files.
+        folder: To fill.
+
     Raises:
         ValueError: When a file is called as another's folder is.
     """
@@ -56,7 +60,7 @@ def _digest(path: Path) -> bytes:
 
 
 def photos_in(folder: Path) -> Uploaded:
-    """List a folder's photos as if they had been uploaded; links that lead out of it are left out."""
+    """Return a folder's photos as if they had been uploaded; links that lead out of it are left out."""
     if not folder.is_dir():
         return []
     with open_entries(folder, accept=lambda name: None if is_photo(name) else "") as (entries, _):

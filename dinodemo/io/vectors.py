@@ -13,7 +13,7 @@ CHUNK = 2048  # rows compared at a time, so that memory stays flat
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Scale vectors (..., D) to unit length; a vector of length 0 stays as it is."""
+    """Return vectors (..., D) at unit length; a vector of length 0 stays as it is."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 

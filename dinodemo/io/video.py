@@ -55,12 +55,21 @@ def read_frames(
 ) -> VideoClip:
     """Read a short video: MP4, MOV, WebM or GIF, turned upright as its metadata says, transparency ignored.
 
-    Pixels that are not square, as DV and DVDs have them, are made so by enlarging their shorter side.
+    Pixels that are not square, as DV and DVDs have them, are made so by enlarging their shorter side. The frames are
+    held in memory: with the defaults at most 100 of 960 pixels, 160 MB for 16:9. A file that breaks off gives those
+    before the break. High dynamic range is not mapped to the screen's.
 
-    max_fps: of faster videos only every second, third, ... frame is kept. max_side: longer sides are shrunk to so
-    many pixels. The frames are held in memory: with the defaults at most 100 of 960 pixels, 160 MB for 16:9.
-    A file that breaks off gives the frames before the break. High dynamic range is not mapped to the screen's.
-    Raises ValueError, with what to do, for other files, sound or a picture alone, and more than `max_seconds`.
+    Args:
+        path: Of the file.
+        max_seconds: Longer videos are refused.
+        max_fps: Of faster videos only every second, third, ... frame is kept.
+        max_side: Longer sides are shrunk to so many pixels.
+
+    Returns:
+        The frames, (H, W, 3) uint8 RGB, and their rate.
+
+    Raises:
+        ValueError: Another kind of file, sound or a picture alone, or more than `max_seconds`; says what to do.
     """
     if not (max_seconds > 0 and max_fps > 0 and max_side >= 1):
         raise ValueError(
@@ -171,11 +180,21 @@ def _steady(times: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> Path:
-    """Write (H, W, 3) uint8 RGB frames of one size as VP9 in MP4, which browsers play; returns the path.
+    """Write frames as VP9 in MP4, which browsers play. The file appears when it is whole; an older one is replaced.
 
-    frames may be an iterator: one is held at a time. The file appears when it is whole; an older one is replaced.
     Odd sides get one more row or column, as the format stores colours for 2 x 2 pixels.
-    Raises ValueError for no frames, frames that do not fit, or fps outside 0 to 240; RuntimeError without encoder.
+
+    Args:
+        path: To write.
+        frames: (H, W, 3) uint8 RGB of one size; of an iterator one is held at a time.
+        fps: Frames a second, above 0, at most 240.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: There are no frames, they do not fit, or `fps` is out of range.
+        RuntimeError: There is no encoder.
     """
     path = Path(path)
     if path.suffix.lower() != ".mp4":

@@ -96,12 +96,17 @@ def files_in(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
 
 
 def clean_name(raw: str) -> PurePosixPath:
-    """Make a path of a name in a zip or an upload, without control characters; it may still lead out."""
+    """Return the path of a name in a zip or an upload, without control characters; it may still lead out."""
     return PurePosixPath("".join(c for c in raw.replace("\\", "/") if c >= " " and not "\x7f" <= c <= "\x9f"))
 
 
 def name_reason(name: PurePosixPath, limits: Limits) -> str | None:
-    """Return why a file of this name must not be read; None for a good name."""
+    """Return why a file of this name must not be read; None for a good name.
+
+    Args:
+        name: Of `clean_name`.
+        limits: Of what may be read.
+    """
     if not name.parts or name.is_absolute() or ":" in name.parts[0] or any(not p.strip(". ") for p in name.parts):
         return WAY_OUT
     if len(name.parts) > limits.depth:
@@ -114,7 +119,12 @@ def name_reason(name: PurePosixPath, limits: Limits) -> str | None:
 
 
 def member_reason(info: zipfile.ZipInfo, limits: Limits) -> str | None:
-    """Return why a member must not be read, by what the zip declares of it; None for a good one."""
+    """Return why a member must not be read, by what the zip declares of it; None for a good one.
+
+    Args:
+        info: Of the member.
+        limits: Of what may be read.
+    """
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind == stat.S_IFLNK:
         return "is a symbolic link; put the file itself into the archive"
@@ -148,7 +158,12 @@ def misplaced_members(archive: zipfile.ZipFile) -> dict[int, str]:
 
 
 def unpack_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """Return a member's bytes, as many as it declares; raises one of `DAMAGE`."""
+    """Return a member's bytes, as many as it declares; raises one of `DAMAGE`.
+
+    Args:
+        archive: The open zip.
+        info: Of the member.
+    """
     try:
         stream = archive.open(info)
     except UnicodeDecodeError as error:

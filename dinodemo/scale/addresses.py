@@ -48,7 +48,7 @@ def list_files(address: str) -> list[tuple[str, PurePosixPath, tuple[int, int] |
 
 
 def read_file(address: str) -> bytes:
-    """Read one file.
+    """Return the content of one file.
 
     Raises:
         OSError: When it is gone or the store refuses.

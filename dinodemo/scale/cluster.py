@@ -59,7 +59,16 @@ class Cluster:
     ) -> Iterator[Row]:
         """Yield a row for each new photo, as `adding.rows` does, but in the order in which machines finish them.
 
-        Photos in the hands of a process or machine that is lost are given to another.
+        Photos in the hands of a process or machine that is lost are given to another. Arguments as of `adding.rows`.
+
+        Args:
+            _engine: Not used; the machines have their own.
+            items: Of `open_source`.
+            recipe: How the index makes its vectors.
+            known: Photos that the index holds already.
+            store: Keep every photo's own bytes in its row.
+            stopped: Asked before every photo.
+            left_out: Called for each item that gives no row.
 
         Raises:
             ValueError: For photos that other machines cannot read by their path (members of zips, uploads).

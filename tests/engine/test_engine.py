@@ -337,7 +337,7 @@ def test_a_single_picture_out_of_memory_names_a_smaller_resolution(engine, runs,
 @pytest.mark.parametrize("size", [(100, 100), (37, 53), (300, 100), (1, 2000), (2000, 3), (480, 640), (90, 1000)])
 @pytest.mark.parametrize("share", [0.9, 0.5, 0.11])
 def test_too_large_names_a_resolution_that_then_fits(size, share, engine, runs, make_picture, monkeypatch):
-    monkeypatch.setattr(devices, "free_memory", lambda _: int(share * engine._bytes((224, 224))))
+    monkeypatch.setattr(devices, "free_memory", lambda _: int(share * engine._capacity.picture_bytes((224, 224))))
     picture = make_picture(*size)
     with pytest.raises(RuntimeError, match="would fit") as error:
         engine.features(picture, resolution=448)
