@@ -248,7 +248,7 @@ def test_pictures_of_one_shape_run_together(engine, runs, make_picture):
 
 
 def test_auto_batches_follow_the_free_memory(engine, runs, make_picture, monkeypatch):
-    need = engine._bytes((98, 140))
+    need = engine._capacity.picture_bytes((98, 140))
     monkeypatch.setattr(devices, "free_memory", lambda _: int(3.5 * need / 0.6))
     list(engine.features_batch([make_picture(seed=i) for i in range(7)], resolution=112))
     assert runs == [3, 3, 1]
