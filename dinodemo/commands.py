@@ -31,7 +31,16 @@ def add_command(
 ) -> argparse.ArgumentParser:
     """Add a command with examples in its help, and the options that all such commands have.
 
-    former: names that it had, which go on working for a version.
+    Args:
+        commands: Of argparse's `add_subparsers`.
+        name: Of the command.
+        run: Function of the parsed arguments.
+        words: A help line.
+        examples: Whole command lines.
+        former: Names that it had, which go on working for a version.
+
+    Returns:
+        The command's parser.
     """
     epilog = "examples:\n" + "".join(f"  dinodemo {name} {line}\n" for line in examples) + f"\n{EXIT_HELP}"
     parser = commands.add_parser(
@@ -52,7 +61,14 @@ def add_command(
 
 
 def add_photos(parser: argparse.ArgumentParser, out: str, resolution: int = 518, kind: Callable = Path) -> None:
-    """Add the photos that come in, where results go (a path, or what `kind` makes of it), and the resolution."""
+    """Add the photos that come in, where results go, and the resolution.
+
+    Args:
+        parser: Of the command.
+        out: Help of --out.
+        resolution: Its default, px.
+        kind: What makes the value of --out of a text.
+    """
     parser.add_argument("photos", nargs="+", help="photos, folders (with those inside) or zips")
     parser.add_argument("--out", required=True, type=kind, help=out)
     add_resolution(parser, resolution)
@@ -69,7 +85,13 @@ def add_resolution(parser: argparse.ArgumentParser, resolution: int) -> None:
 
 
 def number(low: float, high: float, kind: type = float) -> Callable[[str], float]:
-    """Make an argparse type that takes numbers from `low` to `high`."""
+    """Return an argparse type that takes numbers of a range.
+
+    Args:
+        low: Least number.
+        high: Greatest number.
+        kind: int or float.
+    """
 
     def read(text: str) -> float:
         value = kind(text)
@@ -82,7 +104,7 @@ def number(low: float, high: float, kind: type = float) -> Callable[[str], float
 
 
 def open_engine(args: argparse.Namespace) -> "Engine":
-    """Load the backbone that was asked for, and check that it can run at the resolution."""
+    """Return the engine of the backbone that was asked for, which can run at the resolution."""
     from .engine.engine import Engine
 
     engine = Engine(args.backbone, device=args.device, backend=args.backend)
@@ -100,7 +122,7 @@ class Target:
     name: str  # of its results in the folder of results: sub-folders and a stem
 
     def read(self) -> "Photo":
-        """Decode the photo; raises ValueError and what file systems and zips raise."""
+        """Return the photo; raises ValueError and what file systems and zips raise."""
         from .io.images import load_photo
 
         return load_photo(self.item.read(), self.item.name)
@@ -121,11 +143,21 @@ class Batch:
         return [t for t in self.targets if self.args.overwrite or not all(self.path(t, e).exists() for e in endings)]
 
     def path(self, target: Target, ending: str) -> Path:
-        """Return where a photo's result lies."""
+        """Return where a photo's result lies.
+
+        Args:
+            target: The photo.
+            ending: Of the file's name.
+        """
         return self.args.out / f"{target.name}-{ending}"
 
     def run(self, endings: Sequence[str], make: Callable[["Photo"], Made]) -> None:
-        """Make the missing results photo by photo; photos that cannot be read are left out."""
+        """Make the missing results photo by photo; photos that cannot be read are left out.
+
+        Args:
+            endings: Of the files that a photo gives.
+            make: Makes the contents of these files.
+        """
         todo = self.missing(endings)
         self.kept = len(self.targets) - len(todo)
         for target, photo in progress(read_ahead(todo, Target.read), len(todo)):
@@ -188,7 +220,14 @@ def summary_count(summary: dict) -> int:
 
 @contextmanager
 def open_batch(args: argparse.Namespace) -> Iterator[Batch]:
-    """List the photos that were asked for; raises ValueError when there are none. Zips stay open inside the `with`."""
+    """List the photos that were asked for. Zips stay open inside the `with`.
+
+    Yields:
+        The photos.
+
+    Raises:
+        ValueError: There are none.
+    """
     from .tasks.retrieval.sources import open_source
 
     sources = [_absolute(source) for source in args.photos]
@@ -223,7 +262,13 @@ def name_results(items: Sequence["Item"], sources: Sequence[Path]) -> list[Targe
 
 
 def read_ahead(todo: Iterable[T], read: Callable[[T], R], ahead: int = AHEAD) -> Iterator[tuple[T, R | Exception]]:
-    """Yield (what to read, the result or the error of reading it), in order; threads read while the caller works."""
+    """Yield (what to read, the result or the error of reading it), in order; threads read while the caller works.
+
+    Args:
+        todo: What to read.
+        read: Reads one of them.
+        ahead: How many are read at once.
+    """
     from .io.images import DAMAGE
 
     def attempt(one: T) -> R | Exception:
@@ -247,14 +292,19 @@ def read_ahead(todo: Iterable[T], read: Callable[[T], R], ahead: int = AHEAD) ->
 
 
 def progress(steps: Iterable[T], total: int) -> Iterable[T]:
-    """Show a bar of photos on a terminal."""
+    """Return the steps with a bar on a terminal.
+
+    Args:
+        steps: To iterate over.
+        total: Their number.
+    """
     from tqdm import tqdm
 
     return tqdm(steps, total=total, unit="photo", disable=not sys.stderr.isatty())
 
 
 def into(bar) -> Callable[[int, int], None]:
-    """Make a progress(done, total) that moves a bar of tqdm."""
+    """Return a progress(done, total) that moves a bar of tqdm."""
 
     def progress(done: int, total: int) -> None:
         bar.total = total
@@ -264,7 +314,12 @@ def into(bar) -> Callable[[int, int], None]:
 
 
 def save(path: Path, content: bytes) -> None:
-    """Write a result whole or not at all; raises RuntimeError when that cannot be."""
+    """Write a result whole or not at all; raises RuntimeError when that cannot be.
+
+    Args:
+        path: To write.
+        content: Of the file.
+    """
     from .io.files import write_file
 
     try:

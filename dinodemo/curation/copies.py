@@ -13,10 +13,15 @@ ANGLES = (0, -15, 15)  # degrees
 
 
 def near_copies(found: Examination, cosine: float, overlap: float) -> list[tuple[int, int, float]]:
-    """Return pairs (i, j, overlap) with i < j, whose vectors' cosine and whose overlap reach the thresholds.
+    """Return pairs of photos that are nearly the same, (i, j, overlap) with i < j.
 
     The vectors are taken relative to the folder's mean, or photos of one kind would all be close. Only each photo's
     nearest `NEIGHBOURS` are looked at; groups of more copies are joined by chains of pairs.
+
+    Args:
+        found: Of `examine`.
+        cosine: Least cosine of the vectors, -1 to 1.
+        overlap: Least overlap of the pictures, 0 to 1.
     """
     pairs = []
     shape = found.sizes[:, 1] / found.sizes[:, 0]

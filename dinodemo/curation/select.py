@@ -14,7 +14,10 @@ MAX_CLUSTERED = 20_000  # photos that the clusters are learned from; the others 
 def clusters(found: Examination, n: int | None = None, seed: int = 0) -> np.ndarray:
     """Return the cluster of each photo (n_photos,) int, by k-means; 0 is the largest.
 
-    n: None takes the square root of half the photos, between 2 and 100.
+    Args:
+        found: Of `examine`.
+        n: Clusters; None takes the square root of half the photos, between 2 and 100.
+        seed: Of the first centres.
     """
     from sklearn.cluster import KMeans
 
@@ -30,9 +33,16 @@ def clusters(found: Examination, n: int | None = None, seed: int = 0) -> np.ndar
 
 
 def balanced(found: Examination, n: int, label: np.ndarray | None = None, seed: int = 0) -> list[Path]:
-    """Choose n photos as evenly over the clusters as their sizes allow, at random within each (arXiv 2405.15613).
+    """Return n photos as evenly over the clusters as their sizes allow, at random within each (arXiv:2405.15613).
 
-    Raises ValueError unless n lies between 1 and the number of photos.
+    Args:
+        found: Of `examine`.
+        n: Photos, from 1 to all.
+        label: Cluster of each photo, of `clusters` by default.
+        seed: Of the choice.
+
+    Raises:
+        ValueError: `n` is out of range.
     """
     if not 1 <= n <= len(found):
         raise ValueError(f"between 1 and the {len(found)} photos can be taken, got {n!r}")
@@ -46,9 +56,15 @@ def balanced(found: Examination, n: int, label: np.ndarray | None = None, seed: 
 
 
 def more_like(found: Examination, seeds: Sequence[Path], n: int) -> list[Path]:
-    """Return the n photos that resemble any of the seeds most, best first, the seeds themselves left out.
+    """Return the photos that resemble any of the seeds most, best first, the seeds themselves left out.
 
-    Raises ValueError when a seed is not among the photos.
+    Args:
+        found: Of `examine`.
+        seeds: Paths of photos that were examined.
+        n: Most photos.
+
+    Raises:
+        ValueError: A seed is not among the photos.
     """
     rows = {path: i for i, path in enumerate(found.paths)}
     missing = [path for path in seeds if path not in rows]

@@ -49,7 +49,12 @@ class Suggestion:
 
 
 def suggest(found: Examination, thresholds: Thresholds | None = None) -> list[Suggestion]:
-    """Return what might be left out, in the order of `KINDS`; at most one suggestion for a photo."""
+    """Return what might be left out, in the order of `KINDS`; at most one suggestion for a photo.
+
+    Args:
+        found: Of `examine`.
+        thresholds: From which something is suggested.
+    """
     limits = thresholds or Thresholds()
     made = [Suggestion(path, "unreadable", reason) for path, reason in found.problems]
     taken: set[Path] = set()
@@ -62,7 +67,12 @@ def suggest(found: Examination, thresholds: Thresholds | None = None) -> list[Su
 
 
 def kept(found: Examination, left_out: Collection[Path]) -> list[Path]:
-    """Return the readable photos that are not left out."""
+    """Return the readable photos that are not left out.
+
+    Args:
+        found: Of `examine`.
+        left_out: Paths.
+    """
     gone = set(left_out)
     return [path for path in found.paths if path not in gone]
 

@@ -32,7 +32,7 @@ class Task:
         return f"{self.name}.md"
 
     def room(self, name: str) -> ModuleType | None:
-        """Import one of its modules; None where it has none of that name."""
+        """Return one of its modules; None where it has none of that name."""
         return import_module(f"{__package__}.{self.name}.{name}") if name in self.rooms else None
 
 
@@ -79,7 +79,12 @@ class Option:
         return float(value)
 
     def add_to(self, parser: argparse.ArgumentParser, words: str = "") -> None:
-        """Add it to a command; words: a help line of the command's own."""
+        """Add it to a command.
+
+        Args:
+            parser: Of the command.
+            words: A help line of the command's own.
+        """
         flag, text = f"--{self.name.replace('_', '-')}", words or self.help or self.label
         if isinstance(self.default, bool):
             parser.add_argument(flag, action="store_true", help=text)
@@ -91,7 +96,7 @@ class Option:
             parser.add_argument(flag, type=self.parse, default=self.default, help=f"{text} (default: %(default)s)")
 
     def parse(self, text: str) -> float:
-        """Read a number from a command line; raises argparse.ArgumentTypeError."""
+        """Return a number from a command line; raises argparse.ArgumentTypeError."""
         try:
             return self.check(type(self.default)(text))
         except ValueError as error:
@@ -113,7 +118,12 @@ def shown(value: object) -> str:
 
 
 def lazy(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """Make a package's `__getattr__`: public names by the module that has them, imported when they are asked for."""
+    """Return a package's `__getattr__`, which imports public names when they are asked for.
+
+    Args:
+        package: Its `__name__`.
+        names: Module of each public name.
+    """
 
     def get(name: str) -> Any:
         if name not in names:

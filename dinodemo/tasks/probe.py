@@ -82,15 +82,27 @@ def linear_probe(train: np.ndarray, labels: np.ndarray, penalty: float | str = "
 
 
 def evaluate_knn(features: np.ndarray, labels: np.ndarray, k: int = 20, temperature: float = 0.07) -> Evaluation:
-    """Classify each row (N, D) by all the others (leave one out) with weighted k-NN."""
+    """Return the accuracy of weighted k-NN that classifies each row by all the others (leave one out).
+
+    Args:
+        features: (N, D).
+        labels: (N,).
+        k: Neighbours that vote.
+        temperature: Of their votes, exp(cosine / temperature).
+    """
     features, labels = _check(features, labels)
     return evaluation(labels, _knn_predict(features, labels, features, k, temperature, True))
 
 
 def evaluate_linear(features: np.ndarray, labels: np.ndarray, penalty: float | str = "auto") -> Evaluation:
-    """Classify each row (N, D) by a probe that was fitted on the other folds (5, stratified, fewer for rare classes).
+    """Return the accuracy of a probe that was fitted on the other folds (5, stratified, fewer for rare classes).
 
     A class of one picture cannot be both learnt and tested; such rows are never right.
+
+    Args:
+        features: (N, D).
+        labels: (N,).
+        penalty: Of the squared weights; "auto" chooses by cross-validation.
     """
     from sklearn.model_selection import KFold, StratifiedKFold
 
@@ -105,7 +117,12 @@ def evaluate_linear(features: np.ndarray, labels: np.ndarray, penalty: float | s
 
 
 def evaluation(truth: np.ndarray, predicted: np.ndarray) -> Evaluation:
-    """Compare true and predicted labels, both (N,)."""
+    """Return how predicted labels agree with true ones.
+
+    Args:
+        truth: (N,).
+        predicted: (N,).
+    """
     truth, predicted = np.asarray(truth), np.asarray(predicted)
     if truth.shape != predicted.shape or truth.ndim != 1 or not len(truth):
         raise ValueError(f"truth and predictions must be equally long lists, got {truth.shape} and {predicted.shape}")

@@ -15,12 +15,12 @@ BLANK = np.zeros((64, 64, 3), np.uint8)
 
 
 def flat_unit(tokens: np.ndarray) -> np.ndarray:
-    """Scale tokens (..., D) to unit length and flatten them to (N, D) float32."""
+    """Return tokens (..., D) at unit length, as (N, D) float32."""
     return unit(tokens.reshape(-1, tokens.shape[-1]).astype(np.float32, copy=False))
 
 
 def centred(tokens: np.ndarray) -> np.ndarray:
-    """Subtract the mean token from tokens (..., D) and scale to unit length: (N, D)."""
+    """Return tokens (..., D) less their mean, at unit length: (N, D)."""
     flat = tokens.reshape(-1, tokens.shape[-1])
     return unit(flat - flat.mean(axis=0))
 
@@ -36,7 +36,12 @@ def mutual_nearest(cosines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def positional_basis_of(engine: "Engine", resolution: int) -> np.ndarray:
-    """Return an engine's positional basis (D, k) at a resolution, from its tokens of a black picture."""
+    """Return an engine's positional basis (D, k), from its tokens of a black picture.
+
+    Args:
+        engine: Runs the backbone.
+        resolution: px.
+    """
     return positional_basis(engine.features(BLANK, resolution=resolution).patches)
 
 
@@ -49,12 +54,23 @@ def positional_basis(blank: np.ndarray) -> np.ndarray:
 
 
 def without(tokens: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """Project the directions of a basis (D, k) out of tokens (h, w, D); returns unit tokens of the same shape."""
+    """Return tokens without the directions of a basis, at unit length.
+
+    Args:
+        tokens: (h, w, D).
+        basis: (D, k), orthonormal.
+    """
     flat = flat_unit(tokens)
     return unit(flat - (flat @ basis) @ basis.T).reshape(tokens.shape)
 
 
 def patch_at(f: "Features", x: float, y: float) -> tuple[int, int]:
-    """Return the (row, column) of the patch under a point; x and y from 0 to 1 across the upright picture."""
+    """Return the (row, column) of the patch under a point of the upright picture.
+
+    Args:
+        f: Features of the picture.
+        x: 0 to 1 from left to right.
+        y: 0 to 1 from top to bottom.
+    """
     h, w = f.grid
     return min(max(int(y * h), 0), h - 1), min(max(int(x * w), 0), w - 1)

@@ -11,7 +11,12 @@ from .header import Header
 
 
 def second_image(elem_id: str, height: int | None = None) -> gr.Image:
-    """Make the picture that stands beside a tab's own, hidden while there is no second backbone."""
+    """Return the picture next to a tab's own, hidden while there is no second backbone.
+
+    Args:
+        elem_id: Of the picture.
+        height: px.
+    """
     return gr.Image(
         format="jpeg", interactive=False, visible=False, buttons=["fullscreen"], height=height, elem_id=elem_id
     )
@@ -22,7 +27,12 @@ def beside(
 ) -> None:
     """Fill `second` whenever `first` or the second backbone changes.
 
-    make(backbone, *inputs) returns what `second` shows, or None while there is nothing to show.
+    Args:
+        header: Of the page.
+        first: The tab's own result.
+        second: Of `second_image`.
+        make: make(backbone, *inputs) returns what `second` shows, or None while there is nothing to show.
+        inputs: Components whose values `make` is given.
     """
 
     @friendly

@@ -24,7 +24,7 @@ DOWNLOAD_AGE = 3600  # seconds that a prepared download is kept
 
 
 def example_photos() -> list[str]:
-    """List the shipped photos."""
+    """Return the paths of the shipped photos."""
     return [str(path) for path in sorted(ASSETS.glob("*.jpg"))]
 
 
@@ -45,7 +45,7 @@ def tell_notes(photo: Photo) -> None:
 
 
 def example_gallery(elem_id: str) -> gr.Gallery:
-    """Make a strip of the shipped photos; its select event tells which one was taken."""
+    """Return a strip of the shipped photos; its select event names the one that was taken."""
     return gr.Gallery(
         example_photos(),
         label="Examples",
@@ -62,19 +62,24 @@ def example_gallery(elem_id: str) -> gr.Gallery:
 
 @friendly
 def decode_upload(path: str | Path, name: str | None = None) -> Photo:
-    """Read an uploaded file; raises gr.Error with the reason."""
+    """Return an uploaded photo; raises gr.Error with the reason.
+
+    Args:
+        path: Of the upload.
+        name: That the file had on the person's machine.
+    """
     return load_photo(path, name, LONGEST_SIDE)
 
 
 def read_photos(paths: Sequence[str], most: int) -> list[Photo]:
-    """Read uploaded photos; bad ones are named in a warning and left out.
+    """Return uploaded photos; bad ones are named in a warning and left out.
 
     Args:
-        paths: of the uploads, in their order.
-        most: how many are used.
+        paths: Of the uploads, in their order.
+        most: How many are used.
 
     Raises:
-        ValueError: if none can be read.
+        ValueError: If none can be read.
     """
     if len(paths) > most:
         gr.Warning(f"The first {most} of {len(paths)} photos are used.")
@@ -118,7 +123,13 @@ with _without_stub():
 
 
 def photo_input(label: str, elem_id: str, **options) -> PhotoInput:
-    """Make a photo input in the app's look."""
+    """Return a photo input in the app's look.
+
+    Args:
+        label: Of the input.
+        elem_id: Of the input.
+        **options: Of Gradio's component.
+    """
     return PhotoInput(
         label=label,
         elem_id=elem_id,
@@ -195,7 +206,12 @@ def wire_photo(
 
 
 def option_control(option: Option, **more: Any) -> Any:
-    """Make the component of an option: a checkbox, a dropdown or a slider, as its default and choices say."""
+    """Return the component of an option: a checkbox, a dropdown or a slider, as its default and choices say.
+
+    Args:
+        option: Gives label, default, range and help.
+        **more: Arguments of Gradio's component.
+    """
     label = more.pop("label", option.label)
     if isinstance(option.default, bool):
         return gr.Checkbox(option.default, label=label, **more)
@@ -205,7 +221,7 @@ def option_control(option: Option, **more: Any) -> Any:
 
 
 def colour_map_picker() -> gr.Dropdown:
-    """Make the picker of colour maps."""
+    """Return the picker of colour maps."""
     return option_control(COLOUR_MAP, min_width=120)
 
 
@@ -216,7 +232,15 @@ def download_button(
     elem_id: str,
     size: Literal["sm", "md", "lg"] = "sm",
 ) -> gr.Button:
-    """Make a button whose file is produced when it is clicked. make(*inputs) returns (file name, content)."""
+    """Return a button whose file is produced when it is clicked.
+
+    Args:
+        label: Of the button.
+        make: make(*inputs) returns (file name, content).
+        inputs: Components whose values `make` is given.
+        elem_id: Of the button.
+        size: Of the button.
+    """
     button = gr.Button(label, size=size, elem_id=elem_id)
     carrier = gr.DownloadButton(visible="hidden", elem_id=f"{elem_id}-file")
 
@@ -233,14 +257,19 @@ def download_button(
 
 
 def write_download(name: str, content: bytes) -> str:
-    """Write a file for download into a folder of its own."""
+    """Write a file for download into a folder of its own and return its path.
+
+    Args:
+        name: Of the file.
+        content: Of the file.
+    """
     path = passing_folder() / name.replace("/", "_")
     path.write_bytes(content)
     return str(path)
 
 
 def passing_folder() -> Path:
-    """Make a fresh folder with an unguessable name that lives for an hour; older ones are removed."""
+    """Return a fresh folder with an unguessable name that lives for an hour; older ones are removed."""
     root = Path(tempfile.gettempdir()) / "dinodemo-downloads"
     root.mkdir(mode=0o700, exist_ok=True)
     for old in root.iterdir():
@@ -250,7 +279,12 @@ def passing_folder() -> Path:
 
 
 def problem_list(problems: list[tuple[str, str]], most: int = 30) -> str:
-    """List files that were left out, and why."""
+    """Return a list, in Markdown, of files that were left out, and why.
+
+    Args:
+        problems: (file, reason) each.
+        most: Files that are named; the others are counted.
+    """
     if not problems:
         return ""
     lines = "\n".join(f"- {name}: {reason}" for name, reason in problems[:most])

@@ -16,11 +16,11 @@ _FOLDER = Path(__file__).parent / "folder_picker"
 
 
 def folder_picker(elem_id: str, suffixes: Sequence[str] = ()) -> gr.HTML:
-    """Make a field for a folder, photos or a zip; its `submit` tells that all is uploaded, `read_upload` reads it.
+    """Return a field for a folder, photos or a zip; its `submit` says that all is uploaded, `read_upload` reads it.
 
     Args:
-        elem_id: of the field.
-        suffixes: of files that are taken besides photos and zips, without the dot.
+        elem_id: Of the field.
+        suffixes: Of files that are taken besides photos and zips, without the dot.
     """
     return gr.HTML(
         value=None,
@@ -33,7 +33,7 @@ def folder_picker(elem_id: str, suffixes: Sequence[str] = ()) -> gr.HTML:
 
 
 def read_upload(value: dict | None) -> Uploaded:
-    """Check what the browser says it uploaded; raises ValueError for anything that it cannot have uploaded."""
+    """Return the files that the browser uploaded; raises ValueError for anything that it cannot have uploaded."""
     files = value.get("files") or [] if isinstance(value, dict) else []
     if not isinstance(files, list) or len(files) > MAX_FILES:
         raise ValueError(f"at most {MAX_FILES} files can be uploaded at once; choose a smaller folder or a zip")
@@ -41,7 +41,12 @@ def read_upload(value: dict | None) -> Uploaded:
 
 
 def server_folder_box(settings: Settings, elem_id: str) -> gr.Textbox:
-    """Make a field for a folder's name; it shows on servers that allow folders."""
+    """Return a field for a folder's name; it shows on servers that allow folders.
+
+    Args:
+        settings: Of the server.
+        elem_id: Of the field.
+    """
     return gr.Textbox(
         label="Or a folder on the server",
         visible=bool(settings.photos),
@@ -52,7 +57,12 @@ def server_folder_box(settings: Settings, elem_id: str) -> gr.Textbox:
 
 
 def server_folder(settings: Settings, text: str) -> Path:
-    """Return the folder that was named inside the one the server allows; raises ValueError for any other."""
+    """Return the folder that was named inside the one the server allows; raises ValueError for any other.
+
+    Args:
+        settings: Of the server.
+        text: As the person wrote it.
+    """
     if not settings.photos:
         raise ValueError("this server takes no folders by name; upload the photos")
     root, name = Path(settings.photos).expanduser().resolve(), text.strip()

@@ -17,7 +17,7 @@ STATE = """(_, ...rest) => {
 
 
 def lens_view(elem_id: str) -> gr.HTML:
-    """Make an empty lens. Its values are made by `lens_of`."""
+    """Return an empty lens. Its values are made by `lens_of`."""
     side = browser_side()
     return gr.HTML(
         value=lens_of(()),

@@ -41,7 +41,13 @@ def browser_key(page: gr.Blocks) -> gr.Textbox:
 
 
 def remember(page: gr.Blocks, name: str, components: Sequence) -> None:
-    """Keep the components' values in the person's browser, and restore them when the page is opened again."""
+    """Keep the components' values in the person's browser, and restore them when the page is opened again.
+
+    Args:
+        page: With the components.
+        name: Under which they are kept.
+        components: Whose values are kept.
+    """
     kept = {"name": json.dumps(f"dinodemo-{name}"), "count": len(components)}
     page.load(None, list(components), list(components), js=_RESTORE % kept, **UNQUEUED)
     gr.on([c.change for c in components], None, list(components), None, js=_KEEP % kept, **UNQUEUED)

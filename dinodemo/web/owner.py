@@ -4,5 +4,5 @@ import secrets
 
 
 def new_owner() -> str:
-    """Make a key as the browser makes one: 192 random bits."""
+    """Return a key as the browser makes one: 192 random bits."""
     return secrets.token_urlsafe(24)

@@ -50,7 +50,7 @@ class Drawing:
 
 
 def mask_painter(elem_id: str) -> gr.HTML:
-    """Make an empty painter. Set its value with `painter_value`, read it with `read_drawing`."""
+    """Return an empty painter. Set its value with `painter_value`, read it with `read_drawing`."""
     return gr.HTML(
         value=painter_value(None),
         elem_id=elem_id,
@@ -62,9 +62,13 @@ def mask_painter(elem_id: str) -> gr.HTML:
 
 
 def outline_layer(elem_id: str, painter_id: str) -> gr.HTML:
-    """Make the layer that shows an outline in a painter, without touching what is painted there meanwhile.
+    """Return the layer that shows an outline in a painter, without touching what is painted there meanwhile.
 
     Set its value with `outline_value`.
+
+    Args:
+        elem_id: Of the layer.
+        painter_id: Of the painter.
     """
     return gr.HTML(
         value=outline_value(None),
@@ -78,7 +82,7 @@ def outline_layer(elem_id: str, painter_id: str) -> gr.HTML:
 
 
 def region_painter(elem_id: str) -> gr.HTML:
-    """Make a painter that only draws boxes, to mark a part of a photo."""
+    """Return a painter that only draws boxes, to mark a part of a photo."""
     html = _read("html").replace(HINT, REGION_HINT).replace("Clear mask", "Clear the box")
     return gr.HTML(
         value=painter_value(None),
@@ -112,7 +116,12 @@ def is_painted(value: dict | None) -> bool:
 
 
 def painter_value(photo: Photo | None, mask: np.ndarray | None = None) -> dict:
-    """Return the value that shows a photo in the painter, with a mask (H, W) bool already painted if given."""
+    """Return the value that shows a photo in the painter.
+
+    Args:
+        photo: None empties the painter.
+        mask: (H, W) bool, painted already.
+    """
     value: dict[str, str | int | None] = {"photo": None, "mask": None, "version": next(_versions)}
     if photo is not None:
         value["photo"] = _data_url(Image.fromarray(fit_within(photo.rgb, PAINT_SIDE)), "JPEG")
@@ -126,10 +135,14 @@ def painter_value(photo: Photo | None, mask: np.ndarray | None = None) -> dict:
 
 
 def read_drawing(value: dict | None, photo: Photo) -> Drawing:
-    """Read what was painted at the photo's size.
+    """Return what was painted at the photo's size.
+
+    Args:
+        value: Of the painter.
+        photo: That it shows.
 
     Raises:
-        ValueError: when nothing was painted, or what came is no mask.
+        ValueError: When nothing was painted, or what came is no mask.
     """
     box = _read_box((value or {}).get("box"), photo)
     text = (value or {}).get("mask")

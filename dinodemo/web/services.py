@@ -47,7 +47,14 @@ class Services:
         object.__setattr__(self, "runs", make_runs(self.settings))
 
     def run(self, photo: Photo, backbone: str, resolution: int, attention: bool = False) -> Run:
-        """Compute a photo's features with a backbone, timed."""
+        """Return a photo's features with a backbone, timed.
+
+        Args:
+            photo: To look at.
+            backbone: Name.
+            resolution: px.
+            attention: Also the CLS attention.
+        """
         engine = self.pool.get(backbone)
         started = time.perf_counter()
         features, cached = engine.features_timed(photo, int(resolution), attention=attention)
@@ -100,7 +107,14 @@ class StartBackbone:
 
 
 def status_line(engine, features: Features, milliseconds: float, cached: bool) -> str:
-    """Return a line on what ran where and for how long."""
+    """Return a line on what ran where and for how long.
+
+    Args:
+        engine: That ran.
+        features: That it gave.
+        milliseconds: That it took.
+        cached: Whether they came from the cache.
+    """
     from ..engine import devices
 
     h, w = features.grid
@@ -117,7 +131,7 @@ def status_line(engine, features: Features, milliseconds: float, cached: bool) -
 
 
 def backbone_choices() -> list[tuple[str, str]]:
-    """List (label, name): what is on this machine, what can be downloaded, what needs somebody's permission first."""
+    """Return (label, name): what is on this machine, what can be downloaded, what needs somebody's permission first."""
     here = {name for name in BACKBONES if find_local(name)}
     rows = sorted(BACKBONES.values(), key=lambda row: (row.name not in here, row.gated))
     imported = [(f"{name} · imported", name) for name in imported_names()]

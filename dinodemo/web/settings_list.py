@@ -13,7 +13,7 @@ _FOLDER = Path(__file__).parent / "settings_list"
 
 
 def settings_list(elem_id: str) -> gr.HTML:
-    """Make an empty list. Set its value with `settings_value`, read it with `read_edits`; `input` tells of a change."""
+    """Return an empty list. Set its value with `settings_value`, read it with `read_edits`; `input` is its event."""
     return gr.HTML(
         value=settings_value({}, {}, {}),
         elem_id=elem_id,
@@ -25,7 +25,13 @@ def settings_list(elem_id: str) -> gr.HTML:
 
 
 def settings_value(chosen: Mapping[str, str], told: Mapping[str, str], edits: Mapping[str, str]) -> dict:
-    """Return the value that shows the chosen settings, what each means, and what a person has set instead."""
+    """Return the value that shows the chosen settings, what each means, and what a person has set instead.
+
+    Args:
+        chosen: Values by name.
+        told: Help texts by name.
+        edits: Values that the person has set, by name.
+    """
     return {"fields": [[name, chosen[name], told[name]] for name in chosen], "edits": dict(edits)}
 
 

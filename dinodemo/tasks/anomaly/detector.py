@@ -180,7 +180,7 @@ class AnomalyDetector(Estimator):
         return self
 
     def predict(self, image: ImageSource | Photo) -> Anomaly:
-        """Score one photo; raises ValueError when it cannot be read, or nothing was learned yet."""
+        """Return the score of one photo; raises ValueError when it cannot be read, or nothing was learned yet."""
         check_fitted(self)
         photo = as_photo(image)
         described = self._describe(self._tokens(photo, PLAIN))
@@ -192,7 +192,7 @@ class AnomalyDetector(Estimator):
         return Anomaly(top_mean(patches[kept]) if kept.any() else 0.0, patches, neighbours, photo.size)
 
     def add(self, image: ImageSource | Photo) -> Self:
-        """Remember one more good photo; the scale and the line stay as they are."""
+        """Add one more good photo and return self; the scale and the line stay as they are."""
         check_fitted(self)
         photo = as_photo(image)
         described = self._describe(self._tokens(photo, PLAIN))
@@ -205,7 +205,13 @@ class AnomalyDetector(Estimator):
         return self
 
     def nearest(self, result: Anomaly, x: float, y: float) -> Neighbour:
-        """Return the good patch nearest to the patch under a point of a checked photo; x and y from 0 to 1."""
+        """Return the good patch nearest to the patch under a point of a checked photo.
+
+        Args:
+            result: Of `predict`.
+            x: 0 to 1 from left to right.
+            y: 0 to 1 from top to bottom.
+        """
         check_fitted(self)
         h, w = result.patches.shape
         row, column = min(max(int(y * h), 0), h - 1), min(max(int(x * w), 0), w - 1)

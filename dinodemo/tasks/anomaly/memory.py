@@ -112,7 +112,12 @@ def _greedy(vectors: np.ndarray, count: int) -> np.ndarray:
 
 
 def top_mean(values: np.ndarray, share: float = 0.01) -> float:
-    """Return the mean of the highest `share` of values, of one at least (AnomalyDINO, arXiv:2405.14529, eq. 2)."""
+    """Return the mean of the highest values (AnomalyDINO, arXiv:2405.14529, eq. 2).
+
+    Args:
+        values: Of any shape.
+        share: How many of them, 0 to 1, one at least.
+    """
     flat = values.ravel()
     count = max(1, round(share * len(flat)))
     return float(np.partition(flat, len(flat) - count)[len(flat) - count :].mean())

@@ -62,7 +62,12 @@ def attention_map(f: Features, head: str | int = "mean", mass: float | None = No
 
 
 def combine_heads(rows: np.ndarray, head: str | int = "mean") -> np.ndarray:
-    """Reduce (heads, h, w) attention to (h, w): "mean", "max", or one head's map."""
+    """Return the attention of all heads in one map (h, w).
+
+    Args:
+        rows: (heads, h, w).
+        head: "mean", "max", or the number of one head.
+    """
     if head in ("mean", "max"):
         return rows.mean(axis=0) if head == "mean" else rows.max(axis=0)
     if isinstance(head, bool) or not isinstance(head, int | np.integer) or not 0 <= head < len(rows):
@@ -97,13 +102,23 @@ def keep_mass(attention: np.ndarray, mass: float) -> np.ndarray:
 
 
 def cosine_to_patch(f: Features, patch: tuple[int, int]) -> np.ndarray:
-    """Return the cosine similarity (h, w), -1 to 1, of every patch token to the one at (row, column)."""
+    """Return the cosine similarity (h, w), -1 to 1, of every patch token to one of them.
+
+    Args:
+        f: Features.
+        patch: (row, column) on the grid.
+    """
     patches = unit(f.patches)
     return patches @ patches[patch]
 
 
 def prefix_mass(f: Features, layer: int = -1) -> tuple[float, float]:
-    """Return the shares of CLS attention that stay on CLS itself and on the registers, mean over heads."""
+    """Return the shares of CLS attention that stay on CLS itself and on the registers, mean over heads, 0 to 1.
+
+    Args:
+        f: Features with attention.
+        layer: Counted from 0, or below 0 from the last.
+    """
     if f.prefix_attention is None:
         raise ValueError("these features hold no attention; compute them with attention=True")
     mean = f.prefix_attention[layer].mean(axis=0)
@@ -111,7 +126,12 @@ def prefix_mass(f: Features, layer: int = -1) -> tuple[float, float]:
 
 
 def attention_sinks(f: Features, layer: int = -1) -> AttentionSinks:
-    """Find the patches whose norm is an outlier, and how much of a layer's attention on patches they hold."""
+    """Return the patches whose norm is an outlier, and how much of a layer's attention on patches they hold.
+
+    Args:
+        f: Features with attention.
+        layer: Counted from 0, or below 0 from the last.
+    """
     norms = norms_of(f)
     outliers = norms > SINK_NORM * np.median(norms)
     attention = attention_map(f, "mean", layer=layer)

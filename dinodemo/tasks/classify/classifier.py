@@ -119,7 +119,7 @@ class PhotoClassifier(Estimator):
         return self.predict_tokens(np.stack(pairs)) if pairs else []
 
     def predict_tokens(self, pairs: np.ndarray) -> list[Prediction]:
-        """Classify photos by their tokens (N, 2, D)."""
+        """Return the classes of photos by their tokens (N, 2, D)."""
         self._check_fitted()
         pairs = np.asarray(pairs, np.float32)
         logs = self.head_.log_probabilities(select(pairs, self.plan_.tokens))
@@ -163,7 +163,11 @@ class PhotoClassifier(Estimator):
 
     @classmethod
     def load(cls, path: str | Path, engine: Engine | None = None) -> PhotoClassifier:
-        """Read a classifier that `save` wrote.
+        """Return a classifier that `save` wrote.
+
+        Args:
+            path: Of the file.
+            engine: For photos; tokens need none.
 
         Raises:
             ValueError: For damaged files and any others, and for another backbone's engine.

@@ -43,7 +43,13 @@ class Pair:
         return match(*self.features, self.basis)
 
     def click(self, side: int, x: float, y: float) -> "Pair":
-        """Return the same pair with a point clicked on one side; x, y from 0 to 1."""
+        """Return the same pair with a point clicked on one side.
+
+        Args:
+            side: 0 or 1.
+            x: 0 to 1 from left to right.
+            y: 0 to 1 from top to bottom.
+        """
         return replace(self, point=(side, *patch_at(self.features[side], x, y)))
 
 
@@ -64,7 +70,13 @@ def chosen(pair: Pair, look: Look) -> Matches:
 
 
 def draw_lines(pair: Pair, look: Look, side: int = DISPLAY_SIDE) -> np.ndarray:
-    """Draw both photos next to each other at one height, with lines between some of the chosen pairs."""
+    """Return both photos next to each other at one height, with lines between some of the chosen pairs.
+
+    Args:
+        pair: To draw.
+        look: Settings.
+        side: Longest side of each photo, px.
+    """
     height, widths = _layout(pair, side)
     shown = [
         cv2.resize(photo.rgb, (width, height), interpolation=cv2.INTER_AREA)
@@ -114,7 +126,12 @@ def draw_side(pair: Pair, side: int) -> np.ndarray:
 
 
 def summary(pair: Pair, look: Look) -> str:
-    """Return a sentence on how alike the two photos are and how many parts agree."""
+    """Return a sentence on how similar the two photos are and how many parts agree.
+
+    Args:
+        pair: To describe.
+        look: Settings.
+    """
     found, kept = pair.matches, chosen(pair, look)
     least = min(f.patches.shape[0] * f.patches.shape[1] for f in pair.features)
     text = (

@@ -46,7 +46,15 @@ class Matches:
 
 
 def similarity(fa: Features, fb: Features) -> float:
-    """Return the cosine of two pictures' CLS tokens, -1 to 1. Raises ValueError for different backbones."""
+    """Return the cosine of two pictures' CLS tokens, -1 to 1.
+
+    Args:
+        fa: Features of one picture.
+        fb: Features of the other.
+
+    Raises:
+        ValueError: They are of different backbones.
+    """
     _check_same_backbone(fa, fb)
     return float(unit(fa.cls) @ unit(fb.cls))
 
@@ -101,10 +109,14 @@ def heat_map(fa: Features, patch: tuple[int, int], fb: Features, basis: np.ndarr
 
 
 def spread(matches: Matches, n: int) -> Matches:
-    """Return up to n pairs, strong ones first but spread over the first picture, for drawing.
+    """Return pairs for drawing, strong ones first but spread over the first picture.
 
     Each next pair is the best of those farthest from what is taken already: its score times the distance, in patches,
     to the nearest taken one.
+
+    Args:
+        matches: To choose from.
+        n: Most pairs.
     """
     if len(matches) <= n:
         return matches
@@ -120,9 +132,17 @@ def spread(matches: Matches, n: int) -> Matches:
 def consistent(matches: Matches, model: str = "homography", tolerance: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
     """Find the pairs that one plane-to-plane map explains, by RANSAC (Fischler and Bolles 1981) in OpenCV.
 
-    model: "homography" (a plane seen from two places) or "affine". tolerance: patches between where the map sends a
-    patch of the first picture and its match. Returns (M,) bool and the 3 x 3 map of grid coordinates (x, y) of patch
-    centres; no pair and an identity when none is found. Raises ValueError for an unknown model.
+    Args:
+        matches: To choose from.
+        model: "homography" (a plane seen from two places) or "affine".
+        tolerance: Patches between where the map sends a patch of the first picture and its match.
+
+    Returns:
+        (M,) bool, and the 3 x 3 map of grid coordinates (x, y) of patch centres; no pair and an identity when none is
+        found.
+
+    Raises:
+        ValueError: The model is unknown.
     """
     if model not in MODELS:
         raise ValueError(f"model must be one of {', '.join(MODELS)}, got {model!r}")

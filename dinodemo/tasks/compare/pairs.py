@@ -18,7 +18,16 @@ def compare(
     backbone: str,
     resolution: float,
 ) -> Pair:
-    """Compute both photos' features; what is already there is kept."""
+    """Return both photos with their features; what is already there is kept.
+
+    Args:
+        services: Run the backbone.
+        photos: Both of them.
+        before: The pair of the last time.
+        placeless: Take the directions of position out of the patches.
+        backbone: Name.
+        resolution: px.
+    """
     resolution = int(resolution)
     key = (photos[0].digest, photos[1].digest, bool(placeless), backbone, resolution)
     if before is not None and before.key == key:

@@ -66,7 +66,12 @@ def pack(features: Sequence[Features], basis: np.ndarray | None = None, most_byt
 
 
 def lens_value(photos: Sequence[Photo], packed: Packed | None) -> dict:
-    """Return what the browser's side of the lens is given: pictures and tokens as text."""
+    """Return what the browser's side of the lens is given: pictures and tokens as text.
+
+    Args:
+        photos: In the order of the tokens.
+        packed: Of `pack`; None for an empty lens.
+    """
     rows = []
     for photo, tokens in zip(photos, packed.tokens if packed else (), strict=True):
         row = {"name": photo.name, "size": list(photo.size), "grid": list(tokens.shape[:2])}

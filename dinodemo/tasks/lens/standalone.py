@@ -44,7 +44,7 @@ class BrowserSide:
 
 @cache
 def browser_side() -> BrowserSide:
-    """Read the browser's side, with the package's colour maps put in."""
+    """Return the browser's side, with the package's colour maps put in."""
     levels = np.linspace(0, 1, 256, dtype=np.float32)[None]
     maps = {name: base64.b64encode(colourise(levels, name).tobytes()).decode() for name in COLOUR_MAPS}
     texts = {name: (FOLDER / name).read_text("utf-8") for name in ("lens.html", "lens.css", "core.js", "lens.js")}

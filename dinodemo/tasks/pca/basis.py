@@ -21,19 +21,21 @@ PERCENTILES = (1, 99)  # of the fitted scores become 0 and 1; robust against sin
 class PatchPCA(Estimator):
     """Fit colours on the patches of one or more photos, so that the same part gets the same colour in each.
 
-    n_components: how many components to keep, 3 to 16. foreground: "auto" (Otsu's threshold on the first
-    component), a threshold from 0 to 1, or None to colour every patch.
-
     Learned: mean_ (D,), components_ (n, D), explained_variance_ratio_ (n,), threshold_ (None without foreground),
     backbone_, identity_ (which weights it was fitted with; None where that is not known), and the first component that
     separates the foreground.
+
+    Args:
+        n_components: How many components to keep, 3 to 16.
+        foreground: "auto" (Otsu's threshold on the first component), a threshold from 0 to 1, or None to colour every
+            patch.
     """
 
     def __init__(self, n_components: int = 3, foreground: str | float | None = "auto"):
         self.n_components, self.foreground = n_components, foreground
 
     def fit(self, features: Sequence[Features]) -> "PatchPCA":
-        """Fit on the patches of all features; raises ValueError for mixed backbones or too few patches."""
+        """Fit on the patches of all features, return self; raises ValueError for mixed backbones or too few patches."""
         self._check(features)
         patches = np.concatenate([f.patches.reshape(-1, f.patches.shape[-1]) for f in features])
         self.backbone_, self.identity_ = features[0].backbone, features[0].identity
@@ -52,9 +54,11 @@ class PatchPCA(Estimator):
         return self
 
     def transform(self, f: Features, components: Sequence[int] = (0, 1, 2)) -> np.ndarray:
-        """Colour one photo: (h, w, 3) float32 in [0, 1], nan off the foreground.
+        """Return the colours of one photo, (h, w, 3) float32 RGB in [0, 1], nan off the foreground.
 
-        components: which of the fitted components become red, green and blue, counted from 0.
+        Args:
+            f: Features of the photo.
+            components: Which of the fitted components become red, green and blue, counted from 0.
         """
         self._check_fitted(f)
         chosen = list(components)
@@ -101,7 +105,7 @@ class PatchPCA(Estimator):
 
     @classmethod
     def load(cls, path: str | Path) -> "PatchPCA":
-        """Read a basis that `save` wrote; raises ValueError for any other file."""
+        """Return a basis that `save` wrote; raises ValueError for any other file."""
         try:
             data = _read_arrays(path)
             pca = cls(n_components=len(data["components"]))
@@ -199,7 +203,12 @@ class PatchPCA(Estimator):
 
 
 def otsu_threshold(values: np.ndarray, bins: int = 256) -> float:
-    """Return the threshold that maximises the variance between two classes (Otsu 1979), for values about 0 to 1."""
+    """Return the threshold that maximises the variance between two classes (Otsu 1979).
+
+    Args:
+        values: About 0 to 1, of any shape.
+        bins: Of the histogram.
+    """
     counts, edges = np.histogram(np.clip(values, 0, 1), bins=bins, range=(0, 1))
     centres = (edges[:-1] + edges[1:]) / 2
     weight = np.cumsum(counts)

@@ -212,7 +212,12 @@ def _yolo(text: str, name: str, classes: Sequence[str]) -> list[Annotated]:
 
 
 def read_class_names(data: bytes, name: str) -> list[str]:
-    """Read the classes of a YOLO set: `classes.txt` with a name a line, or the `names` of a `data.yaml`."""
+    """Return the classes of a YOLO set: `classes.txt` with a name a line, or the `names` of a `data.yaml`.
+
+    Args:
+        data: Content of the file.
+        name: Of the file.
+    """
     text = data.decode("utf-8-sig", errors="replace")
     if PurePosixPath(name).suffix.lower() not in (".yaml", ".yml"):
         return [line.strip() for line in text.splitlines() if line.strip()]

@@ -70,7 +70,12 @@ def to_match(cosine: float, bound: float) -> float:
 
 
 def bound_at(target: str, resolution: int) -> float:
-    """Return the whitened cosine at which the match is 0.5: for an object or a kind, at a resolution in pixels."""
+    """Return the whitened cosine at which the match is 0.5.
+
+    Args:
+        target: "object" or "kind".
+        resolution: px.
+    """
     return BOUNDS[target] * min(1.0, resolution / FULL_RESOLUTION) ** FALL
 
 

@@ -106,7 +106,13 @@ class Prediction:
     def segment(
         self, threshold: float = DEFAULT_THRESHOLD, refine: bool = True, min_presence: float = MIN_PRESENCE
     ) -> Segmentation:
-        """Return the segmentation at a threshold; see `mask`."""
+        """Return the segmentation at a threshold; see `mask`.
+
+        Args:
+            threshold: Of the score, 0 to 1.
+            refine: Follow the photo's edges.
+            min_presence: Below it nothing is painted, 0 to 1.
+        """
         mask = self.mask(threshold, refine, min_presence)
         return Segmentation(mask, self.score, self.presence, self, refine, min_presence)
 
@@ -199,18 +205,23 @@ class ReferenceSegmenter(Estimator):
         return self
 
     def predict(self, image: Picture) -> Segmentation:
-        """Segment one picture with the estimator's own settings; see `score` for a live threshold."""
+        """Return the mask of one picture with the estimator's own settings; see `score` for a live threshold."""
         return self.score(image).segment(self.threshold, self.refine, self.min_presence)
 
     def score(self, image: Picture) -> Prediction:
-        """Compute all that does not depend on the threshold; `Prediction.segment` then gives masks."""
+        """Return all that does not depend on the threshold; `Prediction.segment` then gives masks."""
         if not hasattr(self, "memory_"):
             raise ValueError("nothing is fitted yet; call fit with at least one reference first")
         photo = _as_photo(image)
         return Prediction(score_patches(self.tokens(photo), self.memory_), photo)
 
     def grow(self, image: Picture, paint: Paint) -> Grown:
-        """Return the object on a picture that scribbles, clicks or a box mean; its mask can be given to `fit`."""
+        """Return the object on a picture that scribbles, clicks or a box mean; its mask can be given to `fit`.
+
+        Args:
+            image: The picture.
+            paint: What was drawn on it.
+        """
         photo = _as_photo(image)
         if not hasattr(self, "basis_"):
             self._prepare()

@@ -16,7 +16,12 @@ SPECK = 0.0005  # of the picture: smaller pieces and holes are removed
 
 
 def to_pixels(score: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Enlarge patch scores (h, w) to (H, W) float32, bicubic, kept within 0 to 1."""
+    """Return patch scores at the size of a picture, (H, W) float32, bicubic, kept within 0 to 1.
+
+    Args:
+        score: (h, w).
+        size: (H, W).
+    """
     large = cv2.resize(score.astype(np.float32), size[::-1], interpolation=cv2.INTER_CUBIC)
     return np.clip(large, 0, 1, out=large)
 

@@ -83,7 +83,15 @@ class PatchScore:
 
 
 def reduce_by_area(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Return the share of each cell that a mask covers, exactly, for any ratio of sizes: (H, W) -> (h, w) float32."""
+    """Return the share of each cell that a mask covers, exactly, for any ratio of sizes.
+
+    Args:
+        mask: (H, W), 0 to 1.
+        grid: Cells (h, w).
+
+    Returns:
+        (h, w) float32, 0 to 1.
+    """
     rows, columns = (_overlap(n, cells) for n, cells in zip(mask.shape, grid, strict=True))
     return rows @ mask.astype(np.float32) @ columns.T
 
@@ -132,7 +140,14 @@ def score_patches(tokens: np.ndarray, memory: Memory) -> PatchScore:
 def spread_labels(
     similarity: np.ndarray, labels: np.ndarray, neighbours: int, temperature: float = TEMPERATURE
 ) -> np.ndarray:
-    """Return the softmax-weighted mean label of each row's nearest columns: (N, M), (M,) -> (N,)."""
+    """Return the softmax-weighted mean label of each row's nearest columns, (N,).
+
+    Args:
+        similarity: (N, M).
+        labels: (M,).
+        neighbours: Columns that vote.
+        temperature: Of the softmax.
+    """
     import torch  # here, so that a page can be served before torch is loaded
 
     nearest, index = torch.from_numpy(similarity).topk(min(neighbours, similarity.shape[1]), dim=1, sorted=False)

@@ -54,10 +54,16 @@ def propagate(
 ) -> Iterator[tuple[int, Segmentation]]:
     """Yield (index, segmentation) for the frames of a video in order, with the segmenter's own settings.
 
-    segmenter: fitted; its references need not be of this video. frames: (H, W, 3) uint8 RGB or Photos, one at a time.
-    progress(done, total) is called after every frame, total is None when `frames` has no length. remembered: how
-    many frames vote. Stop iterating to cancel. See `Tracker` for the method.
-    Raises ValueError before the first frame when the segmenter is not fitted or `remembered` is below 1.
+    Stop iterating to cancel. See `Tracker` for the method.
+
+    Args:
+        segmenter: Fitted; its references need not be of this video.
+        frames: (H, W, 3) uint8 RGB or Photos, one at a time.
+        progress: Called with frames done and their total after each; the total is None when `frames` has no length.
+        remembered: How many frames vote.
+
+    Raises:
+        ValueError: Before the first frame, when the segmenter is not fitted or `remembered` is below 1.
     """
     if not hasattr(segmenter, "memory_"):
         raise ValueError("nothing is fitted yet; call fit with at least one reference first")

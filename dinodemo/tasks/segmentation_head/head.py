@@ -50,14 +50,17 @@ class SegmentationResult:
 class SegmentationHead(Estimator):
     """Train a head on frozen patch tokens: linear (Oquab et al. 2023, arXiv:2304.07193, 7.4) or a light decoder.
 
-    kind: "linear", or "conv": 1x1, then two transposed convolutions to a grid four times as fine. epochs: at most so
-    many passes. resolution: of the features. seed: with it a training on a CPU repeats exactly. layers: whose tokens
-    are joined, counted from 0 or, below 0, from the last.
-
     Learned: classes_ (names, background first), miou_ and iou_ (n,) on photos held out of the training, confusion_
     (n, n) pixel counts by (true, predicted) and confusion_normalised_ (rows sum to 1; nan for labels not seen).
     These four are None with fewer than 4 photos. The held-out photos also choose the epoch, so the metrics flatter
     a little. training_miou_ is measured on the training photos' patches. note_ says all that in words; card_ in JSON.
+
+    Args:
+        kind: "linear", or "conv": 1x1, then two transposed convolutions to a grid four times as fine.
+        epochs: At most so many passes.
+        resolution: Of the features, px.
+        seed: With it a training on a CPU repeats exactly.
+        layers: Whose tokens are joined, counted from 0 or, below 0, from the last.
     """
 
     def __init__(
@@ -77,11 +80,16 @@ class SegmentationHead(Estimator):
         classes: Sequence[str] | None = None,
         progress: Progress | None = None,
     ) -> "SegmentationHead":
-        """Train on photos and masks.
+        """Train on photos and masks and return self.
 
-        pairs: photo and index mask (H, W), integers at the upright photo's size: 0 background, 255 ignored.
-        classes: names of the labels 1, 2, ...; None numbers them. progress(done, total, message) is called after
-        every photo and epoch; an exception raised in it cancels. Raises ValueError for masks that do not fit.
+        Args:
+            engine: Runs the backbone.
+            pairs: Photo and index mask (H, W), integers at the upright photo's size: 0 background, 255 ignored.
+            classes: Names of the labels 1, 2, ...; None numbers them.
+            progress: progress(done, total, message) is called after every photo and epoch; what it raises cancels.
+
+        Raises:
+            ValueError: A mask does not fit.
         """
         _check_options(self)
         pairs = list(pairs)
@@ -115,9 +123,14 @@ class SegmentationHead(Estimator):
         return self
 
     def predict(self, engine: "Engine", photo: ImageSource | Photo) -> SegmentationResult:
-        """Label every pixel of a photo of any size and aspect.
+        """Return the label of every pixel of a photo of any size and aspect.
 
-        engine: must run the backbone that the head was trained on, else ValueError. Also for unreadable photos.
+        Args:
+            engine: Runs the backbone that the head was trained on.
+            photo: As for `Engine.features`.
+
+        Raises:
+            ValueError: The engine runs another backbone, or the photo cannot be read.
         """
         self.check_engine(engine)
         photo = photo if isinstance(photo, Photo) else load_photo(photo)
@@ -137,7 +150,7 @@ class SegmentationHead(Estimator):
 
     @classmethod
     def load(cls, path: str | Path) -> "SegmentationHead":
-        """Read a head that `save` wrote; raises ValueError for damaged files and any others."""
+        """Return a head that `save` wrote; raises ValueError for damaged files and any others."""
         from safetensors import SafetensorError
 
         try:

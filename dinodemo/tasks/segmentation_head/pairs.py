@@ -62,7 +62,12 @@ class _Found:
 
 
 def read_pairs(source: str | Path, out: str | Path | None = None) -> tuple[list[Pair], list[Problem]]:
-    """Return the pairs and the problems of `read_dataset`."""
+    """Return the pairs and the problems of `read_dataset`.
+
+    Args:
+        source: As for `read_dataset`.
+        out: As for `read_dataset`.
+    """
     found = read_dataset(source, out)
     return found.pairs, found.problems
 

@@ -60,7 +60,13 @@ class LabelParts:
 
 
 def build_head_tab(services: Services, header: Header, references: gr.State) -> None:
-    """Build the sub-tab's components and wire them. references: the kept `Reference`s of the neighbouring sub-tab."""
+    """Build the sub-tab's components and wire them.
+
+    Args:
+        services: Of the app.
+        header: Of the page.
+        references: The kept `Reference`s of the neighbouring sub-tab.
+    """
     with gr.Row():
         with gr.Column(scale=1, min_width=320):
             training = _training_parts()

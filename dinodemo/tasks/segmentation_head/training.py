@@ -142,7 +142,17 @@ def train(
 ) -> Trained:
     """Train the network in place; with held-out samples it stops early and keeps the epoch of the best mIoU on them.
 
-    on_epoch(epoch, message) is called after each; what it raises ends the training.
+    Args:
+        network: To train.
+        samples: To train on.
+        held_out: To measure on; may be empty.
+        kind: Of the head, "linear" or "conv".
+        epochs: At most so many passes.
+        generator: Of the order and the augmentation.
+        on_epoch: on_epoch(epoch, message) is called after each; what it raises ends the training.
+
+    Returns:
+        How the training ended.
     """
     weights = class_weights(samples).to(network.mean.device)
     batch = min(BATCH, len(samples))
