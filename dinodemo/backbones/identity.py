@@ -94,13 +94,19 @@ def compare(stored: Identity | None, running: Identity | None, what: str, remedy
 
 
 def check(stored: Identity | None, running: Identity | None, what: str, remedy: str = "make it again") -> str:
-    """Refuse a saved thing that other weights made; arguments as `compare` has them.
+    """Refuse a saved object that other weights made.
+
+    Args:
+        stored: Of the object, as for `compare`.
+        running: Of the network that runs, as for `compare`.
+        what: The object's name in messages.
+        remedy: What to do, for messages.
 
     Returns:
-        a warning where that cannot be known, empty where the weights are the same.
+        A warning where that cannot be known, empty where the weights are the same.
 
     Raises:
-        ValueError: when the weights differ.
+        ValueError: When the weights differ.
     """
     found = compare(stored, running, what, remedy)
     if found.state == "other":

@@ -36,14 +36,7 @@ DINO, TAIL = ("dino",), ("diet", "labels")  # objectives
 
 
 def setting(default: Any, help: str, rule: Rule = ANY, only: tuple[str, ...] = (*DINO, *TAIL)) -> Any:
-    """Declare a field of FinetuneConfig.
-
-    Args:
-        default: Its value unless another is given; its type is the setting's.
-        help: What the page and `explanations` show of it.
-        rule: Which values it may have.
-        only: The objectives that it means something to.
-    """
+    """>What `dataclasses.field` returns."""
     return dataclasses.field(default=default, metadata={"help": help, "rule": rule, "only": only})
 
 
@@ -266,7 +259,7 @@ def only_of(name: str) -> tuple[str, ...]:
 
 
 def parse_set(pairs: Iterable[str]) -> dict[str, Any]:
-    """Parse ["lr=1e-4", "global_scale=0.4,1"] into typed settings; raises ValueError that names the field."""
+    """Return typed settings of ["lr=1e-4", "global_scale=0.4,1"]; raises ValueError that names the field."""
     settings = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")

@@ -59,18 +59,7 @@ class Worth:
 
 
 def weigh(features: np.ndarray, backbone: str, ordinary: float | None = None) -> Worth:
-    """Judge whether training a network on photos is worth it.
-
-    Uniformity is that of Wang and Isola 2020 (arXiv:2005.10242, eq. 2, t = 2).
-
-    Args:
-        features: Class tokens of the photos, (n, D).
-        backbone: Name of the network, by which ordinary photos' value is looked up.
-        ordinary: Uniformity of ordinary photos, where the network has no stored value.
-
-    Raises:
-        ValueError: There are fewer than two photos.
-    """
+    """>The judgement, with its numbers."""
     if len(features) < 2:
         raise ValueError(f"photos can only be compared with each other; there must be 2 or more, got {len(features)}")
     rows = np.asarray(features, np.float64)
@@ -115,6 +104,13 @@ def choose(
     - gram_weight 1: patch similarities stay those of the start while the rest adapts.
     - drop_path 0.1 from scratch, where one network has to do all the regularising; none on a trained backbone, whose
       features it would disturb for the few steps there are.
+
+    Args:
+        n_images: Number of photos.
+        backbone: Name, model folder, finished run, hub id, or "scratch".
+        device: "auto", "cpu", "cuda" or "mps".
+        explicit: Settings that were asked for.
+        distilling: Whether one of them means something to self-distillation only.
     """
     from ..engine.devices import choose_device  # not above: it brings torch
 

@@ -217,7 +217,7 @@ def checkpoint_steps(folder: Path) -> list[int]:
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
-    """Return the path of a step's checkpoint."""
+    """Return the path of the checkpoint of `step` in `folder`."""
     return folder / f"step-{step:08d}.pt"
 
 

@@ -33,7 +33,7 @@ class File(TypedDict):
 
 
 def made(named: tuple[str, bytes]) -> File:
-    """Write (file name, content) where the caller can fetch it."""
+    """Return (file name, content) as a file that the caller can fetch."""
     from .components import write_download
 
     return {"path": write_download(*named), "meta": {"_type": "gradio.FileData"}}
@@ -42,7 +42,12 @@ def made(named: tuple[str, bytes]) -> File:
 def read_path(value: File | str, what: str) -> Path:
     """Return where a file lies that was uploaded, or named by an http(s): or data: address.
 
-    Raises ValueError for anything else, files of the server among it.
+    Args:
+        value: That was sent.
+        what: Its name in messages.
+
+    Raises:
+        ValueError: It is anything else, files of the server among it.
     """
     if isinstance(value, str) and value.startswith(("data:", "http://", "https://")):
         return _from_address(value, what)
@@ -57,7 +62,16 @@ def read_path(value: File | str, what: str) -> Path:
 
 
 def read_photo(value: File | str, what: str) -> Photo:
-    """Decode an uploaded photo, shrunk as on the page; raises ValueError, or gr.Error with the reason."""
+    """Return an uploaded photo, shrunk as on the page.
+
+    Args:
+        value: That was sent.
+        what: Its name in messages.
+
+    Raises:
+        ValueError: It is no uploaded file.
+        gr.Error: It cannot be read; with the reason.
+    """
     from .components import decode_upload
 
     path = read_path(value, what)
@@ -87,13 +101,28 @@ def _from_address(address: str, what: str) -> Path:
 
 
 def name_of(value: File | str, path: Path) -> str:
-    """Return the name that a file had where it came from, without folders."""
+    """Return the name that a file had where it came from, without folders.
+
+    Args:
+        value: That was sent.
+        path: Where the file lies here.
+    """
     name = value.get("orig_name") if isinstance(value, dict) else None
     return Path(name).name or path.name if isinstance(name, str) else path.name
 
 
 def read_files(value: Sequence[File] | None, what: str, most: int, least: int = 0) -> list[File]:
-    """Check a list of `least` to `most` files; None is an empty one."""
+    """Return a list of files; None is an empty one.
+
+    Args:
+        value: That was sent.
+        what: Its name in messages.
+        most: Largest number of files.
+        least: Smallest number of files.
+
+    Raises:
+        ValueError: It is no such list.
+    """
     value = [] if value is None else value
     if not isinstance(value, list | tuple) or not least <= len(value) <= most:
         got = f"{len(value)} of them" if isinstance(value, list | tuple) else _shown(value)
@@ -102,49 +131,111 @@ def read_files(value: Sequence[File] | None, what: str, most: int, least: int = 
 
 
 def number(value: float, what: str, low: float, high: float) -> float:
-    """Check a number from `low` to `high`; nan is none."""
+    """Return a number from `low` to `high`; nan is none.
+
+    Args:
+        value: That was sent.
+        what: Its name in messages.
+        low: Least value.
+        high: Greatest value.
+
+    Raises:
+        ValueError: It is no such number.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise ValueError(f"{what} must be a number from {low:g} to {high:g}, got {_shown(value)}")
     return float(value)
 
 
 def whole(value: int, what: str, low: int, high: int) -> int:
-    """Check a whole number from `low` to `high`; 3.0 is one."""
+    """Return a whole number from `low` to `high`; 3.0 is one.
+
+    Args:
+        value: That was sent.
+        what: Its name in messages.
+        low: Least value.
+        high: Greatest value.
+
+    Raises:
+        ValueError: It is no such number.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high or value % 1:
         raise ValueError(f"{what} must be a whole number from {low} to {high}, got {_shown(value)}")
     return int(value)
 
 
 def one_of(value: str, what: str, choices: Sequence[str]) -> str:
-    """Check that a text is one of the choices."""
+    """Return a text that is one of the choices.
+
+    Args:
+        value: That was sent.
+        what: Its name in messages.
+        choices: Allowed texts.
+
+    Raises:
+        ValueError: It is none of them.
+    """
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{what} must be one of {', '.join(choices)}; got {_shown(value)}")
     return value
 
 
 def text(value: str, what: str) -> str:
-    """Check a text of a length that somebody may have meant."""
+    """Return a text of at most MOST_LETTERS characters.
+
+    Args:
+        value: That was sent.
+        what: Its name in messages.
+
+    Raises:
+        ValueError: It is no such text.
+    """
     if not isinstance(value, str) or len(value) > MOST_LETTERS:
         raise ValueError(f"{what} must be a text of at most {MOST_LETTERS} letters, got {_shown(value)}")
     return value
 
 
 def texts(value: Sequence[str] | None, what: str) -> list[str]:
-    """Check a list of texts; None is an empty one."""
+    """Return a list of texts; None is an empty one.
+
+    Args:
+        value: That was sent.
+        what: Its name in messages.
+
+    Raises:
+        ValueError: It is no such list.
+    """
     if value is not None and not isinstance(value, list | tuple):
         raise ValueError(f"{what} must be a list of texts, got {_shown(value)}")
     return [text(one, f"each of {what}") for one in value or ()]
 
 
 def truth(value: bool, what: str) -> bool:
-    """Check a true or false."""
+    """Return true or false.
+
+    Args:
+        value: That was sent.
+        what: Its name in messages.
+
+    Raises:
+        ValueError: It is neither.
+    """
     if not isinstance(value, bool):
         raise ValueError(f"{what} must be true or false, got {_shown(value)}")
     return value
 
 
 def network(services: Services, backbone: str, resolution: int) -> tuple[str, int]:
-    """Check which network is to run at which resolution; an empty name is the server's own."""
+    """Return which backbone is to run at which resolution, px.
+
+    Args:
+        services: Of the app.
+        backbone: Name; an empty one is the server's own.
+        resolution: px.
+
+    Raises:
+        ValueError: A name or number is not allowed.
+    """
     # names only: the folders of the server are not for callers to choose
     name = services.start.name if backbone == "" else one_of(backbone, "backbone", list(BACKBONES))
     return name, whole(resolution, "resolution", *RESOLUTIONS)

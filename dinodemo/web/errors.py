@@ -83,7 +83,7 @@ def _entry(function) -> Entry:
 
 
 def as_message(error: Exception) -> gr.Error:
-    """Turn an error into what the page shows; an unexpected one goes to the log, under the request's id."""
+    """Return what the page shows of an error; an unexpected one goes to the log, under the request's id."""
     if isinstance(error, gr.Error):
         return error
     if is_expected(error):

@@ -64,7 +64,12 @@ class Settings:
 
 
 def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str] = os.environ) -> None:
-    """Add the server's options to a parser; each has an environment variable of its name."""
+    """Add the server's options to a parser; each has an environment variable of its name.
+
+    Args:
+        parser: Of the command.
+        environment: Gives the defaults.
+    """
     host = environment.get("HOST") or environment.get("GRADIO_SERVER_NAME")  # the latter: what Spaces set
     parser.add_argument("--host", default=host, help="address to listen on (0.0.0.0: everybody)")
     parser.add_argument("--port", type=int, default=environment.get("PORT"), help="default: the first free from 7860")
@@ -115,9 +120,10 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
 
 
 def from_arguments(args: argparse.Namespace) -> Settings:
-    """Turn parsed options into settings; without a backbone, the default that is on this machine.
+    """Return settings by parsed options; without a backbone, the default that is on this machine.
 
-    Raises ValueError for options that contradict each other or are malformed.
+    Raises:
+        ValueError: Options contradict each other or are malformed.
     """
     if args.public and args.photos:
         raise ValueError("a public server takes no folder of photos; leave out either --photos or --public")
@@ -144,7 +150,7 @@ def from_arguments(args: argparse.Namespace) -> Settings:
 
 
 def parse(argv: Sequence[str] | None = None) -> Settings:
-    """Parse a command line (sys.argv by default) into settings."""
+    """Return the settings of a command line (sys.argv by default)."""
     parser = argparse.ArgumentParser("app.py", description="dinodemo: self-supervised vision features on your pictures")
     add_arguments(parser)
     try:

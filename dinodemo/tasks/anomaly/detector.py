@@ -152,15 +152,7 @@ class AnomalyDetector(Estimator):
         self.foreground, self.layers, self.max_patches = foreground, layers, max_patches
 
     def fit(self, good: GoodPhotos, progress: Progress | None = None) -> Self:
-        """Learn from good photos.
-
-        Args:
-            good: 1 to 100 photos (paths, bytes, PIL, (H, W, 3) uint8 or Photo), or a folder of them.
-            progress: Called as progress(done, total) after each photo.
-
-        Raises:
-            ValueError: For no photos, too many, one that cannot be read, or parameters out of range.
-        """
+        """>Self."""
         photos = read_good(good)
         views = VIEWS[AUGMENT.check(self.augment)]
         FOREGROUND.check(self.foreground)
@@ -274,7 +266,7 @@ class AnomalyDetector(Estimator):
 
     @classmethod
     def load(cls, path: str | Path, engine: "Engine") -> "AnomalyDetector":
-        """Read a set that `save` wrote.
+        """Return a set that `save` wrote.
 
         Args:
             path: The file.

@@ -76,7 +76,7 @@ class PhotoClassifier(Estimator):
     def fit(
         self, photos: Iterable[ImageSource | Photo], labels: Sequence[str], progress: Progress | None = None
     ) -> Self:
-        """Learn classes from photos.
+        """Learn classes from photos and return self.
 
         Args:
             photos: Paths, bytes, PIL images, (H, W, 3) uint8 arrays or Photos.
@@ -89,7 +89,7 @@ class PhotoClassifier(Estimator):
         return self.fit_tokens(np.stack(list(self.tokens_of(map(as_photo, photos)))), labels, progress)
 
     def fit_tokens(self, pairs: np.ndarray, labels: Sequence[str], progress: Progress | None = None) -> Self:
-        """Learn classes from tokens that are there already.
+        """Learn classes from tokens that are there already, and return self.
 
         Args:
             pairs: (N, 2, D) class token and mean of the patches of each photo.
@@ -110,7 +110,7 @@ class PhotoClassifier(Estimator):
         return self
 
     def predict(self, photos: Iterable[ImageSource | Photo]) -> list[Prediction]:
-        """Classify photos.
+        """Return the classes of photos.
 
         Raises:
             ValueError: Before `fit`, for another backbone's engine, and for photos that cannot be read.

@@ -83,16 +83,7 @@ class Report:
 def measure(
     pairs: np.ndarray, labels: np.ndarray, method: str, tokens: str, seed: int, progress: Progress | None = None
 ) -> Report:
-    """Choose a way to classify, and measure it on photos that were left out.
-
-    Args:
-        pairs: (N, 2, D) float32 class tokens and patch means.
-        labels: (N,) texts; two classes or more, two photos or more of one of them.
-        method: "auto" or one of `heads.METHODS`.
-        tokens: "auto" or one of `heads.TOKENS`.
-        seed: Of the folds.
-        progress: Called as progress(steps done, steps, message).
-    """
+    """>The chosen way, and how often it is right."""
     tell = progress or (lambda done, total, message: None)
     classes, codes = np.unique(labels, return_inverse=True)
     scenes = scenes_of(pairs, codes)

@@ -83,9 +83,13 @@ def match(photos: list[Entry], depths: list[Entry], problems: list[Problem], fol
     """Pair photos with depth maps, the strictest rule first.
 
     Args:
-        photos, depths: what is to be paired.
-        problems: what stays alone or is there twice is added.
-        folders: whether files of one pair must lie in folders of the same name but for words like rgb and depth.
+        photos: To pair.
+        depths: To pair.
+        problems: What stays alone or is there twice is added.
+        folders: Whether files of one pair must lie in folders of the same name but for words like rgb and depth.
+
+    Returns:
+        The pairs.
     """
     found: list[Match] = []
     clashes: list[list[Entry]] = []

@@ -40,7 +40,12 @@ class _Values:
 
 
 def read_picture(image: Image.Image, name: str) -> MaskFile:
-    """Read an open picture as a mask file; raises ValueError for a photo."""
+    """Return an open picture as a mask file; raises ValueError for a photo.
+
+    Args:
+        image: As Pillow opened it.
+        name: Of the file.
+    """
     image = ImageOps.exif_transpose(image)
     alpha = _alpha(image)
     if image.mode == "1":
