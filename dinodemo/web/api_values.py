@@ -32,7 +32,7 @@ class File(TypedDict):
     meta: dict
 
 
-def made(named: tuple[str, bytes]) -> File:
+def as_file(named: tuple[str, bytes]) -> File:
     """Return (file name, content) as a file that the caller can fetch."""
     from .components import write_download
 
@@ -130,7 +130,7 @@ def read_files(value: Sequence[File] | None, what: str, most: int, least: int = 
     return list(value)
 
 
-def number(value: float, what: str, low: float, high: float) -> float:
+def check_float(value: float, what: str, low: float, high: float) -> float:
     """Return a number from `low` to `high`; nan is none.
 
     Args:
@@ -147,7 +147,7 @@ def number(value: float, what: str, low: float, high: float) -> float:
     return float(value)
 
 
-def whole(value: int, what: str, low: int, high: int) -> int:
+def check_int(value: int, what: str, low: int, high: int) -> int:
     """Return a whole number from `low` to `high`; 3.0 is one.
 
     Args:
@@ -164,7 +164,7 @@ def whole(value: int, what: str, low: int, high: int) -> int:
     return int(value)
 
 
-def one_of(value: str, what: str, choices: Sequence[str]) -> str:
+def check_choice(value: str, what: str, choices: Sequence[str]) -> str:
     """Return a text that is one of the choices.
 
     Args:
@@ -180,7 +180,7 @@ def one_of(value: str, what: str, choices: Sequence[str]) -> str:
     return value
 
 
-def text(value: str, what: str) -> str:
+def check_str(value: str, what: str) -> str:
     """Return a text of at most MOST_LETTERS characters.
 
     Args:
@@ -195,7 +195,7 @@ def text(value: str, what: str) -> str:
     return value
 
 
-def texts(value: Sequence[str] | None, what: str) -> list[str]:
+def check_strs(value: Sequence[str] | None, what: str) -> list[str]:
     """Return a list of texts; None is an empty one.
 
     Args:
@@ -207,10 +207,10 @@ def texts(value: Sequence[str] | None, what: str) -> list[str]:
     """
     if value is not None and not isinstance(value, list | tuple):
         raise ValueError(f"{what} must be a list of texts, got {_shown(value)}")
-    return [text(one, f"each of {what}") for one in value or ()]
+    return [check_str(one, f"each of {what}") for one in value or ()]
 
 
-def truth(value: bool, what: str) -> bool:
+def check_bool(value: bool, what: str) -> bool:
     """Return true or false.
 
     Args:
@@ -225,7 +225,7 @@ def truth(value: bool, what: str) -> bool:
     return value
 
 
-def network(services: Services, backbone: str, resolution: int) -> tuple[str, int]:
+def check_backbone(services: Services, backbone: str, resolution: int) -> tuple[str, int]:
     """Return which backbone is to run at which resolution, px.
 
     Args:
@@ -237,8 +237,8 @@ def network(services: Services, backbone: str, resolution: int) -> tuple[str, in
         ValueError: A name or number is not allowed.
     """
     # names only: the folders of the server are not for callers to choose
-    name = services.start.name if backbone == "" else one_of(backbone, "backbone", list(BACKBONES))
-    return name, whole(resolution, "resolution", *RESOLUTIONS)
+    name = services.start.name if backbone == "" else check_choice(backbone, "backbone", list(BACKBONES))
+    return name, check_int(resolution, "resolution", *RESOLUTIONS)
 
 
 def _shown(value) -> str:

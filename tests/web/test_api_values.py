@@ -26,45 +26,45 @@ def uploads(tmp_path, monkeypatch):
 @pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)
 def test_no_number_in_range(value):
     with pytest.raises(ValueError, match=r"^mass must be a number from 0\.001 to 1, got "):
-        values.number(value, "mass", 0.001, 1)
+        values.check_float(value, "mass", 0.001, 1)
 
 
 @pytest.mark.parametrize("value", [*NO_NUMBERS, 224.5, 0], ids=repr)
 def test_no_whole_number_in_range(value):
     with pytest.raises(ValueError, match=r"^resolution must be a whole number from 56 to 1022, got "):
-        values.network(Services(Settings(), None), "", value)
+        values.check_backbone(Services(Settings(), None), "", value)
 
 
 def test_a_whole_number_may_come_with_a_point():
-    assert values.whole(224.0, "resolution", 56, 1022) == 224
+    assert values.check_int(224.0, "resolution", 56, 1022) == 224
 
 
 @pytest.mark.parametrize("name", ["/etc", "..", "facebook/dinov2-small", None, 3, ["dinov2-small"]], ids=repr)
 def test_only_backbones_of_the_table_can_be_asked_for(name):
     services = Services(Settings(backbone="/my/own/run"), None)
-    assert values.network(services, "", 224) == ("/my/own/run", 224)
+    assert values.check_backbone(services, "", 224) == ("/my/own/run", 224)
     with pytest.raises(ValueError, match=r"^backbone must be one of dinov2"):
-        values.network(services, name, 224)
+        values.check_backbone(services, name, 224)
 
 
 @pytest.mark.parametrize("value", ["yes", 1, None], ids=repr)
 def test_no_truth(value):
     with pytest.raises(ValueError, match="smooth must be true or false"):
-        values.truth(value, "smooth")
+        values.check_bool(value, "smooth")
 
 
 @pytest.mark.parametrize("value", [None, 3, "x" * 1001], ids=["none", "number", "long"])
 def test_no_text(value):
     with pytest.raises(ValueError, match="path must be a text") as caught:
-        values.text(value, "path")
+        values.check_str(value, "path")
     assert len(str(caught.value)) < 150
 
 
 def test_lists():
-    assert values.texts(None, "labels") == [] == values.read_files(None, "photos", 3)
+    assert values.check_strs(None, "labels") == [] == values.read_files(None, "photos", 3)
     for wrong in ("cat", {"a": 1}, [3]):
         with pytest.raises(ValueError, match="labels must be"):
-            values.texts(wrong, "labels")
+            values.check_strs(wrong, "labels")
     for wrong in ("cat", [], [{}] * 4):
         with pytest.raises(ValueError, match="photos must be a list of 1 to 3 files"):
             values.read_files(wrong, "photos", 3, least=1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ...engine.provenance import made_with_name
 from ...io.files import stem
 from ...io.images import load_photo, shrink
-from ...web.api_values import File, made, name_of, network, read_files, read_path, read_photo, reason_of
+from ...web.api_values import File, as_file, check_backbone, name_of, read_files, read_path, read_photo, reason_of
 from ..base import RESOLUTION
 from .detector import AUGMENT, FOREGROUND, AnomalyDetector
 from .draw import LINE
@@ -57,7 +57,7 @@ class AnomalyApi:
             backbone: a name that `dinodemo weights list` tells; empty is the server's own
             resolution: the network sees at most this number squared of pixels, 56 to 1022
         """
-        name, side = network(self.services, backbone, resolution)
+        name, side = check_backbone(self.services, backbone, resolution)
         line = LINE.check(line)
         files = read_files(photos, "photos", MOST_CHECKED, least=1)
         engine = self.services.pool.get(name)
@@ -76,8 +76,8 @@ class AnomalyApi:
             "map_full_scale": FULL_SCALE,
             "made_with": made_with_name(detector.backbone_, detector.engine.identity),
         }
-        learned = made(("good-photos.safetensors", detector.to_bytes()))
-        return maps, made(("scores.csv", scores_csv(table))), learned, summary
+        learned = as_file(("good-photos.safetensors", detector.to_bytes()))
+        return maps, as_file(("scores.csv", scores_csv(table))), learned, summary
 
 
 def _checked(detector: AnomalyDetector, files: list[File], line: float) -> tuple[list[File], list[dict], list[dict]]:
@@ -91,7 +91,7 @@ def _checked(detector: AnomalyDetector, files: list[File], line: float) -> tuple
         except ValueError as error:
             left_out.append({"photo": i, "reason": reason_of(error)})
             continue
-        maps.append(made((f"{i:03d}-{stem(photo.name)}.png", map_png(result, words))))
+        maps.append(as_file((f"{i:03d}-{stem(photo.name)}.png", map_png(result, words))))
         rows.append(
             {"photo": i, "name": photo.name, "score": round(result.score, 6), "verdict": result.verdict_at(line)}
         )

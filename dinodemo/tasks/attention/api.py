@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ...web.api_values import File, about, made, network, one_of, read_photo, whole
+from ...web.api_values import File, about, as_file, check_backbone, check_choice, check_int, read_photo
 from ..base import COLOUR_MAP, OPACITY, RESOLUTION, SMOOTH
 from . import draw
 
@@ -52,15 +52,15 @@ class AttentionApi:
             backbone: a name that `dinodemo weights list` tells; empty is the server's own
             resolution: the network sees about this number squared of pixels, 56 to 1022
         """
-        name, side = network(self.services, backbone, resolution)
+        name, side = check_backbone(self.services, backbone, resolution)
         mass, opacity = draw.MASS.check(mass), OPACITY.check(opacity)
         colours, smooth = COLOUR_MAP.check(colour_map), SMOOTH.check(smooth)
         row = self.services.pool.get(name).backbone
-        head = one_of(str(head), "head", ["mean", "max", *(str(i + 1) for i in range(row.heads))])
-        layer = whole(layer, "layer", 0, row.depth) or row.depth
+        head = check_choice(str(head), "head", ["mean", "max", *(str(i + 1) for i in range(row.heads))])
+        layer = check_int(layer, "layer", 0, row.depth) or row.depth
         given = read_photo(photo, "photo")
         run = self.services.run(given, name, side, attention=True)
         view = draw.View(given, run.features, (name, side), run.status)
         look = draw.Look(layer, head, 100 * mass, opacity, colours, smooth)
         summary = {**about(run.features), "layer": layer, "head": head, "note": draw.note(view, look)}
-        return made(draw.picture_file(view, look)), made(draw.raw_file(view)), summary
+        return as_file(draw.picture_file(view, look)), as_file(draw.raw_file(view)), summary

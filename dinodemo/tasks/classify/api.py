@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...io.images import DAMAGE
-from ...web.api_values import MOST_FILES, File, made, name_of, network, read_files, read_path, texts
+from ...web.api_values import MOST_FILES, File, as_file, check_backbone, check_strs, name_of, read_files, read_path
 from . import draw
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class ClassifyApi:
         """
         method, tokens = draw.METHOD.check(method), draw.TOKENS.check(tokens)
         asked = read_files(photos, "photos", MOST_FILES, 1)
-        shown, names = read_files(examples, "examples", MOST_FILES), texts(labels, "labels")
+        shown, names = read_files(examples, "examples", MOST_FILES), check_strs(labels, "labels")
         if bool(shown) == bool(model):
             raise ValueError("send either labelled examples or a classifier as model")
         if len(shown) != len(names):
@@ -86,12 +86,12 @@ class ClassifyApi:
             "note": getattr(classifier, "doubt_", ""),
             "left_out": left_out,
         }
-        return made(draw.answers_csv(rows)), made(("classifier.safetensors", saved(classifier))), summary
+        return as_file(draw.answers_csv(rows)), as_file(("classifier.safetensors", saved(classifier))), summary
 
     def _fit(self, shown: list[File], names: list[str], method: str, tokens: str, backbone: str) -> "PhotoClassifier":
         from .classifier import PhotoClassifier
 
-        name, _ = network(self.services, backbone, RESOLUTION)
+        name, _ = check_backbone(self.services, backbone, RESOLUTION)
         classifier = PhotoClassifier(self.services.pool.get(name), method, tokens)
         found, left_out = self._read(classifier, shown, names)
         if left_out:
@@ -102,7 +102,7 @@ class ClassifyApi:
         from .classifier import PhotoClassifier
 
         made_with = PhotoClassifier.load(path).card_["backbone"]
-        name, _ = network(self.services, made_with if made_with != self.services.start.name else "", RESOLUTION)
+        name, _ = check_backbone(self.services, made_with if made_with != self.services.start.name else "", RESOLUTION)
         return PhotoClassifier.load(path, self.services.pool.get(name))
 
     def _read(self, classifier: "PhotoClassifier", files: list[File], labels: list[str]) -> "tuple[Gathered, list]":

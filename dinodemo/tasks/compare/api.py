@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ...engine.provenance import made_with
-from ...web.api_values import File, made, network, one_of, read_photo
+from ...web.api_values import File, as_file, check_backbone, check_choice, read_photo
 from ..base import RESOLUTION
 from . import draw
 from .pairs import compare as compute_pair
@@ -50,8 +50,10 @@ class CompareApi:
             backbone: a name that `dinodemo weights list` tells; empty is the server's own
             resolution: the network sees about this number squared of pixels, 56 to 1022
         """
-        key = network(self.services, backbone, resolution)
-        look = draw.Look(draw.COUNT.check(count), draw.LEAST.check(least), MODELS[one_of(model, "model", list(MODELS))])
+        key = check_backbone(self.services, backbone, resolution)
+        look = draw.Look(
+            draw.COUNT.check(count), draw.LEAST.check(least), MODELS[check_choice(model, "model", list(MODELS))]
+        )
         photos = (read_photo(first, "first"), read_photo(second, "second"))
         pair = compute_pair(self.services, photos, None, draw.PLACELESS.check(placeless), *key)
         summary = {
@@ -61,4 +63,4 @@ class CompareApi:
             "mutual": len(pair.matches),
             "chosen": len(draw.chosen(pair, look)),
         }
-        return made(draw.lines_file(pair, look)), made(draw.table_file(pair, look)), summary
+        return as_file(draw.lines_file(pair, look)), as_file(draw.table_file(pair, look)), summary

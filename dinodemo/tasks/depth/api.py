@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ...engine.provenance import made_with_name
-from ...web.api_values import File, made, network, one_of, read_path, read_photo
+from ...web.api_values import File, as_file, check_backbone, check_choice, read_path, read_photo
 from ..base import COLOUR_MAP, RESOLUTION
 from . import draw
 from .options import EPOCHS, FLIP, GUIDED, INVERSE, KIND, METRES, RELATIVE, UNIT
@@ -60,7 +60,7 @@ class DepthApi:
             resolution: the network sees about this number squared of pixels, 56 to 1022
             metres: give metres also for photos unlike those that the probe was trained on
         """
-        name, side = network(self.services, backbone, resolution)
+        name, side = check_backbone(self.services, backbone, resolution)
         flip, guided, metres = FLIP.check(flip), GUIDED.check(guided), METRES.check(metres)
         colours = COLOUR_MAP.check(colour_map)
         made_by = self.services.pool.get(name).backbone.name
@@ -71,7 +71,7 @@ class DepthApi:
         view = draw.View.of(given, found, words)
         look = draw.Look(*draw.natural_range(view.depth), colours, False)
         summary = {"backbone": made_by, **draw.facts(view), "probe": key}
-        return made(draw.picture_file(view, look)), made(draw.array_file(view)), summary
+        return as_file(draw.picture_file(view, look)), as_file(draw.array_file(view)), summary
 
     def depth_pairs(self, pairs: File, unit: str = UNIT.default, inverse: bool | None = None) -> dict:
         """Report how photos and depth maps are paired and read, before a probe is trained on them.
@@ -112,7 +112,7 @@ class DepthApi:
         """
         from . import DepthProbe
 
-        name, side = network(self.services, backbone, resolution)
+        name, side = check_backbone(self.services, backbone, resolution)
         kind, epochs, relative = KIND.check(kind), EPOCHS.check(epochs), RELATIVE.check(relative)
         found, problems = self._read(pairs, NO_UNIT if relative and unit == UNIT.default else unit, inverse)
         engine = self.services.pool.get(name)
@@ -121,7 +121,7 @@ class DepthApi:
         probe.fit(found, groups=groups if len(set(groups)) > 1 else None, data=f"{len(found)} pairs")
         left = [list(problem) for problem in problems]
         facts = {"note": probe.note_, "metrics": probe.metrics_, "read": summary(found), "left_out": left}
-        return made(probe_file((("probe", probe),))), facts
+        return as_file(probe_file((("probe", probe),))), facts
 
     @staticmethod
     def _read(pairs: File, unit: str, inverse: bool | None):
@@ -137,4 +137,4 @@ class DepthApi:
         ready = [key for _, key in self.probes.ready(backbone)]
         if asked == "" and not ready:
             raise ValueError(f"no depth probe came with {backbone}; probe may be one of {', '.join(keys)}")
-        return ready[0] if asked == "" else one_of(asked, "probe", keys)
+        return ready[0] if asked == "" else check_choice(asked, "probe", keys)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...web.api_values import File, about, made, network, read_files, read_path, read_photo
+from ...web.api_values import File, about, as_file, check_backbone, read_files, read_path, read_photo
 from ..base import RESOLUTION
 from . import draw
 from .draw import MOST_PHOTOS
@@ -49,7 +49,7 @@ class PcaApi:
             backbone: a name that `dinodemo weights list` tells; empty is the server's own
             resolution: the network sees about this number squared of pixels, 56 to 1022
         """
-        key = network(self.services, backbone, resolution)
+        key = check_backbone(self.services, backbone, resolution)
         look = draw.Look(
             draw.FOREGROUND.check(foreground),
             draw.THRESHOLD.check(threshold),
@@ -67,10 +67,10 @@ class PcaApi:
         pca = draw.fit(draw.View(given, features, key, ""), look, loaded)
         single = [draw.View((p,), (f,), key, "") for p, f in zip(given, features, strict=True)]
         with tempfile.TemporaryDirectory() as folder:
-            kept = made(draw.basis_file(pca, Path(folder)))
+            kept = as_file(draw.basis_file(pca, Path(folder)))
         ratios = [round(float(ratio), 4) for ratio in pca.explained_variance_ratio_]
         doubt = pca.check(features[0].backbone, features[0].identity)
         summary = {"photos": [about(f) for f in features], "explained_variance_ratio": ratios} | (
             {"warning": doubt} if doubt else {}
         )
-        return [made(draw.pictures_file(view, look, pca)) for view in single], kept, summary
+        return [as_file(draw.pictures_file(view, look, pca)) for view in single], kept, summary

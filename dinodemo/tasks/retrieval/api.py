@@ -10,14 +10,14 @@ from ...web.api_values import (
     MOST_FILES,
     RESOLUTIONS,
     File,
-    made,
+    as_file,
+    check_backbone,
+    check_str,
+    check_strs,
     name_of,
-    network,
     read_files,
     read_path,
     read_photo,
-    text,
-    texts,
 )
 from ...web.owner import new_owner
 from . import draw
@@ -69,8 +69,8 @@ class RetrievalApi:
         from .snapshot import Filter
 
         count, rerank = draw.COUNT.check(count), draw.RERANK.check(rerank)
-        where = Filter(labels=tuple(texts(labels, "labels")), path=text(path, "path").strip())
-        files, index = read_files(photos, "photos", MOST_FILES), text(index, "index")
+        where = Filter(labels=tuple(check_strs(labels, "labels")), path=check_str(path, "path").strip())
+        files, index = read_files(photos, "photos", MOST_FILES), check_str(index, "index")
         if bool(files) == bool(index):
             raise ValueError("send either the name of an index or photos to search")
         query = read_photo(photo, "photo")
@@ -84,8 +84,8 @@ class RetrievalApi:
         answer = {**json.loads(content), **answer}
         for hit in answer["hits"]:
             hit["photo"] = hit.pop("path")  # clients take whatever has a "path" for a file to be fetched
-        thumbnails = [made((f"{i:03d}.jpg", hit.thumbnail)) for i, hit in enumerate(hits, start=1)]
-        return thumbnails, made((name, content)), answer
+        thumbnails = [as_file((f"{i:03d}.jpg", hit.thumbnail)) for i, hit in enumerate(hits, start=1)]
+        return thumbnails, as_file((name, content)), answer
 
     def _shared(self, name: str) -> "ImageIndex":
         """Open an index that the server shares with everybody."""
@@ -100,7 +100,7 @@ class RetrievalApi:
         """Index photos for one call; returns the index and what could not be read."""
         from .index import ImageIndex
 
-        name, _ = network(self.services, backbone, RESOLUTIONS[0])
+        name, _ = check_backbone(self.services, backbone, RESOLUTIONS[0])
         paths = [read_path(file, f"photo {i}") for i, file in enumerate(files, start=1)]
         named = [
             (f"{i}/{name_of(file, path)}", path.read_bytes())

@@ -12,7 +12,18 @@ from ...engine.provenance import made_with_name
 from ...io.files import stem
 from ...io.images import load_photo, shrink
 from ...io.render import png_bytes
-from ...web.api_values import File, made, name_of, network, read_files, read_path, read_photo, reason_of, text, truth
+from ...web.api_values import (
+    File,
+    as_file,
+    check_backbone,
+    check_bool,
+    check_str,
+    name_of,
+    read_files,
+    read_path,
+    read_photo,
+    reason_of,
+)
 from ..base import RESOLUTION
 from . import draw
 from .draw import Reference
@@ -76,7 +87,7 @@ class SegmentationApi:
             points: instead of masks, [[x, y], ...] in pixels on the object, one list for each reference
             grow: the masks are scribbles, to be grown to the object
         """
-        name, side = network(self.services, backbone, resolution)
+        name, side = check_backbone(self.services, backbone, resolution)
         draw.TARGET.check(target)
         look = draw.Look(
             draw.THRESHOLD.check(threshold), draw.OPACITY.default, draw.VIEWS[0], draw.PRESENCE.check(presence)
@@ -128,7 +139,7 @@ def _search(
             continue
         mask, facts = draw.full_mask(result, look)
         results.append({"photo": i, "name": photo.name, **facts})
-        pictures.append(made((f"{i:02d}-{stem(photo.name)}-mask.png", png_bytes(np.uint8(255) * mask, words))))
+        pictures.append(as_file((f"{i:02d}-{stem(photo.name)}-mask.png", png_bytes(np.uint8(255) * mask, words))))
     summary = {
         "backbone": segmenter.backbone_,
         "made_with": words,
@@ -136,7 +147,7 @@ def _search(
         "left_out": left_out,
         "messages": messages,
     }
-    return pictures, made(("masks.json", json.dumps(summary).encode())), summary
+    return pictures, as_file(("masks.json", json.dumps(summary).encode())), summary
 
 
 def _masked(
@@ -148,14 +159,14 @@ def _masked(
     drawn = read_files(masks, "masks", MOST_REFERENCES)
     if len(readers) != len(drawn):
         raise ValueError(f"each reference needs its mask; there are {len(readers)} references and {len(drawn)} masks")
-    truth(grow, "grow")
+    check_bool(grow, "grow")
     found, messages = [], []
     for i, (read, mask) in enumerate(zip(readers, drawn, strict=True), start=1):
         given = read()
         path = read_path(mask, f"mask {i}")
-        wanted = split_labels(text(label, "label"))
+        wanted = split_labels(check_str(label, "label"))
         file = open_mask_file(path, given, name_of(mask, path))
-        this = file.choose(wanted, truth(invert, "invert"))
+        this = file.choose(wanted, check_bool(invert, "invert"))
         messages += [message for message in [file.message(this)] if message]
         found.append(Reference(given, this, np.zeros_like(this), DEFAULT_NAME, exact=not grow))
     return found, messages

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dinodemo.web.api_values import File, about, made, network, read_photo
+from dinodemo.web.api_values import File, about, as_file, check_backbone, read_photo
 
 from . import draw
 
@@ -34,7 +34,7 @@ class TypicalApi:
             backbone: a name that `dinodemo weights list` tells; empty is the server's own
             resolution: the network sees about this number squared of pixels, 56 to 1022
         """
-        smooth, (name, side) = draw.SMOOTH.check(smooth), network(self.services, backbone, resolution)
+        smooth, (name, side) = draw.SMOOTH.check(smooth), check_backbone(self.services, backbone, resolution)
         given = read_photo(photo, "photo")
         f = self.services.run(given, name, side).features
-        return made(draw.picture_file(given, f, smooth)), about(f)
+        return as_file(draw.picture_file(given, f, smooth)), about(f)
