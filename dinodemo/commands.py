@@ -176,11 +176,11 @@ class Batch:
     def finish(self, engine: "Engine", **facts) -> int:
         """Print what was done; returns the exit status."""
         summary = {"photos": self.made, "kept": self.kept, **facts}
-        told = f"{len(self.made)} done, {self.kept} were there already; results in {self.args.out}"
-        return report(self.args, engine, summary, told, self.left_out)
+        message = f"{len(self.made)} done, {self.kept} were there already; results in {self.args.out}"
+        return report(self.args, engine, summary, message, self.left_out)
 
 
-def report(args: argparse.Namespace, engine: "Engine", summary: dict, told: str, left_out: Iterable = ()) -> int:
+def report(args: argparse.Namespace, engine: "Engine", summary: dict, message: str, left_out: Iterable = ()) -> int:
     """Print a summary as JSON, or a sentence and what was left out; returns the exit status."""
     left_out = list(left_out)
     if args.json:
@@ -194,7 +194,7 @@ def report(args: argparse.Namespace, engine: "Engine", summary: dict, told: str,
         problems = [{"photo": file, "reason": reason} for file, reason in left_out]
         print(json.dumps({**head, **summary, "left_out": problems}))
     else:
-        print(told)
+        print(message)
         for file, reason in left_out:
             print(f"left out: {file}: {reason}", file=sys.stderr)
     return exit_status(summary_count(summary), len(left_out))

@@ -16,7 +16,7 @@ RUNS = (
     "export/model.safetensors",
 )
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
-BESIDE = ("optimizer.pt", "scheduler.pt", "scaler.pt", "training_args.bin", "rng_state.pth")  # no weights in them
+NO_WEIGHTS = ("optimizer.pt", "scheduler.pt", "scaler.pt", "training_args.bin", "rng_state.pth")  # no weights in them
 AGAIN = "copy or download it again"
 ACCEPTED = "a PyTorch file (.pth, .pt, .bin, .ckpt) or safetensors"
 
@@ -116,7 +116,7 @@ def _weights_of(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     files = sorted(f for f in folder.iterdir() if f.is_file())
-    found = [f for f in files if f.suffix.lower() in SUFFIXES and f.name not in BESIDE]
+    found = [f for f in files if f.suffix.lower() in SUFFIXES and f.name not in NO_WEIGHTS]
     if len(found) > 1:
         names = ", ".join(f.name for f in found[:5])
         raise ValueError(f"{folder} holds {len(found)} checkpoints ({names}); name the file that you want")

@@ -55,11 +55,11 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
 
 def settle_export_options(args: argparse.Namespace) -> None:
     """Bring both ways of naming source and target together; raises ValueError where they contradict each other."""
-    for place, option in (("source", "backbone"), ("target", "out")):
-        given, named = getattr(args, place), getattr(args, option)
+    for position, option in (("source", "backbone"), ("target", "out")):
+        given, named = getattr(args, position), getattr(args, option)
         if given is not None and named is not None and str(given) != str(named):
             raise ValueError(f"{given} and --{option} {named} contradict each other; give one of them")
-        setattr(args, place, given if given is not None else named)
+        setattr(args, position, given if given is not None else named)
 
 
 def run_export(args: argparse.Namespace, source: str | None) -> None:

@@ -133,8 +133,8 @@ def _normalisation(read: Source, kind: str, notes: list[str]) -> tuple:
     from ..io.images import IMAGENET_MEAN, IMAGENET_STD
 
     timm = read.config.get("pretrained_cfg") or read.config
-    told = (read.processor.get("image_mean"), read.processor.get("image_std"))
-    for mean, std in (told, (timm.get("mean"), timm.get("std")) if isinstance(timm, dict) else (None, None)):
+    declared = (read.processor.get("image_mean"), read.processor.get("image_std"))
+    for mean, std in (declared, (timm.get("mean"), timm.get("std")) if isinstance(timm, dict) else (None, None)):
         if _is_triple(mean) and _is_triple(std) and min(std) > 0:
             return mean, std
     if kind == DINOV3 and "sat493m" in _called(read):

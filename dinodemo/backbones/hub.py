@@ -158,9 +158,9 @@ def disk_problem(error: OSError, folder: Path) -> DiskProblem:
 
 def free_bytes(folder: Path) -> int | None:
     """Return the free space of a folder's disk, None where it cannot be told."""
-    for place in (folder, *folder.parents):
+    for above in (folder, *folder.parents):
         with suppress(OSError):
-            return shutil.disk_usage(place).free
+            return shutil.disk_usage(above).free
     return None
 
 

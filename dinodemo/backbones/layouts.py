@@ -27,7 +27,7 @@ HEADS = {1152: 16, 1280: 16, 1408: 16}  # the so400m, huge and giant of ViTs wit
 WIDE_DINOV3 = 4096  # the 7B model: heads of 128
 ROPE_BASE = 100.0
 # what a config.json of Hugging Face's knows and tensors do not tell
-_TOLD = ("num_attention_heads", "layer_norm_eps", "hidden_act", "rope_theta", "image_size")
+_DECLARED = ("num_attention_heads", "layer_norm_eps", "hidden_act", "rope_theta", "image_size")
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Converted:
         return WORDS[self.kind]
 
 
-def convert(state: dict[str, Tensor], told: dict, source: object) -> Converted:
+def convert(state: dict[str, Tensor], declared: dict, source: object) -> Converted:
     """Convert the state dict of one ViT.
 
     Args:
@@ -63,10 +63,10 @@ def convert(state: dict[str, Tensor], told: dict, source: object) -> Converted:
     weights = Parameters(state)
     notes: list[str] = []
     _refuse_variants(weights, source)
-    kind = _kind(weights, told, source)
+    kind = _kind(weights, declared, source)
     width, patch = _patches(weights, source)
     shape = {"hidden_size": width, "num_hidden_layers": weights.depth, "patch_size": patch, "num_channels": 3}
-    shape |= {"num_attention_heads": _heads(weights, kind, width, told, notes, source)}
+    shape |= {"num_attention_heads": _heads(weights, kind, width, declared, notes, source)}
     tensors = _embeddings(weights, kind, shape, notes, source)
     scheme = read_scheme(weights, kind, width)
     blocks = read_blocks(weights, scheme)
@@ -80,8 +80,10 @@ def convert(state: dict[str, Tensor], told: dict, source: object) -> Converted:
     if weights.kinds - {"float32"}:
         notes.append(f"{', '.join(sorted(weights.kinds - {'float32'}))} weights are kept as float32")
     config = {"architectures": [CLASSES[kind]], "model_type": kind, **shape, "dtype": "float32"}
-    if told.get("model_type") == kind:
-        config |= {key: told[key] for key in _TOLD if key in told and (key != "image_size" or kind == DINOV3)}
+    if declared.get("model_type") == kind:
+        config |= {
+            key: declared[key] for key in _DECLARED if key in declared and (key != "image_size" or kind == DINOV3)
+        }
     return Converted(kind, config, {key: value.clone().contiguous() for key, value in tensors.items()}, notes)
 
 
@@ -98,15 +100,15 @@ def _refuse_variants(weights: Parameters, source: object) -> None:
         )
 
 
-def _kind(weights: Parameters, told: dict, source: object) -> str:
+def _kind(weights: Parameters, declared: dict, source: object) -> str:
     """Return the architecture by its tensors; the settings beside them must not contradict."""
     if "pos_embed" in weights:
         plain = "blocks.0.ls1.gamma" not in weights and not is_gated(weights)
         kind = REGISTERS if "register_tokens" in weights else VIT if plain else DINOV2
     else:
-        _check_rotary(weights, told, source)
+        _check_rotary(weights, declared, source)
         kind = DINOV3
-    model_type = told.get("model_type", kind)
+    model_type = declared.get("model_type", kind)
     if model_type != kind:
         raise ValueError(
             f"{source} says model_type {model_type!r}, its weights are those of {kind!r}; "
@@ -115,12 +117,12 @@ def _kind(weights: Parameters, told: dict, source: object) -> str:
     return kind
 
 
-def _check_rotary(weights: Parameters, told: dict, source: object) -> None:
+def _check_rotary(weights: Parameters, declared: dict, source: object) -> None:
     """Refuse ViTs without learnt positions that are not DINOv3: nothing in the weights tells their rotation."""
-    architecture = told.get("architecture", "")
+    architecture = declared.get("architecture", "")
     by_name = any(word in architecture for word in ("dinov3", "lingbot"))
     by_keys = "rope_embed.periods" in weights or ("register_tokens" in weights and "blocks.0.ls1.gamma" in weights)
-    if not (by_name or "model_type" in told or (by_keys and not architecture)):
+    if not (by_name or "model_type" in declared or (by_keys and not architecture)):
         what = architecture or "ViT without position embeddings"
         raise ValueError(
             f"{source}: this {what} has rotary positions that are not known to be DINOv3's; "
@@ -141,9 +143,9 @@ def _patches(weights: Parameters, source: object) -> tuple[int, int]:
     return shape[0], shape[2]
 
 
-def _heads(weights: Parameters, kind: str, width: int, told: dict, notes: list[str], source: object) -> int:
+def _heads(weights: Parameters, kind: str, width: int, declared: dict, notes: list[str], source: object) -> int:
     """Count the heads: told by the settings or by DINOv3's rotation, taken from the width else."""
-    given = told.get("num_attention_heads") or dict(told.get("model_args") or {}).get("num_heads")
+    given = declared.get("num_attention_heads") or dict(declared.get("model_args") or {}).get("num_heads")
     if given:
         if not isinstance(given, int) or given < 1 or width % given:
             raise ValueError(f"the config.json of {source} says {given!r} heads; expected a divisor of {width}")

@@ -48,13 +48,13 @@ def best_overlap(a: np.ndarray, b: np.ndarray, stretch: float = 1.0, enough: flo
         for mirrored in (False, True):
             other = _turn(b[:, ::-1] if mirrored else b, angle)
             for whole, part, ratio in ((a, other, 1 / stretch), (other, a, stretch)):
-                best = max(best, _best_place(whole, part, ratio))
+                best = max(best, _best_shift(whole, part, ratio))
                 if best >= enough:
                     return best
     return best
 
 
-def _best_place(whole: np.ndarray, part: np.ndarray, ratio: float) -> float:
+def _best_shift(whole: np.ndarray, part: np.ndarray, ratio: float) -> float:
     """Lay one picture over the other at every scale and place; ratio: the part's width by height, by the whole's."""
     best, side = -1.0, len(whole)
     for scale in SCALES:

@@ -50,7 +50,7 @@ def _coefficients(image: Any, stream: IO[bytes] | None) -> int:
 
 def _has_several_scans(stream: IO[bytes]) -> bool:
     """Read a JPEG's segments up to its first scan: whether that scan is a progressive one, or lacks a component."""
-    place = stream.tell()
+    position = stream.tell()
     try:
         stream.seek(2)
         components = progressive = 0
@@ -70,4 +70,4 @@ def _has_several_scans(stream: IO[bytes]) -> bool:
     except (IndexError, OSError, ValueError):
         return True
     finally:
-        stream.seek(place)
+        stream.seek(position)

@@ -11,7 +11,7 @@ from .files import is_photo
 Uploaded = list[tuple[Path, PurePosixPath]]  # where the server keeps a file, what it is called with its folders
 
 
-def place(uploaded: Uploaded, folder: Path) -> None:
+def put_into(uploaded: Uploaded, folder: Path) -> None:
     """Put uploaded files into a folder under their own names, linked where that is possible; a taken name is kept.
 
     Args:
@@ -39,7 +39,7 @@ class _Copies:
 
     def add(self, source: Path) -> None:
         """Put a file beside those that there are."""
-        while (target := self._place()).exists():
+        while (target := self._next_target()).exists():
             self._count += 1
             self._unread.append(target)
         if self._count:
@@ -50,7 +50,7 @@ class _Copies:
         target.parent.mkdir(parents=True, exist_ok=True)
         _link(source, target)
 
-    def _place(self) -> Path:
+    def _next_target(self) -> Path:
         return self._first if not self._count else self._first.with_stem(f"{self._first.stem} ({self._count + 1})")
 
 

@@ -44,11 +44,11 @@ def block_masks(
     draw = random.Random(int(torch.randint(2**62, (1,), generator=generator)))
     masked = round(batch * probability)
     masks = torch.zeros(batch, h * w, dtype=torch.bool)
-    places = draw.sample(range(batch), masked)
-    for i, place in enumerate(places):
+    rows = draw.sample(range(batch), masked)
+    for i, row in enumerate(rows):
         step = (high - low) / masked
         share = draw.uniform(low + i * step, low + (i + 1) * step)
-        masks[place] = torch.tensor(_mask(h, w, max(1, int(h * w * share)), draw))
+        masks[row] = torch.tensor(_mask(h, w, max(1, int(h * w * share)), draw))
     return masks
 
 

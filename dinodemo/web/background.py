@@ -52,11 +52,11 @@ class Work:
         except BaseException as error:
             self._steps.put(error)
 
-    def tell(self, done: int, total: int | None, message: str = "") -> None:
+    def report(self, done: int, total: int | None, message: str = "") -> None:
         """Tell how far the work is and never stop it: for work that asks `asked_to_stop` and ends in its own way."""
         self._steps.put((done / total if total else 0.0, message))
 
     def _progress(self, done: int, total: int | None, message: str = "") -> None:
         if self._stop.is_set():
             raise Stopped("stopped; nothing was changed")
-        self.tell(done, total, message)
+        self.report(done, total, message)

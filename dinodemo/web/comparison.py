@@ -1,4 +1,4 @@
-"""Before and after: every tab draws its result a second time with another backbone, beside the first."""
+"""Every tab draws its result with another backbone too, next to the first, to compare."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,8 +10,8 @@ from .events import ENGINE_QUEUE
 from .header import Header
 
 
-def second_image(elem_id: str, height: int | None = None) -> gr.Image:
-    """Return the picture next to a tab's own, hidden while there is no second backbone.
+def comparison_image(elem_id: str, height: int | None = None) -> gr.Image:
+    """Return the picture next to a tab's own, hidden while no backbone is compared with.
 
     Args:
         elem_id: Of the picture.
@@ -22,16 +22,16 @@ def second_image(elem_id: str, height: int | None = None) -> gr.Image:
     )
 
 
-def beside(
-    header: Header, first: gr.Image | gr.Gallery, second: gr.Image | gr.Gallery, make: Callable, inputs: Sequence
+def wire_comparison(
+    header: Header, first: gr.Image | gr.Gallery, comparison: gr.Image | gr.Gallery, make: Callable, inputs: Sequence
 ) -> None:
-    """Fill `second` whenever `first` or the second backbone changes.
+    """Fill `comparison` whenever `first` or the backbone to compare with changes.
 
     Args:
         header: Of the page.
         first: The tab's own result.
-        second: Of `second_image`.
-        make: make(backbone, *inputs) returns what `second` shows, or None while there is nothing to show.
+        comparison: Of `comparison_image`.
+        make: make(backbone, *inputs) returns what `comparison` shows, or None while there is nothing to show.
         inputs: Components whose values `make` is given.
     """
 
@@ -42,10 +42,10 @@ def beside(
         return gr.update(value=shown, visible=bool(shown is not None and len(shown)), label=label)
 
     gr.on(
-        [first.change, header.second.change],
+        [first.change, header.comparison.change],
         draw,
-        [header.second, *inputs],
-        second,
+        [header.comparison, *inputs],
+        comparison,
         **ENGINE_QUEUE,
         show_progress="minimal",
         trigger_mode="always_last",

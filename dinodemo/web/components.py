@@ -33,12 +33,12 @@ def browser_copy(photo: Photo):
 
     To be called once a photo has come: the page then tells how its numbers were read, where that had to be decided.
     """
-    tell_notes(photo)
+    show_notes(photo)
     shown = Path(photo.name).suffix.lower() in BROWSER_SUFFIXES and not photo.notes
     return gr.skip() if shown else fit_within(photo.rgb, DISPLAY_SIDE)
 
 
-def tell_notes(photo: Photo) -> None:
+def show_notes(photo: Photo) -> None:
     """Show on the page how a photo's numbers were read, where that had to be decided."""
     for note in photo.notes:
         gr.Info(f"{html.escape(photo.name)}: {note}")
@@ -87,7 +87,7 @@ def read_photos(paths: Sequence[str], most: int) -> list[Photo]:
     for path in paths[:most]:
         try:
             photos.append(load_photo(path, longest=LONGEST_SIDE))
-            tell_notes(photos[-1])
+            show_notes(photos[-1])
         except ValueError as error:
             gr.Warning(f"Left out: {error}.")
     if paths and not photos:

@@ -38,8 +38,8 @@ class _WithoutWords(JsonLines):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         if record.name.split(".")[0] in ("root", "mcp", "sse_starlette"):
-            told = {"msg": f"{record.levelname.lower()} in {record.module}.{record.funcName}", "args": None}
-            record = logging.makeLogRecord({**vars(record), **told})
+            replaced = {"msg": f"{record.levelname.lower()} in {record.module}.{record.funcName}", "args": None}
+            record = logging.makeLogRecord({**vars(record), **replaced})
         return super().format(record)
 
 

@@ -21,8 +21,8 @@ LEAST_ON_PAGE = 224  # pixels
 class Header:
     """Shared controls and what belongs to one person.
 
-    second: name of another backbone with which every tab draws its result again, once it is here; empty for none.
-    second_picker: where it is chosen. tuned: choices of the pickers beside the table's, this page's results.
+    comparison: name of another backbone with which every tab draws its result again, once it is here; empty for none.
+    comparison_picker: where it is chosen. tuned: choices of the pickers besides the table's, this page's results.
     ready: changes when a backbone has been loaded or the resolution has changed.
     owner: the key that names this browser's indexes and runs.
     photo: the photo that was given last, in whichever tab (`io.images.Photo` or None).
@@ -31,8 +31,8 @@ class Header:
     """
 
     backbone: gr.Dropdown
-    second: gr.State
-    second_picker: gr.Dropdown
+    comparison: gr.State
+    comparison_picker: gr.Dropdown
     tuned: gr.State
     resolution: gr.Slider
     ready: gr.State
@@ -65,7 +65,7 @@ def build_header(services: Services, page: gr.Blocks) -> Header:
             info="Model. Pick one, or type a local folder or Hugging Face id.",
             scale=2,
         )
-        second = gr.Dropdown(
+        comparison = gr.Dropdown(
             [("None", ""), *backbone_choices()],
             value="",
             label="Compare with",
@@ -92,7 +92,7 @@ def build_header(services: Services, page: gr.Blocks) -> Header:
     header = Header(
         backbone,
         gr.State(""),
-        second,
+        comparison,
         gr.State(()),
         resolution,
         gr.State((default, RESOLUTION.default)),
@@ -103,7 +103,7 @@ def build_header(services: Services, page: gr.Blocks) -> Header:
     )
     _wire_start(services, page, header, lines)
     _wire_backbone(services, header, lines)
-    _wire_second(services, header, lines)
+    _wire_comparison(services, header, lines)
     _wire_resolution(services, header, lines)
     remember(page, "header", [resolution])
     return header
@@ -153,7 +153,7 @@ def _wire_backbone(services: Services, header: Header, lines: Lines) -> None:
     loading = fetching.success(
         load,
         [header.backbone, header.resolution, header.tuned],
-        [header.backbone, header.second_picker, lines.notice, lines.cost, header.ready],
+        [header.backbone, header.comparison_picker, lines.notice, lines.cost, header.ready],
         show_progress="full",
         show_progress_on=[lines.notice],
         api_visibility="private",
@@ -166,17 +166,17 @@ def _wire_backbone(services: Services, header: Header, lines: Lines) -> None:
             [header.backbone, lines.download, lines.cancel],
             **QUIET,
         )
-    lines.cancel.click(leave(services), [header.backbone, header.second_picker], None, queue=False, **QUIET)
+    lines.cancel.click(leave(services), [header.backbone, header.comparison_picker], None, queue=False, **QUIET)
 
 
-def _wire_second(services: Services, header: Header, lines: Lines) -> None:
-    picker, shown = header.second_picker, [lines.download, lines.cancel, header.second_picker]
+def _wire_comparison(services: Services, header: Header, lines: Lines) -> None:
+    picker, shown = header.comparison_picker, [lines.download, lines.cancel, header.comparison_picker]
     fetching = picker.change(fetch_first(services), picker, shown, concurrency_limit=None, **QUIET)
-    fetching.success(lambda name: canonical_name(name or ""), header.second_picker, header.second, **QUIET)
+    fetching.success(lambda name: canonical_name(name or ""), header.comparison_picker, header.comparison, **QUIET)
     fetching.failure(
         lambda last: (last, "", gr.update(visible=False)),
-        header.second,
-        [header.second_picker, lines.download, lines.cancel],
+        header.comparison,
+        [header.comparison_picker, lines.download, lines.cancel],
         **QUIET,
     )
 

@@ -24,15 +24,15 @@ def settings_list(elem_id: str) -> gr.HTML:
     )
 
 
-def settings_value(chosen: Mapping[str, str], told: Mapping[str, str], edits: Mapping[str, str]) -> dict:
+def settings_value(chosen: Mapping[str, str], helps: Mapping[str, str], edits: Mapping[str, str]) -> dict:
     """Return the value that shows the chosen settings, what each means, and what a person has set instead.
 
     Args:
         chosen: Values by name.
-        told: Help texts by name.
+        helps: Help texts by name.
         edits: Values that the person has set, by name.
     """
-    return {"fields": [[name, chosen[name], told[name]] for name in chosen], "edits": dict(edits)}
+    return {"fields": [[name, chosen[name], helps[name]] for name in chosen], "edits": dict(edits)}
 
 
 def read_edits(value: dict | None) -> dict[str, str]:

@@ -78,7 +78,7 @@ def test_the_nearest_good_patch_is_at_the_same_place(fitted, make_good):
         h, w = result.patches.shape
         assert found.photo == 2 and found.distance == pytest.approx(0, abs=1e-4)
         assert found.patch == (min(int(y * h), h - 1), min(int(x * w), w - 1))
-        assert found.place == pytest.approx(((found.patch[1] + 0.5) / w, (found.patch[0] + 0.5) / h))
+        assert found.location == pytest.approx(((found.patch[1] + 0.5) / w, (found.patch[0] + 0.5) / h))
 
 
 @pytest.mark.parametrize("augment", ["flips", "rotations", "crops"])
@@ -86,7 +86,7 @@ def test_augmented_views_are_remembered(engine, make_good, augment):
     photos = [make_good(seed) for seed in range(1, 4)]
     plain = AnomalyDetector(engine, RESOLUTION).fit(photos)
     more = AnomalyDetector(engine, RESOLUTION, augment=augment).fit(photos)
-    assert len(more.memory_) >= 4 * len(plain.memory_) and (more.place_ >= 0).all() and (more.place_ <= 1).all()
+    assert len(more.memory_) >= 4 * len(plain.memory_) and (more.location_ >= 0).all() and (more.location_ <= 1).all()
     if augment == "flips":
         mirrored = np.ascontiguousarray(make_good(1)[:, ::-1])
         assert more.predict(mirrored).score < 0.01 < plain.predict(mirrored).score
@@ -103,7 +103,7 @@ def test_one_good_photo_is_enough_and_says_that_the_line_is_a_guess(engine, make
 def test_a_large_memory_becomes_a_coreset(engine, make_good):
     photos = [make_good(seed) for seed in range(1, 4)]
     small = AnomalyDetector(engine, RESOLUTION, max_patches=60).fit(photos)
-    assert len(small.memory_) == len(small.owner_) == len(small.place_) == 60
+    assert len(small.memory_) == len(small.owner_) == len(small.location_) == 60
     assert small.add(make_good(9, spot=True)).memory_.shape[0] == 60
     assert small.predict(make_good(21)).score < 3
 

@@ -55,9 +55,9 @@ def test_work_that_ends_in_its_own_way_is_not_broken_off():
         for i in range(9):
             if work.asked_to_stop():
                 return f"{i} done"
-            work.tell(i, 9, "working")
+            work.report(i, 9, "working")
             go_on.wait(SECONDS)
-            work.tell(i + 1, 9, "working")  # stop was asked for just before
+            work.report(i + 1, 9, "working")  # stop was asked for just before
         return "all done"
 
     work = Work(count)

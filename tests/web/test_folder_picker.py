@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from dinodemo.io import uploads as uploads_module
-from dinodemo.io.uploads import place
+from dinodemo.io.uploads import put_into
 from dinodemo.web import folder_picker
 from dinodemo.web.folder_picker import read_upload
 
@@ -26,14 +26,14 @@ def uploaded(folder: Path, name: str, content: bytes = b"photo") -> dict:
 
 def test_folders_are_kept(uploads, tmp_path):
     files = read_upload({"files": [uploaded(uploads, "all/cats/a.jpg"), uploaded(uploads, "all/dogs/é 犬.jpg")]})
-    place(files, tmp_path / "kept")
+    put_into(files, tmp_path / "kept")
     found = sorted(p.relative_to(tmp_path / "kept").as_posix() for p in (tmp_path / "kept").rglob("*.jpg"))
     assert found == ["all/cats/a.jpg", "all/dogs/é 犬.jpg"]
 
 
 @pytest.mark.parametrize("name", ["../../evil.jpg", "/etc/evil.jpg", "a/../../evil.jpg", "..\\..\\evil.jpg"])
 def test_names_never_lead_out(uploads, tmp_path, name):
-    place(read_upload({"files": [uploaded(uploads, name)]}), tmp_path / "kept")
+    put_into(read_upload({"files": [uploaded(uploads, name)]}), tmp_path / "kept")
     (file,) = tmp_path.rglob("*.jpg")
     assert file.name == "evil.jpg" and file.is_relative_to(tmp_path / "kept")
 
@@ -69,7 +69,7 @@ def test_a_file_without_a_name_is_refused(uploads, name):
 def test_equal_names_of_different_photos_are_both_kept_and_the_same_photo_once(uploads, tmp_path):
     first, other = uploaded(uploads, "a.jpg"), uploaded(uploads, "a.jpg", b"other")
     for files in ([first], [other], [first]):
-        place(read_upload({"files": files}), tmp_path / "kept")
+        put_into(read_upload({"files": files}), tmp_path / "kept")
     assert sorted(p.name for p in (tmp_path / "kept").iterdir()) == ["a (2).jpg", "a.jpg"]
 
 
@@ -77,12 +77,14 @@ def test_many_uploads_of_one_name_are_each_read_once(uploads, tmp_path, monkeypa
     read, digest = [], uploads_module._digest
     monkeypatch.setattr(uploads_module, "_digest", lambda path: read.append(path) or digest(path))
     files = read_upload({"files": [uploaded(uploads, "a.jpg", f"{i // 2}".encode()) for i in range(400)]})
-    place(files, tmp_path / "kept")
+    put_into(files, tmp_path / "kept")
     assert len(list((tmp_path / "kept").iterdir())) == 200 and len(read) <= 600
 
 
 def test_folders_that_differ_in_case_alone_stay_apart(uploads, tmp_path):
-    place(read_upload({"files": [uploaded(uploads, "Cats/a.jpg"), uploaded(uploads, "cats/b.jpg")]}), tmp_path / "kept")
+    put_into(
+        read_upload({"files": [uploaded(uploads, "Cats/a.jpg"), uploaded(uploads, "cats/b.jpg")]}), tmp_path / "kept"
+    )
     found = {p.relative_to(tmp_path / "kept").as_posix().lower() for p in (tmp_path / "kept").rglob("*.jpg")}
     assert found == {"cats/a.jpg", "cats/b.jpg"}
 
@@ -107,7 +109,7 @@ def test_a_file_called_as_a_folder_is_told(uploads, tmp_path):
     for names in (["a", "a/b.jpg"], ["a/b.jpg", "a"]):
         files = read_upload({"files": [uploaded(uploads, name) for name in names]})
         with pytest.raises(ValueError, match="name of a file and of a folder"):
-            place(files, tmp_path / names[0].replace("/", "_"))
+            put_into(files, tmp_path / names[0].replace("/", "_"))
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "a/" * 3000, "a\0b", "../" * 2000])

@@ -71,8 +71,8 @@ def _anomaly(args: argparse.Namespace) -> int:
         rows = [(row["photo"], row["score"], row["verdict"]) for row in batch.made]
         save(args.out / "scores.csv", scores_csv(rows))
         facts = {"photos": batch.made, "anomalies": bad, "line": args.line, "map_full_scale": FULL_SCALE}
-        told = f"{bad} of {len(rows)} photos are anomalies; scores and maps in {args.out}"
-        status = report(args, engine, {**facts, "good": detector.card()}, told, batch.left_out)
+        message = f"{bad} of {len(rows)} photos are anomalies; scores and maps in {args.out}"
+        status = report(args, engine, {**facts, "good": detector.card()}, message, batch.left_out)
     return FOUND if bad and not args.exit_zero else status
 
 

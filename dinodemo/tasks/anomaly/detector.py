@@ -116,7 +116,7 @@ class Neighbour:
     patch: tuple[int, int]
     distance: float
     photo: int
-    place: tuple[float, float]
+    location: tuple[float, float]
 
 
 class AnomalyDetector(Estimator):
@@ -137,7 +137,7 @@ class AnomalyDetector(Estimator):
 
     memory_: np.ndarray
     owner_: np.ndarray
-    place_: np.ndarray
+    location_: np.ndarray
 
     def __init__(
         self,
@@ -191,7 +191,7 @@ class AnomalyDetector(Estimator):
         new = self.space_(described.patches)
         self.memory_ = np.concatenate([self.memory_, new])
         self.owner_ = np.concatenate([self.owner_, np.full(len(new), len(self.names_), np.int32)])
-        self.place_ = np.concatenate([self.place_, described.places(PLAIN)])
+        self.location_ = np.concatenate([self.location_, described.locations(PLAIN)])
         self.names_, self.thumbs_ = [*self.names_, photo.name], [*self.thumbs_, fit_within(photo.rgb, THUMB_SIDE)]
         self._thin()
         return self
@@ -208,8 +208,8 @@ class AnomalyDetector(Estimator):
         h, w = result.patches.shape
         row, column = min(max(int(y * h), 0), h - 1), min(max(int(x * w), 0), w - 1)
         index = int(result.neighbours[row, column])
-        place = (float(self.place_[index, 0]), float(self.place_[index, 1]))
-        return Neighbour((row, column), float(result.patches[row, column]), int(self.owner_[index]), place)
+        location = (float(self.location_[index, 0]), float(self.location_[index, 1]))
+        return Neighbour((row, column), float(result.patches[row, column]), int(self.owner_[index]), location)
 
     def _tokens(self, photo: Photo, view: View) -> Tokens:
         depth = self.engine.backbone.depth
@@ -230,7 +230,7 @@ class AnomalyDetector(Estimator):
         self.space_ = Space.fit(every, DIMENSIONS)
         self.memory_ = self.space_(every)
         self.owner_ = np.concatenate([np.full(len(one.patches), i, np.int32) for i, one, _ in flat])
-        self.place_ = np.concatenate([one.places(view) for _, one, view in flat])
+        self.location_ = np.concatenate([one.locations(view) for _, one, view in flat])
         self._thin()
 
     def _calibrate(self, photos: Sequence[Photo], plain: Sequence[np.ndarray]) -> None:
@@ -248,7 +248,7 @@ class AnomalyDetector(Estimator):
     def _thin(self) -> None:
         kept = coreset(self.memory_, self.max_patches)
         if len(kept) < len(self.memory_):
-            self.memory_, self.owner_, self.place_ = self.memory_[kept], self.owner_[kept], self.place_[kept]
+            self.memory_, self.owner_, self.location_ = self.memory_[kept], self.owner_[kept], self.location_[kept]
 
     def card(self) -> dict[str, Any]:
         """Return what a person should know of the set, and what `load` needs; raises ValueError before `fit`."""

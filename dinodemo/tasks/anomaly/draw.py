@@ -110,7 +110,7 @@ def nearest_picture(one: Checked, good: np.ndarray, found: Neighbour) -> np.ndar
     side, grid = DISPLAY_SIDE // 2, one.result.patches.shape
     left = mark_patch(scale_to(one.photo.rgb, side), found.patch, grid)
     h, w = grid  # a patch of the good photo is about as large
-    x, y = found.place
+    x, y = found.location
     right = mark_patch(scale_to(good, side), (min(int(y * h), h - 1), min(int(x * w), w - 1)), grid)
     height = max(left.shape[0], right.shape[0])
     gap = np.full((height, 8, 3), 255, np.uint8)

@@ -40,7 +40,7 @@ class Described:
     patches: np.ndarray
     kept: np.ndarray
 
-    def places(self, view: View) -> np.ndarray:
+    def locations(self, view: View) -> np.ndarray:
         """Return where the patches lie on the photo that the view was made of: (N, 2) x and y from 0 to 1."""
         return view.back(centres(self.kept.shape)[self.kept.ravel()]).astype(np.float32)
 

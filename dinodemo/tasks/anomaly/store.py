@@ -52,7 +52,7 @@ def pack(detector: "AnomalyDetector") -> bytes:
     arrays = {
         "memory": detector.memory_.astype(np.float16),
         "owner": detector.owner_.astype(np.int32),
-        "place": detector.place_.astype(np.float32),
+        "place": detector.location_.astype(np.float32),
         "mean": detector.space_.mean,
         "basis": detector.space_.basis,
         "good_scores": detector.good_scores_.astype(np.float32),
@@ -83,7 +83,7 @@ def unpack(kind: type["AnomalyDetector"], path: Path, engine: "Engine") -> "Anom
     settings = {name: card[name] for name in PARAMETERS}
     detector = kind(engine, **{**settings, "layers": None if card["layers"] is None else tuple(card["layers"])})
     detector.memory_, detector.owner_ = arrays["memory"].astype(np.float32), arrays["owner"]
-    detector.place_, detector.good_scores_ = arrays["place"], arrays["good_scores"]
+    detector.location_, detector.good_scores_ = arrays["place"], arrays["good_scores"]
     detector.space_ = Space(arrays["mean"], arrays["basis"])
     front = card["threshold"]
     detector.foreground_ = None if front is None else Foreground(arrays["front_mean"], arrays["front_axis"], front)

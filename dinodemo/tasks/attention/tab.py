@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import gradio as gr
 
 from ...io.images import DISPLAY_SIDE, Photo
-from ...web.comparison import beside, second_image
+from ...web.comparison import comparison_image, wire_comparison
 from ...web.components import (
     colour_map_picker,
     download_button,
@@ -50,7 +50,7 @@ class Outputs:
     """Components that show results."""
 
     overlay: gr.Image
-    second: gr.Image
+    comparison: gr.Image
     point_attention: gr.Image
     point_cosine: gr.Image
     heads: gr.Gallery
@@ -76,7 +76,7 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
             point_x, point_y, ask = _point_controls()
         with gr.Column(scale=3, min_width=320):
             outputs = _outputs(view, controls)
-            attention_beside(services, header, (outputs.overlay, outputs.second), view, controls.all())
+            compare_attention(services, header, (outputs.overlay, outputs.comparison), view, controls.all())
     remember(page, "attention", [controls.opacity, controls.colour_map, controls.smooth])
     _wire_photo(services, header, tab, view, photo, examples, controls, outputs)
     _wire_controls(view, controls, outputs)
@@ -109,7 +109,7 @@ def _outputs(view: gr.State, controls: Controls) -> Outputs:
             elem_id="attention-overlay",
             **PICTURE,
         )
-        second = second_image("attention-second", 400)
+        comparison = comparison_image("attention-second", 400)
     with gr.Row():
         point: Options = {**PICTURE, "height": 200, "visible": False}
         point_attention = gr.Image(label="Where the clicked patch looks", elem_id="point-attention", **point)
@@ -137,7 +137,7 @@ def _outputs(view: gr.State, controls: Controls) -> Outputs:
             height=240,
             **PICTURE,
         )
-    return Outputs(overlay, second, point_attention, point_cosine, heads, norms, note, status)
+    return Outputs(overlay, comparison, point_attention, point_cosine, heads, norms, note, status)
 
 
 def _wire_photo(services, header, tab, view, photo, examples, controls, outputs) -> None:
@@ -275,7 +275,7 @@ def _head_choices(heads: int) -> list[tuple[str, str]]:
     return [("Mean", "mean"), ("Max", "max"), *((str(i), str(i)) for i in range(1, heads + 1))]
 
 
-def attention_beside(
+def compare_attention(
     services: Services, header: Header, pictures: tuple[gr.Image, gr.Image], view: gr.State, look: list
 ) -> None:
     """Draw the overlay a second time."""
@@ -287,4 +287,4 @@ def attention_beside(
         other = View(current.photo, run.features, (backbone, current.key[1]), run.status)
         return draw.draw_overlay(other, Look(*values))
 
-    beside(header, *pictures, make, [view, *look])
+    wire_comparison(header, *pictures, make, [view, *look])

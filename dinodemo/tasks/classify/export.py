@@ -118,7 +118,7 @@ def export_folder(classifier: PhotoClassifier, out: str | Path) -> Path:
         raise RuntimeError(f"{name} needs {missing[0]}, which {engine.backbone.name} lacks; export as ONNX")
     model.base_model.load_state_dict(state, strict=False)
     with torch.no_grad():
-        weight = _placed(head.weight, classifier, seen) / classifier.temperature_
+        weight = _copied(head.weight, classifier, seen) / classifier.temperature_
         model.classifier.weight.copy_(torch.from_numpy(weight))
         model.classifier.bias.copy_(torch.from_numpy(head.bias / classifier.temperature_))
     _check_same(model, classifier)
@@ -240,7 +240,7 @@ def _config(classifier: PhotoClassifier, backbone: Any) -> Any:
     return config
 
 
-def _placed(weight: np.ndarray, classifier: PhotoClassifier, seen: str) -> np.ndarray:
+def _copied(weight: np.ndarray, classifier: PhotoClassifier, seen: str) -> np.ndarray:
     """Return weights over the tokens that a classifier of transformers sees, with zeros for those not used."""
     tokens = classifier.plan_.tokens
     if tokens == seen:

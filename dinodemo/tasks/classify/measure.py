@@ -84,20 +84,20 @@ def measure(
     pairs: np.ndarray, labels: np.ndarray, method: str, tokens: str, seed: int, progress: Progress | None = None
 ) -> Report:
     """>The chosen way, and how often it is right."""
-    tell = progress or (lambda done, total, message: None)
+    report = progress or (lambda done, total, message: None)
     classes, codes = np.unique(labels, return_inverse=True)
     scenes = scenes_of(pairs, codes)
-    tell(0, 3, "choosing the method")
+    report(0, 3, "choosing the method")
     rows = stratified(codes, SEARCH_ROWS, seed)
     plan, scores = choose(pairs[rows], codes[rows], scenes[rows], method, tokens, seed)
-    tell(1, 3, "measuring on photos left out")
+    report(1, 3, "measuring on photos left out")
     alone = np.arange(len(codes))
     logs = left_out(plan, pairs, codes, alone, len(classes), seed)
     tested = np.flatnonzero(np.isfinite(logs).all(axis=1))
     temperature = best_temperature(logs[tested], codes[tested])
     shares = np.exp(log_softmax(logs[tested] / temperature))
     found = evaluation(labels[tested], classes[shares.argmax(axis=1)]) if len(tested) else None
-    tell(2, 3, "drawing the learning curve")
+    report(2, 3, "drawing the learning curve")
     right = 0 if found is None else int((found.truth == found.predicted).sum())
     return Report(
         plan,

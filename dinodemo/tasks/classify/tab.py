@@ -6,7 +6,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from ...io.uploads import photos_in, place
+from ...io.uploads import photos_in, put_into
 from ...web.background import Work
 from ...web.components import (
     download_button,
@@ -180,7 +180,7 @@ def _sources(services: Services, indexes: IndexStore, owner, value, folder, key,
     uploaded = read_upload(value)
     if uploaded:
         source = passing_folder()
-        place(uploaded, source)
+        put_into(uploaded, source)
     elif (folder or "").strip():
         source = server_folder(services.settings, folder)
     elif key:

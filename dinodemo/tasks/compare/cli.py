@@ -58,5 +58,5 @@ def _compare(args: argparse.Namespace) -> int:
     cosine = draw.similarity(first, second)
     facts = {"files": made, "cls_cosine": round(cosine, 5), "mutual": len(pair.matches), "chosen": kept}
     files = f"written: {', '.join(made)}" if made else "the files are there already"
-    told = f"cosine of CLS {cosine:.3f}, {kept} of {len(pair.matches)} mutual pairs chosen; {files}"
-    return report(args, engine, facts, told)
+    message = f"cosine of CLS {cosine:.3f}, {kept} of {len(pair.matches)} mutual pairs chosen; {files}"
+    return report(args, engine, facts, message)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from ...io.images import Photo
-from ...web.comparison import beside, second_image
+from ...web.comparison import comparison_image, wire_comparison
 from ...web.components import ASSETS, browser_copy, decode_upload, download_button, option_control, photo_input
 from ...web.errors import friendly
 from ...web.events import LIVE, PICTURE, QUIET, runs_network
@@ -55,8 +55,8 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
             lines = gr.Image(
                 label="Parts that agree: click a point to see it below", elem_id="compare-lines", height=300, **PICTURE
             )
-            second = second_image("compare-second")
-            compare_beside(services, header, (lines, second), pair, placeless, list(look))
+            comparison = comparison_image("compare-second")
+            compare_again(services, header, (lines, comparison), pair, placeless, list(look))
     point = gr.Markdown(draw.describe_point(None), elem_id="compare-point")
     with gr.Row():
         left, right = (
@@ -182,7 +182,7 @@ def _need(pair: Pair | None) -> Pair:
     return pair
 
 
-def compare_beside(
+def compare_again(
     services: Services,
     header: Header,
     pictures: tuple[gr.Image, gr.Image],
@@ -190,7 +190,7 @@ def compare_beside(
     placeless: gr.Checkbox,
     look: list,
 ) -> None:
-    """Match the two photos a second time."""
+    """Match the two photos with the other backbone."""
 
     def make(backbone: str, current, without_place: bool, resolution: float, *values):
         if current is None:
@@ -201,4 +201,4 @@ def compare_beside(
         other = Pair(current.photos, (first, second), basis, ())
         return draw.draw_lines(other, Look(*values))
 
-    beside(header, *pictures, make, [pair, placeless, header.resolution, *look])
+    wire_comparison(header, *pictures, make, [pair, placeless, header.resolution, *look])

@@ -101,8 +101,8 @@ def without_scale(depth: np.ndarray) -> np.ndarray:
     valid = valid_pixels(depth, LOWEST, HIGHEST)
     inverse = 1 / np.where(valid, depth, 1)
     far, near = np.quantile(inverse[valid], (0.02, 0.98))
-    place = np.clip((inverse - far) / max(near - far, 1e-9), 0, 1) if near > far else np.full(depth.shape, 0.5)
-    return np.where(valid, 1 / (1 + 9 * place), 0).astype(np.float32)
+    nearness = np.clip((inverse - far) / max(near - far, 1e-9), 0, 1) if near > far else np.full(depth.shape, 0.5)
+    return np.where(valid, 1 / (1 + 9 * nearness), 0).astype(np.float32)
 
 
 def _some_readings(depth: np.ndarray, most: int = 20_000) -> np.ndarray:

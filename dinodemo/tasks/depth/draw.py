@@ -124,11 +124,11 @@ def distance(view: View, fov: float) -> float | None:
         return None
     height, width = view.depth.shape
     focal = width / (2 * math.tan(math.radians(fov) / 2))  # pixels
-    places = []
+    points = []
     for x, y in (view.point, view.former):
         z = float(view.depth[y, x])
-        places.append(z * np.array([(x + 0.5 - width / 2) / focal, (y + 0.5 - height / 2) / focal, 1.0]))
-    return float(np.linalg.norm(places[0] - places[1]))
+        points.append(z * np.array([(x + 0.5 - width / 2) / focal, (y + 0.5 - height / 2) / focal, 1.0]))
+    return float(np.linalg.norm(points[0] - points[1]))
 
 
 def reading(view: View, fov: float | None = None) -> str:

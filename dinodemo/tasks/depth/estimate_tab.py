@@ -7,7 +7,7 @@ import gradio as gr
 
 from ...engine.provenance import made_with_name
 from ...io.images import Photo
-from ...web.comparison import beside
+from ...web.comparison import wire_comparison
 from ...web.components import wire_photo, write_download
 from ...web.errors import friendly
 from ...web.events import LIVE, QUIET, runs_network
@@ -25,17 +25,17 @@ def wire_estimate(
 ) -> None:
     """Estimate when a photo, a probe or a setting changes, and draw what came."""
     settings = [inputs.probe, inputs.other, memory.own, header.backbone, header.resolution, *inputs.settings()]
-    after = [memory.view, memory.second, inputs.near, inputs.far, inputs.card, outputs.status]
+    after = [memory.view, memory.other, inputs.near, inputs.far, inputs.card, outputs.status]
 
-    def take(given: Photo, view: View | None, second: View | None, *chosen):
-        return estimate(store, given, view, second, *chosen)
+    def take(given: Photo, view: View | None, other_view: View | None, *chosen):
+        return estimate(store, given, view, other_view, *chosen)
 
     again = [inputs.probe.input, inputs.other.input, *(one.change for one in inputs.settings()), *choices]
     events = wire_photo(
         inputs.photo,
         inputs.examples,
         take,
-        inputs=[memory.view, memory.second, *settings],
+        inputs=[memory.view, memory.other, *settings],
         outputs=after,
         empty=(None, None, gr.skip(), gr.skip(), gr.skip(), EMPTY),
         current=header.photo,
@@ -44,12 +44,12 @@ def wire_estimate(
         again=again,
     )
     for event in events:
-        event.success(show, [memory.view, memory.second, outputs.fov, *inputs.look()], outputs.drawn(), **QUIET)
+        event.success(show, [memory.view, memory.other, outputs.fov, *inputs.look()], outputs.drawn(), **QUIET)
 
 
 def wire_look(memory: Memory, inputs: Inputs, outputs: Outputs) -> None:
     """Draw again when only colours, range or the point change; the network does not run."""
-    asked = [memory.view, memory.second, outputs.fov, *inputs.look()]
+    asked = [memory.view, memory.other, outputs.fov, *inputs.look()]
     for control in (inputs.near, inputs.far):
         control.input(show, asked, outputs.drawn(), **LIVE)
     for choice in (inputs.colour_map, inputs.inverse):
@@ -64,7 +64,7 @@ def estimate(
     store: ProbeStore,
     photo: Photo,
     view: View | None,
-    second: View | None,
+    other_view: View | None,
     key,
     other,
     own,
@@ -79,7 +79,7 @@ def estimate(
         return None, None, gr.skip(), gr.skip(), NO_PROBE, NO_PROBE
     settings = (backbone, int(resolution), bool(flip), bool(guided), bool(metres))
     first, card = _view(store, photo, view, key, own, settings)
-    compared = _view(store, photo, second, other, own, settings)[0] if other else None
+    compared = _view(store, photo, other_view, other, own, settings)[0] if other else None
     if first is view:
         return first, compared, gr.skip(), gr.skip(), gr.skip(), gr.skip()
     near, far = draw.natural_range(first.depth)
@@ -103,22 +103,22 @@ def _view(store: ProbeStore, photo: Photo, before: View | None, key: str, own: O
 
 
 @friendly
-def show(view: View | None, second: View | None, fov: float, *values) -> tuple:
+def show(view: View | None, other_view: View | None, fov: float, *values) -> tuple:
     """Draw everything but the point cloud; the network is not called."""
     if view is None:
         return "", None, "", "", None, gr.update(value=None, visible=False), ""
     look = Look(*values)
     warning = f"⚠ **{view.message}**" if view.message else ""
     picture = draw.draw_depth(view, look)
-    apart = draw.difference(view, second) if second else ""
+    apart = draw.difference(view, other_view) if other_view else ""
     compared = gr.update(
-        value=draw.draw_depth(replace(second, point=view.point), look) if second else None,
-        label=f"{second.probe}" if second else "The other probe",
-        visible=bool(second),
+        value=draw.draw_depth(replace(other_view, point=view.point), look) if other_view else None,
+        label=f"{other_view.probe}" if other_view else "The other probe",
+        visible=bool(other_view),
     )
     point_text = draw.reading(view, fov)
-    if second and view.point:
-        point_text += f" · {second.probe}: {draw.reading(replace(second, point=view.point)).split(' at ')[0]}"
+    if other_view and view.point:
+        point_text += f" · {other_view.probe}: {draw.reading(replace(other_view, point=view.point)).split(' at ')[0]}"
     return (
         warning,
         picture,
@@ -147,8 +147,8 @@ def build_cloud(view: View | None, fov: float) -> str | None:
     return None if view is None else write_download(*draw.cloud_file(view, fov, "ply"))
 
 
-def depth_beside(store: ProbeStore, header: Header, outputs, memory, inputs) -> None:
-    """Estimate the depth a second time, with the newest probe that fits that backbone."""
+def compare_depth(store: ProbeStore, header: Header, outputs, memory, inputs) -> None:
+    """Estimate the depth with that backbone, with the newest probe that fits that backbone."""
 
     def make(backbone: str, current, probes: Own, resolution: float, flip: bool, guided: bool, metres: bool, *values):
         if current is None:
@@ -161,4 +161,4 @@ def depth_beside(store: ProbeStore, header: Header, outputs, memory, inputs) -> 
         return draw.draw_depth(other, draw.Look(*values))
 
     settings = [header.resolution, *inputs.settings(), *inputs.look()]
-    beside(header, outputs.picture, outputs.second, make, [memory.view, memory.own, *settings])
+    wire_comparison(header, outputs.picture, outputs.comparison, make, [memory.view, memory.own, *settings])

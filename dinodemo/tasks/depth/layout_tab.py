@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from ...web.comparison import second_image
+from ...web.comparison import comparison_image
 from ...web.components import (
     PhotoInput,
     colour_map_picker,
@@ -54,7 +54,7 @@ class Outputs:
 
     message: gr.Markdown
     picture: gr.Image
-    second: gr.Image
+    comparison: gr.Image
     bar: gr.HTML
     reading: gr.Markdown
     status: gr.Markdown
@@ -75,7 +75,7 @@ class Memory:
     """A person's state: what is shown, what it is compared with, and the probes of one's own."""
 
     view: gr.State
-    second: gr.State
+    other: gr.State
     own: gr.State
 
 
@@ -110,7 +110,7 @@ def build_outputs(memory: Memory, inputs: Inputs) -> Outputs:
         with gr.Tab("Depth"):
             with gr.Row():
                 picture = gr.Image(label="Depth: click to read a point", height=460, elem_id="depth-picture", **PICTURE)
-                second = second_image("depth-second", 460)
+                comparison = comparison_image("depth-second", 460)
             bar = gr.HTML(elem_id="depth-bar")
             reading = gr.Markdown(elem_id="depth-reading")
             compared = gr.Image(label="The other probe", height=360, elem_id="depth-compared", visible=False, **PICTURE)
@@ -126,7 +126,7 @@ def build_outputs(memory: Memory, inputs: Inputs) -> Outputs:
         with gr.Tab("3D") as space:
             fov, model = _space(memory)
     _downloads(memory, inputs)
-    return Outputs(message, picture, second, bar, reading, status, slider, model, fov, space, compared, differ)
+    return Outputs(message, picture, comparison, bar, reading, status, slider, model, fov, space, compared, differ)
 
 
 def _space(memory: Memory) -> tuple[gr.Slider, gr.Model3D]:

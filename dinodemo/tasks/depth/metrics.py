@@ -54,11 +54,11 @@ def depth_metrics(depth: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 
 
 def mean_metrics(each: Iterable[dict[str, float]]) -> dict[str, float]:
-    """Return the mean of every figure over pictures, so that each counts the same however many readings it has."""
+    """Return the mean of every metric over pictures, so that each counts the same however many readings it has."""
     each = list(each)
     if not each:
         raise ValueError("no pictures to average over; give at least one")
-    return {name: float(np.mean([figure[name] for figure in each])) for name in NAMES}
+    return {name: float(np.mean([metrics[name] for metrics in each])) for name in NAMES}
 
 
 def align(depth: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -101,9 +101,9 @@ def spread_over_bins(depth: torch.Tensor, centres: torch.Tensor) -> torch.Tensor
     Returns:
         (n, bins), rows sum to 1.
     """
-    place = torch.linspace(-1, 1, len(centres), dtype=torch.float64)
+    position = torch.linspace(-1, 1, len(centres), dtype=torch.float64)
     tilts = torch.sinh(torch.linspace(-1, 1, TILTS, dtype=torch.float64) * math.asinh(4.0 * len(centres)))
-    table = torch.softmax(tilts[:, None] * place, dim=1)
+    table = torch.softmax(tilts[:, None] * position, dim=1)
     means = table @ centres.double()
     index = torch.searchsorted(means, depth.double()).clamp(1, TILTS - 1)
     part = ((depth - means[index - 1]) / (means[index] - means[index - 1])).clamp(0, 1)[:, None]

@@ -6,7 +6,7 @@ from ...web.header import Header
 from ...web.memory import remember
 from ...web.services import Services
 from .batch_tab import build_batch
-from .estimate_tab import depth_beside, wire_estimate, wire_look
+from .estimate_tab import compare_depth, wire_estimate, wire_look
 from .layout_tab import Memory, build_inputs, build_outputs
 from .probe_store import ProbeStore
 from .probes_tab import wire_probes
@@ -23,7 +23,7 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
                 inputs = build_inputs(store.ready(services.start.name))
             with gr.Column(scale=3, min_width=320):
                 outputs = build_outputs(memory, inputs)
-                depth_beside(store, header, outputs, memory, inputs)
+                compare_depth(store, header, outputs, memory, inputs)
         with gr.Tab("Many photos", id="depth-many-tab"):
             build_batch(store, header, memory.own, inputs)
         with gr.Tab("Train a probe", id="depth-train-tab"):

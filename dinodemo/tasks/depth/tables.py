@@ -80,7 +80,7 @@ def match_lists(lists: list[Entry], entries: list[Entry], problems: list[Problem
 
     Lists whose rows never name two files of the set (TUM's rgb.txt, poses) are passed over.
     """
-    where = _Places(entries)
+    where = _Finder(entries)
     matched: dict[PurePosixPath, Match] = {}
     for one in lists:
         missing: list[str] = []
@@ -98,7 +98,7 @@ def match_lists(lists: list[Entry], entries: list[Entry], problems: list[Problem
     return [matched[name] for name in sorted(matched)]
 
 
-class _Places:
+class _Finder:
     """Find entries by paths that may begin elsewhere: data/set/1.jpg is set/1.jpg or 1.jpg where that is the only."""
 
     def __init__(self, entries: list[Entry]):
@@ -129,7 +129,7 @@ def _rows(one: Entry, problems: list[Problem]) -> list[list[str]]:
     return list(csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter))
 
 
-def _pair(row: list[str], one: Entry, where: _Places, missing: list[str]) -> tuple[Entry, Entry] | None:
+def _pair(row: list[str], one: Entry, where: _Finder, missing: list[str]) -> tuple[Entry, Entry] | None:
     cells = [cell for cell in row if re.search(r"\.[A-Za-z0-9]{2,5}$", cell.strip()) and not _is_number(cell)]
     found = [entry for cell in cells if (entry := where.find(cell, one.name.parent)) is not None]
     if len(cells) == 2 and len(found) == 1:

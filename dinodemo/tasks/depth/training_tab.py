@@ -7,7 +7,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from ...io.uploads import place
+from ...io.uploads import put_into
 from ...web.background import Work
 from ...web.components import download_button, option_control, problem_list
 from ...web.errors import friendly
@@ -141,7 +141,7 @@ def _read(value, unit, inverse: bool, relative: bool, folder: str):
         source, title = path, name.name
     else:
         source, title = Path(folder) / "files", name.parts[0] if len(name.parts) > 1 else f"{len(uploaded)} files"
-        place(uploaded, source)
+        put_into(uploaded, source)
     asked = NO_UNIT if relative and unit == AUTO else unit
     return title, *read_pairs(source, out=Path(folder) / "photos", unit=asked, inverse=True if inverse else None)
 

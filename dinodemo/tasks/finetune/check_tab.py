@@ -233,8 +233,8 @@ def shown(checked: Checked) -> tuple:
 
     kinds = Counter(s.kind for s in checked.suggestions)
     choices = [(f"{kind} ({count})", kind) for kind, count in kinds.items()]
-    places = map2d(checked.examination)
-    points = pd.DataFrame({"x": places[:, 0], "y": places[:, 1], "cluster": [f"{i + 1}" for i in checked.label]})
+    positions = map2d(checked.examination)
+    points = pd.DataFrame({"x": positions[:, 0], "y": positions[:, 1], "cluster": [f"{i + 1}" for i in checked.label]})
     return (
         gr.update(choices=choices, value=[k for k in kinds if k in SURE], visible=bool(kinds)),
         gr.update(value=pictures(checked), visible=bool(kinds)),

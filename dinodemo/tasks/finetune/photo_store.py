@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ...io.archives import BadFile, Entry, Problem, open_entries
 from ...io.files import is_photo, looks_like_photo, write_file
-from ...io.uploads import Uploaded, place
+from ...io.uploads import Uploaded, put_into
 from ...io.zips import Limits
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ ASK_DISK_EVERY = 50_000_000  # bytes written
 NO_PHOTO = "is no photo, whatever its name says"
 HEAD_BYTES = 16  # of a file, by which it is seen to be no photo
 _TOKEN = re.compile(r"[0-9a-f]{16}")
-Tell = Callable[[int, int, str], None]  # (done, total, message)
+Report = Callable[[int, int, str], None]  # (done, total, message)
 
 
 def never() -> bool:
@@ -106,7 +106,7 @@ class PhotoStore:
         return self._runs.owner_folder(owner) / PHOTOS / token
 
     def add(
-        self, owner: str, token: str, uploaded: Uploaded, stopped: Callable[[], bool] = never, tell: Tell = nobody
+        self, owner: str, token: str, uploaded: Uploaded, stopped: Callable[[], bool] = never, report: Report = nobody
     ) -> list[Problem]:
         """Add uploaded photos, zips unpacked.
 
@@ -115,7 +115,7 @@ class PhotoStore:
             token: Of the folder that they go to.
             uploaded: Where the server keeps the files, and what they are called.
             stopped: Asked before each file of a zip whether to stop; what was unpacked until then stays.
-            tell: Told a hundred times a zip at most how many of its files are done.
+            report: Told a hundred times a zip at most how many of its files are done.
 
         Returns:
             (name, reason) of what was left out.
@@ -129,9 +129,9 @@ class PhotoStore:
         photos, problems = _photos_of([one for one in uploaded if one[1].suffix.lower() != ".zip"])
         room.take(sum(source.stat().st_size for source, _ in photos))
         folder.mkdir(parents=True, exist_ok=True)
-        place(photos, folder)
+        put_into(photos, folder)
         for source, name in zips:
-            found = unpack(source, folder, admit=room.admit, stopped=stopped, tell=tell)
+            found = unpack(source, folder, admit=room.admit, stopped=stopped, report=report)
             problems += [(f"{name.name}: {inner}", reason) for inner, reason in found]
         folder.touch()  # its age counts from now
         return problems
@@ -209,7 +209,7 @@ def unpack(
     most_bytes: int = MOST_BYTES,
     admit: Callable[[bytes], str | None] = lambda content: None,
     stopped: Callable[[], bool] = never,
-    tell: Tell = nobody,
+    report: Report = nobody,
 ) -> list[Problem]:
     """Write a zip's photos into a folder, with their sub-folders.
 
@@ -219,7 +219,7 @@ def unpack(
         most_bytes: That the zip may unpack to.
         admit: Returns of a file's content why it is left out, None to write it; what it raises ends the work.
         stopped: Asked before each file whether to stop.
-        tell: Told a hundred times at most how many files are done.
+        report: Told a hundred times at most how many files are done.
 
     Returns:
         (name, reason) of what was left out.
@@ -234,7 +234,7 @@ def unpack(
                 problems.append((str(entry.name), "stopped here; the rest was left out"))
                 break
             if number % max(1, len(entries) // 100) == 0:
-                tell(number, len(entries), f"{number} of {len(entries)} files")
+                report(number, len(entries), f"{number} of {len(entries)} files")
             if reason := _unpack_one(entry, folder, admit, used):
                 problems.append((str(entry.name), reason))
         return problems
@@ -251,7 +251,7 @@ def _unpack_one(
     if reason := admit(content):
         return reason
     try:
-        write_file(_free_place(folder, _short(entry.name), used), content)
+        write_file(_free_path(folder, _short(entry.name), used), content)
     except (FileExistsError, NotADirectoryError):
         return "its folder is called as a file is; rename one"
     return None
@@ -278,7 +278,7 @@ def _size(folder: Path) -> int:
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _free_place(folder: Path, name: PurePosixPath, used: Counter[PurePosixPath]) -> Path:
+def _free_path(folder: Path, name: PurePosixPath, used: Counter[PurePosixPath]) -> Path:
     """Return where a file may go; `used` counts how often a name was wanted, so that no place is looked at twice."""
     key = PurePosixPath(str(name).casefold())  # some file systems know no case
     while True:

@@ -109,7 +109,7 @@ def wire_photos(
 def _add(store: PhotoStore, owner: str, token: str | None, uploaded: Uploaded):
     """Yield the page's updates while photos are added: work, token, text, thumbnails, the button that stops it."""
     token = token or store.new()
-    job = Work(lambda _: store.add(owner, token, uploaded, job.asked_to_stop, job.tell))
+    job = Work(lambda _: store.add(owner, token, uploaded, job.asked_to_stop, job.report))
     yield job, gr.skip(), "Reading the list of files", gr.skip(), gr.update(visible=True)
     for share, message in job.steps():
         yield gr.skip(), gr.skip(), f"{share:.0%} · {message}", gr.skip(), gr.skip()

@@ -222,10 +222,10 @@ def _result(services: Services, header: Header, runs: Runs, run: gr.Dropdown) ->
         tuned = ((f"{info.name} · tuned", path), *(choice for choice in tuned if choice[1] != path))
         choices = [*tuned, *backbone_choices()]
         start = draw.read_json(info.path / "config.json").get("backbone", "")
-        shown_beside = start if start in BACKBONES else ""
+        compared_with = start if start in BACKBONES else ""
         return (
             gr.update(choices=choices, value=path),
-            gr.update(choices=[("None", ""), *choices], value=shown_beside),
+            gr.update(choices=[("None", ""), *choices], value=compared_with),
             tuned,
         )
 
@@ -244,7 +244,9 @@ def _result(services: Services, header: Header, runs: Runs, run: gr.Dropdown) ->
         address = publish_folder(result_folder(runs.info(owner, chosen)), name, secret, bool(hidden))
         return f"Published: [{name}]({address})", ""
 
-    use.click(on_use, [header.owner, run, header.tuned], [header.backbone, header.second_picker, header.tuned], **QUIET)
+    use.click(
+        on_use, [header.owner, run, header.tuned], [header.backbone, header.comparison_picker, header.tuned], **QUIET
+    )
     photo.upload(
         on_photo, [header.owner, run, photo, header.resolution], compared, **ENGINE_QUEUE, api_visibility="private"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from ...web.comparison import beside
+from ...web.comparison import wire_comparison
 from ...web.components import ASSETS, download_button, option_control, read_photos
 from ...web.errors import friendly
 from ...web.events import QUIET, Options, runs_network
@@ -58,8 +58,8 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
             pictures = gr.Gallery(
                 label="Same colour, same meaning", elem_id="pca-pictures", buttons=["fullscreen"], **gallery
             )
-            second = gr.Gallery(elem_id="pca-second", visible=False, buttons=["fullscreen"], **gallery)
-            pca_beside(services, header, (pictures, second), view, controls)
+            comparison = gr.Gallery(elem_id="pca-second", visible=False, buttons=["fullscreen"], **gallery)
+            compare_pca(services, header, (pictures, comparison), view, controls)
             outputs = Outputs(pictures, gr.Markdown(elem_id="pca-explained"), gr.Markdown(EMPTY, elem_id="pca-status"))
             with gr.Row():
                 inputs = [view, basis, *controls]
@@ -188,7 +188,7 @@ def _need(view: View | None) -> View:
     return view
 
 
-def pca_beside(
+def compare_pca(
     services: Services, header: Header, pictures: tuple[gr.Gallery, gr.Gallery], view: gr.State, look: list
 ) -> None:
     """Colour the photos a second time, by a basis of that backbone's own."""
@@ -201,4 +201,4 @@ def pca_beside(
         other = View(current.photos, found, (backbone, current.key[1]), "")
         return draw.draw(other, chosen, draw.fit(other, chosen, None))
 
-    beside(header, *pictures, make, [view, *look])
+    wire_comparison(header, *pictures, make, [view, *look])

@@ -54,8 +54,8 @@ def measure_recall(snapshot: Snapshot, k: int = 10, queries: int = RECALL_QUERIE
 
     A query's own row is left out: to find it is no art.
     """
-    places = np.random.default_rng(0).choice(snapshot.count, min(queries, snapshot.count), replace=False)
-    asked = snapshot.vectors_at(np.sort(places))
+    offsets = np.random.default_rng(0).choice(snapshot.count, min(queries, snapshot.count), replace=False)
+    asked = snapshot.vectors_at(np.sort(offsets))
     found = 0
     exact = _exact(snapshot, snapshot.for_ranking(asked), k + 1)
     for query, expected in zip(asked, exact, strict=True):

@@ -6,7 +6,7 @@ from pathlib import Path
 import gradio as gr
 
 from ...io.files import plural
-from ...io.uploads import place
+from ...io.uploads import put_into
 from ...web.background import Work
 from ...web.components import problem_list
 from ...web.errors import friendly
@@ -97,12 +97,12 @@ def _wire_adding(services: Services, indexes: IndexStore, header: Header, index,
         indexes.check_may_change(key)
         source = indexes.uploads(owner, key)
         if uploaded:
-            place(uploaded, source)
+            put_into(uploaded, source)
         sources = [source] if source.is_dir() else []
         if (folder or "").strip():
             sources.append(server_folder(services.settings, folder))
         target = indexes.open(owner, key, backbone)
-        job = Work(lambda _: _added(target, sources, job.tell, job.asked_to_stop))
+        job = Work(lambda _: _added(target, sources, job.report, job.asked_to_stop))
         yield from _follow(indexes, owner, key, job, count)
 
     @friendly
@@ -110,7 +110,7 @@ def _wire_adding(services: Services, indexes: IndexStore, header: Header, index,
         indexes.check_may_change(key)
         target = indexes.open(owner, key)
         engine = indexes.services.pool.get(backbone)
-        job = Work(lambda _: target.rebuild(engine, progress=_with_message(job.tell), stopped=job.asked_to_stop))
+        job = Work(lambda _: target.rebuild(engine, progress=_with_message(job.report), stopped=job.asked_to_stop))
         yield from _follow(indexes, owner, key, job, count)
 
     outputs = [parts.work, index, parts.status, parts.stop, parts.changed, parts.name, parts.picker]

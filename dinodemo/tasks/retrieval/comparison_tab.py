@@ -57,9 +57,9 @@ def build_comparison(indexes: IndexStore, header: Header, search: gr.State, firs
         )
 
     gr.on(
-        [first.change, header.second.change],
+        [first.change, header.comparison.change],
         ask,
-        [header.owner, header.second, search, *look],
+        [header.owner, header.comparison, search, *look],
         [status, gallery],
         **ENGINE_QUEUE,
         show_progress="hidden",

@@ -19,7 +19,7 @@ KEPT_OPEN = 8  # indexes whose vectors stay in memory
 PRIVATE_AGE = 48 * 3600  # seconds after the last use until a private index is removed
 MOST_PRIVATE = 20  # of one person
 UPLOADS = ".photos"  # beside the indexes: the files that were uploaded for them
-BESIDE = ".beside"  # the same photos, as second backbones see them
+COMPARISONS = ".beside"  # the same photos, as second backbones see them
 _OWNER = re.compile(r"[A-Za-z0-9_-]{22,64}")
 _NAME = re.compile(r"[\w][\w .()-]{0,59}")
 
@@ -176,7 +176,7 @@ class IndexStore:
         return index
 
     def _comparison(self, owner: str, key: str | None) -> Path:
-        return self._private(owner) / BESIDE / (key or "").partition(":")[0] / self.path(owner, key).name
+        return self._private(owner) / COMPARISONS / (key or "").partition(":")[0] / self.path(owner, key).name
 
     def _private(self, owner: str) -> Path:
         if not isinstance(owner, str) or not _OWNER.fullmatch(owner):

@@ -10,7 +10,7 @@ from ..tokens import centred, mutual_nearest, unit
 from .results import Box, Hit
 
 VOTES = 0.5  # weight of the patches' votes beside the similarity to the class token
-PLACE = 0.5  # how far down from peak to mean the outlined place reaches
+PEAK_SHARE = 0.5  # how far down from peak to mean the outlined place reaches
 RERANK_FIRST, RERANK_WEIGHT = 50, 0.5
 
 FeaturesOf = Callable[[Hit], Features | None]  # None when the hit's photo is gone
@@ -100,7 +100,7 @@ def best_location(similarity: np.ndarray, size: tuple[int, int]) -> Box:
     import cv2
 
     smooth = _smooth(similarity)
-    high = smooth >= smooth.max() - PLACE * (smooth.max() - smooth.mean())
+    high = smooth >= smooth.max() - PEAK_SHARE * (smooth.max() - smooth.mean())
     _, parts = cv2.connectedComponents(high.astype(np.uint8), connectivity=4)
     y, x = np.nonzero(parts == parts[np.unravel_index(smooth.argmax(), smooth.shape)])
     down, right = size[0] / similarity.shape[0], size[1] / similarity.shape[1]

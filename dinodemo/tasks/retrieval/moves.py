@@ -89,7 +89,7 @@ class Moves:
                 if self._lies_at(digest, row, files):
                     item = self._touched(digest, row)
                 else:
-                    item = self._new_place(digest, row["path"])
+                    item = self._new_copy(digest, row["path"])
                     if item is None and digest in gone:
                         dropped.append(row["sha256"])
                 if item is not None:
@@ -113,10 +113,10 @@ class Moves:
                 return item
         return None
 
-    def _new_place(self, digest: bytes, old: str) -> Item | None:
+    def _new_copy(self, digest: bytes, old: str) -> Item | None:
         """Return where a photo was found, best under its old name."""
-        places = self.found.get(digest, [])
-        return min(places, key=lambda item: item.name != old.rsplit("/", 1)[-1], default=None)
+        copies = self.found.get(digest, [])
+        return min(copies, key=lambda item: item.name != old.rsplit("/", 1)[-1], default=None)
 
 
 class Files:
@@ -174,8 +174,8 @@ def rewrite(store: Store, table, changes: dict[str, Item]) -> int:
             "mtime_ns": [item.stamp[1] if item.stamp else None for item in items],
         }
         for name, values in columns.items():
-            place = rows.schema.get_field_index(name)
-            rows = rows.set_column(place, rows.schema.field(name), pa.array(values, rows.schema.field(name).type))
+            column = rows.schema.get_field_index(name)
+            rows = rows.set_column(column, rows.schema.field(name), pa.array(values, rows.schema.field(name).type))
         store.overwrite(table, rows)
     return moved
 
@@ -247,10 +247,10 @@ def moved_folder(paths: Iterable[str]) -> tuple[str, str] | None:
             continue
         rest = Path(path).relative_to(missing)
         try:
-            beside = sorted(one for one in missing.parent.iterdir() if one.is_dir())
+            siblings = sorted(one for one in missing.parent.iterdir() if one.is_dir())
         except OSError:
-            beside = []
-        return str(missing), next((str(one) for one in beside if (one / rest).is_file()), "")
+            siblings = []
+        return str(missing), next((str(one) for one in siblings if (one / rest).is_file()), "")
     return None
 
 

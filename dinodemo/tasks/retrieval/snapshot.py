@@ -137,8 +137,8 @@ class Snapshot:
         """Return the whitening learned from the rows, or from a sample of many."""
         if self.is_exact:
             return Whitening.fit(self._vectors)
-        places = np.random.default_rng(0).choice(self.count, min(SAMPLE, self.count), replace=False)
-        return Whitening.fit(self.vectors_at(np.sort(places)))
+        offsets = np.random.default_rng(0).choice(self.count, min(SAMPLE, self.count), replace=False)
+        return Whitening.fit(self.vectors_at(np.sort(offsets)))
 
     def rows(self, ids: np.ndarray, columns: list[str] = COLUMNS) -> dict[int, dict]:
         """Return rows by id: {id: {column: value}}.
@@ -171,9 +171,9 @@ class Snapshot:
             return self._vectors
         return matrix(self._arrow(self.table.search().select(["vector"]).limit(None))["vector"])
 
-    def vectors_at(self, places: np.ndarray) -> np.ndarray:
+    def vectors_at(self, offsets: np.ndarray) -> np.ndarray:
         """Return the vectors of some rows, counted from 0 in ascending order."""
-        return matrix(self._arrow(self.table.take_offsets(places.tolist()).select(["vector"]))["vector"])
+        return matrix(self._arrow(self.table.take_offsets(offsets.tolist()).select(["vector"]))["vector"])
 
     def _arrow(self, query) -> pa.Table:
         with disk_errors(self._uri):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import gradio as gr
 import numpy as np
 
-from ...web.comparison import second_image
+from ...web.comparison import comparison_image
 from ...web.components import download_button, option_control
 from ...web.errors import friendly
 from ...web.events import LIVE, QUIET
@@ -28,7 +28,7 @@ class ResultParts:
     find: gr.Button
     stop: gr.Button
     picture: gr.Image
-    second: gr.Image
+    comparison: gr.Image
     gallery: gr.Gallery
     status: gr.Markdown
     instances: gr.CheckboxGroup
@@ -75,7 +75,7 @@ def result_parts() -> ResultParts:
             elem_id="seg-picture",
             buttons=["fullscreen"],
         )
-        second = second_image("seg-second", 420)
+        comparison = comparison_image("seg-second", 420)
     with gr.Row(visible=False) as question:
         no = gr.Button("It is not here", size="sm", elem_id="seg-no")
         yes = gr.Button("Yes, also this", size="sm", elem_id="seg-yes")
@@ -105,7 +105,7 @@ def result_parts() -> ResultParts:
         find=find,
         stop=stop,
         picture=picture,
-        second=second,
+        comparison=comparison,
         gallery=gallery,
         status=status,
         instances=instances,

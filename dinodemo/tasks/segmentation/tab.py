@@ -5,7 +5,7 @@ from dataclasses import replace
 import gradio as gr
 
 from ...io.images import DISPLAY_SIDE, fit_within, load_photo, shrink
-from ...web.comparison import beside
+from ...web.comparison import wire_comparison
 from ...web.components import ASSETS
 from ...web.errors import friendly
 from ...web.events import ENGINE_QUEUE, QUIET
@@ -44,8 +44,8 @@ def _build_find_tab(services: Services, header: Header, page: gr.Blocks) -> Refe
             reference = reference_parts()
         with gr.Column(scale=1, min_width=320):
             result = result_parts()
-            pictures = (result.picture, result.second)
-            segmentation_beside(services, header, pictures, result.found, reference.drawing(), result.look())
+            pictures = (result.picture, result.comparison)
+            compare_segmentation(services, header, pictures, result.found, reference.drawing(), result.look())
     remember(page, "segmentation", [result.opacity, result.view])
     wire_reference(services, header, reference)
     wire_masks(reference)
@@ -124,7 +124,7 @@ def _wire_search(services: Services, header: Header, reference: ReferenceParts, 
     gr.on(new, lambda: Answers(), None, result.answers, **QUIET)
 
 
-def segmentation_beside(
+def compare_segmentation(
     services: Services, header: Header, pictures: tuple[gr.Image, gr.Image], found: gr.State, drawing: list, look: list
 ) -> None:
     """Search the selected photo a second time, with the references as they are now."""
@@ -137,4 +137,4 @@ def segmentation_beside(
         result = replace(chosen, segmentation=segmenter.predict(chosen.photo), hidden=frozenset())
         return draw.draw_result(draw.look_at(result, draw.Look(*values[6:])))
 
-    beside(header, *pictures, make, [header.resolution, found, *drawing, *look])
+    wire_comparison(header, *pictures, make, [header.resolution, found, *drawing, *look])

@@ -95,9 +95,9 @@ class SegmentationHead(Estimator):
         pairs = list(pairs)
         masks, names = check_masks([mask for _, mask in pairs], classes)
         total = len(pairs) + self.epochs
-        tell = progress or (lambda done, total, message: None)
+        report = progress or (lambda done, total, message: None)
         with torch.inference_mode(False), torch.enable_grad():  # whatever mode the caller is in
-            samples, digests = self._samples(engine, pairs, masks, len(names), lambda i, m: tell(i, total, m))
+            samples, digests = self._samples(engine, pairs, masks, len(names), lambda i, m: report(i, total, m))
             held = choose_held_out(digests, [set(np.unique(mask).tolist()) - {IGNORE} for mask in masks])
             training = [sample for i, sample in enumerate(samples) if i not in held]
             check_shares(training, names, masks)
@@ -113,13 +113,13 @@ class SegmentationHead(Estimator):
                 self.kind,
                 self.epochs,
                 generator,
-                lambda epoch, message: tell(len(pairs) + epoch, total, message),
+                lambda epoch, message: report(len(pairs) + epoch, total, message),
             )
             counts = sum(_confusion(network, samples[i], masks[i], len(names)) for i in held) if held else None
             training_miou = mean_iou(grid_confusion(network, training))
         self._network = network.eval().requires_grad_(False)
         self._describe(engine, names, len(pairs), len(held), trained, counts, training_miou)
-        tell(total, total, self.note_)
+        report(total, total, self.note_)
         return self
 
     def predict(self, engine: "Engine", photo: ImageSource | Photo) -> SegmentationResult:
@@ -176,7 +176,7 @@ class SegmentationHead(Estimator):
             ) from error
         return head
 
-    def _samples(self, engine, pairs, masks, labels: int, tell) -> tuple[list[Sample], list[str]]:
+    def _samples(self, engine, pairs, masks, labels: int, report) -> tuple[list[Sample], list[str]]:
         """Compute every photo's features once; returns the samples and the photos' digests."""
         samples: list[Sample] = []
         digests: list[str] = []
@@ -193,7 +193,7 @@ class SegmentationHead(Estimator):
             # copied: the engine's arrays are read-only and shared with its cache
             samples.append(Sample(torch.from_numpy(patches.astype(dtype)), label_shares(mask, grid, labels)))
             digests.append(photo.digest)
-            tell(i + 1, f"features of photo {i + 1} of {len(pairs)}")
+            report(i + 1, f"features of photo {i + 1} of {len(pairs)}")
         return samples, digests
 
     def _describe(self, engine, names, photos, held, trained, counts, training_miou) -> None:

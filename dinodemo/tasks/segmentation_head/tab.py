@@ -226,8 +226,8 @@ def _names(text: str) -> list[str] | None:
 
 
 def _summary(head: "SegmentationHead") -> str:
-    figure = "no held-out figure" if head.miou_ is None else f"held-out mIoU **{head.miou_:.3f}**"
-    return f"Head for **{head.backbone_}**, {len(head.classes_) - 1} class(es), {figure}. {head.note_}"
+    measured = "no held-out figure" if head.miou_ is None else f"held-out mIoU **{head.miou_:.3f}**"
+    return f"Head for **{head.backbone_}**, {len(head.classes_) - 1} class(es), {measured}. {head.note_}"
 
 
 def _report(head: "SegmentationHead") -> str:
