@@ -16,7 +16,17 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
-from .shapes import Annotated, Shape, circle, ellipse, from_label_studio, from_run_lengths, polygon, rectangle
+from .shapes import (
+    Annotated,
+    Shape,
+    circle,
+    ellipse,
+    from_label_studio,
+    from_run_lengths,
+    polygon,
+    rectangle,
+    turned,
+)
 
 ACCEPTED = (
     "a picture (PNG, GIF, TIFF, BMP), NumPy (.npy, .npz), COCO json, YOLO polygons (.txt), labelme json, "
@@ -25,6 +35,8 @@ ACCEPTED = (
 SUFFIXES = frozenset({".json", ".xml", ".txt"})
 MAX_BYTES = 300_000_000
 BAD = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, OSError)
+YOLO = "export polygons (YOLO segmentation)"
+OUTSIDE = 0.1  # of the picture, that a polygon may reach over its border
 NUMBERS = re.compile(r"^\s*\d+(\s+-?[\d.eE+-]+){4,}")
 
 
@@ -64,13 +76,16 @@ def _json(content, name: str) -> list[Annotated]:
     if isinstance(content, dict) and "shapes" in content:
         return [_labelme(content, name)]
     if isinstance(content, dict) and "annotations" in content and "images" in content:
+        if any("segments_info" in one for one in content["annotations"]):
+            raise ValueError("this is COCO's panoptic json, whose masks are the pictures beside it; give those")
         return _coco(content)
     if isinstance(content, dict) and ("annotations" in content or "completions" in content):
         return [_label_studio_task(content)]
     if isinstance(content, list) and content and all(isinstance(one, dict) for one in content):
         if all("segmentation" in one for one in content):
             return [_coco_results(content, name)]
-        return [_label_studio_task(one) for one in content]
+        whole = any(key in one for one in content for key in ("annotations", "completions", "result", "data"))
+        return [(_label_studio_task if whole else _label_studio_short)(one) for one in content]
     raise ValueError("this json is neither COCO nor labelme nor a Label Studio export")
 
 
@@ -83,10 +98,20 @@ def _coco(content: dict) -> list[Annotated]:
     }
     for one in content["annotations"]:
         photo = photos.get(one.get("image_id"))
-        if photo is None or not one.get("segmentation"):
-            continue  # a box alone is no mask
+        if photo is None:
+            continue
+        if not one.get("segmentation"):
+            photo.left_out.append("box")  # alone it is no mask
+            continue
         label = names.get(one.get("category_id"), str(one.get("category_id")))
-        photo.shapes.append(_coco_shape(one["segmentation"], label))
+        shape = _coco_shape(one["segmentation"], label)
+        if shape.bitmap is not None and shape.bitmap.shape != photo.size:
+            height, width = shape.bitmap.shape
+            raise ValueError(
+                f"run lengths of {width} x {height} pixels on a photo of {photo.size[1]} x {photo.size[0]}; "
+                "COCO's size is [height, width]"
+            )
+        photo.shapes.append(shape)
     return list(photos.values())
 
 
@@ -108,31 +133,51 @@ def _coco_shape(segmentation, label: str) -> Shape:
 
 
 def _labelme(content: dict, name: str) -> Annotated:
-    size = (int(content["imageHeight"]), int(content["imageWidth"]))
-    shapes = []
+    height, width = content.get("imageHeight"), content.get("imageWidth")
+    size = (int(height), int(width)) if height and width else None  # then of the photo
+    shapes, left_out = [], []
     for one in content["shapes"]:
         kind, points, label = one.get("shape_type") or "polygon", one["points"], str(one["label"])
         if kind == "mask":
             bitmap = np.asarray(Image.open(io.BytesIO(base64.b64decode(one["mask"])), formats=["PNG"]).convert("L")) > 0
             (x, y), _ = points
             shapes.append(Shape(label, bitmap=bitmap, corner=(max(0, int(x)), max(0, int(y)))))
-        elif kind == "rectangle":
+        elif kind == "rectangle" and len(points) == 2:
             shapes.append(Shape(label, (rectangle(*points[0], *points[1]),)))
         elif kind == "circle":
             shapes.append(Shape(label, (circle(points[0], points[1]),)))
-        elif kind == "polygon":
+        elif kind in ("polygon", "rectangle", "rotation", "oriented_rectangle"):
             shapes.append(Shape(label, (polygon(points),)))
+        else:
+            left_out.append(kind)
     photo = str(content.get("imagePath") or PurePosixPath(name).stem).replace("\\", "/")
-    return Annotated(PurePosixPath(photo).name, size, shapes)
+    return Annotated(PurePosixPath(photo).name, size, shapes, left_out)
 
 
 def _label_studio_task(task: dict) -> Annotated:
     """Read a task of Label Studio's JSON export: polygons, rectangles and ellipses in percent, the brush as RLE."""
-    results = [r for one in task.get("annotations") or task.get("completions") or () for r in one.get("result", ())]
+    given = [one for one in task.get("annotations") or task.get("completions") or () if not one.get("was_cancelled")]
+    results = [r for one in given for r in one.get("result", ())]
     if not results and "result" in task:
         results = task["result"]
     address = next((v for v in (task.get("data") or {}).values() if isinstance(v, str)), task.get("file_upload") or "")
-    photo, size, shapes = _upload_name(address), None, []
+    return _label_studio_results(results, address)
+
+
+def _label_studio_short(task: dict) -> Annotated:
+    """Read a task of the JSON-MIN export: the photo and lists of regions under names of the project's own."""
+    results = [
+        {**one, "value": one}
+        for regions in task.values()
+        if isinstance(regions, list)
+        for one in regions
+        if isinstance(one, dict)
+    ]
+    return _label_studio_results(results, next((v for v in task.values() if isinstance(v, str) and "." in v), ""))
+
+
+def _label_studio_results(results: list[dict], address: str) -> Annotated:
+    size, shapes, left_out = None, [], []
     for one in results:
         value = one.get("value", {})
         labels = next((v for k, v in value.items() if k.endswith("labels") and isinstance(v, list) and v), ["object"])
@@ -141,7 +186,9 @@ def _label_studio_task(task: dict) -> Annotated:
         shape = _label_studio_shape(value, str(labels[0]), size)
         if shape is not None:
             shapes.append(shape)
-    return Annotated(photo, size, shapes)
+        elif "x" in value:
+            left_out.append("point")
+    return Annotated(_upload_name(address), size, shapes, left_out)
 
 
 def _label_studio_shape(value: dict, label: str, size: tuple[int, int] | None) -> Shape | None:
@@ -151,11 +198,16 @@ def _label_studio_shape(value: dict, label: str, size: tuple[int, int] | None) -
         return Shape(label, bitmap=from_label_studio(value["rle"], size))
     if "radiusX" in value:
         outline = ellipse(value["x"], value["y"], value["radiusX"], value["radiusY"])
-        return Shape(label, (outline / 100,), relative=True)
-    if {"x", "y", "width", "height"} <= value.keys():
+    elif {"x", "y", "width", "height"} <= value.keys():
         x, y = value["x"], value["y"]
-        return Shape(label, (rectangle(x, y, x + value["width"], y + value["height"]) / 100,), relative=True)
-    return None
+        outline = rectangle(x, y, x + value["width"], y + value["height"])
+    else:
+        return None
+    degrees = float(value.get("rotation") or 0)
+    if degrees and size is None:
+        raise ValueError("a turned region without the size of its photo; export it again")
+    outline = turned(outline, degrees, (value["x"], value["y"]), size or (1, 1))  # a rectangle about its first corner
+    return Shape(label, (outline / 100,), relative=True)
 
 
 def _upload_name(address: str) -> str:
@@ -177,23 +229,34 @@ def _cvat(text: str) -> list[Annotated]:
 
 def _cvat_image(image: ElementTree.Element) -> Annotated:
     size = (int(float(image.attrib["height"])), int(float(image.attrib["width"])))
-    shapes = []
+    found = Annotated(PurePosixPath(image.attrib["name"]).name, size)
     for one in image:
-        a, label = one.attrib, one.attrib.get("label", "object")
-        if one.tag == "polygon":
-            points = [[float(v) for v in point.split(",")] for point in a["points"].split(";") if point]
-            shapes.append(Shape(label, (polygon(points),)))
-        elif one.tag == "box":
-            shapes.append(Shape(label, (rectangle(*(float(a[k]) for k in ("xtl", "ytl", "xbr", "ybr"))),)))
-        elif one.tag == "ellipse":
-            shapes.append(Shape(label, (ellipse(*(float(a[k]) for k in ("cx", "cy", "rx", "ry"))),)))
-        elif one.tag == "mask":
-            inner = (int(float(a["height"])), int(float(a["width"])))
-            counts = [int(v) for v in a["rle"].split(",")]
-            counts.append(inner[0] * inner[1] - sum(counts))  # CVAT may leave out what follows the last ones
-            bitmap = from_run_lengths(counts, inner, by_column=False)
-            shapes.append(Shape(label, bitmap=bitmap, corner=(int(float(a["left"])), int(float(a["top"])))))
-    return Annotated(PurePosixPath(image.attrib["name"]).name, size, shapes)
+        shape = _cvat_shape(one.tag, one.attrib)
+        if shape is not None:
+            found.shapes.append(shape)
+        elif one.tag != "tag":
+            found.left_out.append(one.tag)
+    return found
+
+
+def _cvat_shape(kind: str, a: dict[str, str]) -> Shape | None:
+    label, degrees = a.get("label", "object"), float(a.get("rotation") or 0)
+    if kind == "polygon":
+        points = [[float(v) for v in point.split(",")] for point in a["points"].split(";") if point]
+        return Shape(label, (polygon(points),))
+    if kind == "box":
+        outline = rectangle(*(float(a[k]) for k in ("xtl", "ytl", "xbr", "ybr")))
+        return Shape(label, (turned(outline, degrees, outline.mean(axis=0)),))
+    if kind == "ellipse":
+        x, y, across, down = (float(a[k]) for k in ("cx", "cy", "rx", "ry"))
+        return Shape(label, (turned(ellipse(x, y, across, down), degrees, (x, y)),))
+    if kind == "mask":
+        inner = (int(float(a["height"])), int(float(a["width"])))
+        counts = [int(v) for v in a["rle"].split(",")]
+        counts.append(inner[0] * inner[1] - sum(counts))  # CVAT may leave out what follows the last ones
+        bitmap = from_run_lengths(counts, inner, by_column=False)
+        return Shape(label, bitmap=bitmap, corner=(int(float(a["left"])), int(float(a["top"]))))
+    return None
 
 
 def _yolo(text: str, name: str, classes: Sequence[str]) -> list[Annotated]:
@@ -204,10 +267,14 @@ def _yolo(text: str, name: str, classes: Sequence[str]) -> list[Annotated]:
         if not parts:
             continue
         if len(parts) == 5:
-            raise ValueError(f"line {i} is a box, which is no mask; export polygons (YOLO segmentation)")
+            raise ValueError(f"line {i} is a box, which is no mask; {YOLO}")
         number = int(parts[0])
         label = classes[number] if 0 <= number < len(classes) else str(number)
-        shapes.append(Shape(label, (polygon([float(v) for v in parts[1:]]),), relative=True))
+        values = [float(v) for v in parts[1:]]
+        values = values[: len(values) // 2 * 2]  # an odd last one is how sure the model was
+        if not all(-OUTSIDE <= value <= 1 + OUTSIDE for value in values):
+            raise ValueError(f"line {i} has {max(values):g}, not a share of the picture: pixels or key points; {YOLO}")
+        shapes.append(Shape(label, (polygon(values),), relative=True))
     return [Annotated(PurePosixPath(name).stem, None, shapes)]
 
 

@@ -4,39 +4,22 @@ What a picture means is decided by what is in it: its alpha, whether its colours
 their own and which only stand on the ramp of a soft edge.
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 
-import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
 from .labels import BACKGROUND, VOID, MaskFile, colour_name, from_index
+from .mask_values import Values, as_whole, distinct_values, is_photo, is_ramp, is_trimap
 
 VOID_VALUE = 255  # of index masks: pixels that nobody judged
 VOID_COLOUR = (224, 224, 192)  # the same in the colours of PASCAL VOC
-ENDS = 0.15  # of the range: values nearer to an end belong to it when edges are soft
-MOST_RAMP = 0.25  # share of the picture that soft edges may take up
 MOST_LABELS = 4096
 MOST_COLOURS = 256
 FLAT_SHARE = 0.8  # of the picture that flat colours have to fill
 SAME_COLOUR = 24.0  # distance in RGB below which two colours are one, saved with losses
 BLEND = 14.0  # distance of a blend of two colours from the line between them
 BLACK = 12  # the brightest channel of what counts as black
-
-
-@dataclass(frozen=True, eq=False)
-class _Values:
-    """The distinct values of a picture: how many pixels each has, and how many of them lie inside an area of it."""
-
-    values: np.ndarray  # (n,) sorted
-    counts: np.ndarray  # (n,)
-    inside: np.ndarray  # (n,) pixels whose neighbours all have the same value
-    where: np.ndarray  # (H, W) index into values
-
-    @property
-    def flat(self) -> np.ndarray:
-        """Return which values fill areas, (n,) bool: those of a ramp have hardly a pixel among its like."""
-        return (self.inside >= 0.1 * self.counts) & (self.inside > 0)
 
 
 def read_picture(image: Image.Image, name: str) -> MaskFile:
@@ -61,34 +44,48 @@ def read_picture(image: Image.Image, name: str) -> MaskFile:
 
 def read_values(values: np.ndarray, name: str) -> MaskFile:
     """Read grey values or class indices (H, W), of any number type, as a mask file; raises ValueError for a photo."""
-    values, scale = _whole(values)
-    found = _distinct(values)
+    if values.dtype.kind in "if" and values.min(initial=0) < 0:
+        return _signed(values, name)
+    values, scale = as_whole(values)
+    found = distinct_values(values)
     v = found.values
     if len(v) == 1:
         every = int(v[0])
         return from_index(name, np.full(values.shape, int(every != 0), np.int32), [str(every)])
-    if _is_ramp(found):
+    if is_ramp(found):
         middle = (int(v[0]) + int(v[-1])) / 2
         note = f"the edges of {name} are soft; it was cut at half of its range"
         return _binary(name, values > middle, _spelled(int(v[-1]), scale), _spelled(int(v[0]), scale), note)
-    if len(v) > MOST_LABELS or _is_photo(found):
+    if len(v) > MOST_LABELS or is_photo(found):
         raise ValueError(_photo_message(name, f"{len(v)} grey values"))
     return _index_mask(name, found, scale)
 
 
 def is_soft(values: np.ndarray) -> bool:
     """Return whether whole numbers (H, W) are a black-and-white mask with soft edges, up to 200 or more."""
-    found = _distinct(values)
-    return bool(len(found.values) > 2 and found.values[-1] >= 200 and _is_ramp(found))
+    found = distinct_values(values)
+    return bool(len(found.values) > 2 and found.values[-1] >= 200 and is_ramp(found))
 
 
-def _index_mask(name: str, found: _Values, scale: float) -> MaskFile:
+def _signed(values: np.ndarray, name: str) -> MaskFile:
+    """Read numbers (H, W) on both sides of 0: scores, or class indices with -1 for the background or for void."""
+    if values.dtype.kind == "f" and len(np.unique(values[np.isfinite(values)])) > 3:
+        return _binary(name, values > 0, ">0", "<=0", f"{name} holds scores; what is above 0 was taken")
+    negative = values < 0
+    if (values == 0).any():
+        file = read_values(np.where(negative, 0, values), name)
+        note = f"what is below 0 in {name} is left out as void"
+        return replace(file, index=np.where(negative, VOID, file.index).astype(np.int32), notes=(*file.notes, note))
+    return read_values(np.where(negative, 0, values), name)
+
+
+def _index_mask(name: str, found: Values, scale: float) -> MaskFile:
     """Make labels of whole numbers: 0 is the background, 255 beside other labels is void."""
     v = found.values
     names = [_spelled(int(value), scale) for value in v]
-    if len(v) == 2 and v[0] == 0:
-        return _binary(name, found.where == 1, names[1], "0")
-    if _is_trimap(found):
+    if len(v) == 2 and (v[0] == 0 or (0 < v[0] <= BLACK and 255 - BLACK <= v[1] < 255)):  # or nearly black and white
+        return _binary(name, found.where == 1, names[1], names[0])
+    if is_trimap(found):
         note = f"{name} is a trimap: white is the object, grey is left out"
         return from_index(name, np.array([BACKGROUND, VOID, 1])[found.where], ["255"], notes=(note,), background="0")
     numbers = np.arange(1, len(v) + 1)
@@ -132,7 +129,7 @@ def _brightness(grey: np.ndarray, name: str) -> MaskFile:
 
 
 def _few_and_flat(index: np.ndarray) -> bool:
-    found = _distinct(index)
+    found = distinct_values(index)
     return bool(found.inside.sum() >= 0.5 * index.size or found.flat.all() or len(found.values) <= 8)
 
 
@@ -158,7 +155,7 @@ def _colours(name: str, rgb: np.ndarray, always: bool = True) -> MaskFile:
 
     Pixels on soft edges go to the nearest flat colour. always: refuse a photo; else raise for it all the same.
     """
-    found = _distinct(rgb[..., :3].astype(np.int64) @ np.array([65536, 256, 1]))
+    found = distinct_values(rgb[..., :3].astype(np.int64) @ np.array([65536, 256, 1]))
     table = np.stack([found.values >> 16, found.values >> 8 & 255, found.values & 255], axis=1).astype(float)
     own = found.flat & (found.counts >= min(4, found.counts.max()))
     if len(found.values) <= MOST_COLOURS:
@@ -220,66 +217,6 @@ def _merge(table: np.ndarray, counts: np.ndarray, own: np.ndarray) -> list[int]:
         if len(chosen) > MOST_COLOURS:
             break
     return chosen
-
-
-def _is_ramp(found: _Values) -> bool:
-    """Return whether values between two ends are only soft edges, as of an anti-aliased, blurred or lossy mask."""
-    v, low, high = found.values, float(found.values[0]), float(found.values[-1])
-    place = (v - low) / (high - low)
-    middle = (place > ENDS) & (place < 1 - ENDS)
-    share = found.counts[middle].sum() / found.counts.sum()
-    several = middle.sum() >= 3 or (middle.sum() >= 1 and low <= 10 and high >= 200 and len(v) == 3)
-    areas = found.flat & middle & (found.counts > 0.002 * found.counts.sum())
-    return _is_ringing(found, place) or bool(
-        several and share <= MOST_RAMP and (not areas.any() or _continuous(found, middle))
-    )
-
-
-def _is_ringing(found: _Values, place: np.ndarray) -> bool:
-    """Return whether all areas are black or white, and other values only the traces of a lossy format beside them."""
-    ends = (place < 0.03) | (place > 0.97)
-    near_white = (place > 1 - ENDS) & (place < 1)
-    traces = found.counts[~ends].sum() <= MOST_RAMP * found.counts.sum()
-    return bool(len(place) > 4 and near_white.any() and traces and not (found.flat & ~ends).any())
-
-
-def _continuous(found: _Values, middle: np.ndarray) -> bool:
-    """Return whether the middle values are a continuous tone: many, and none of them an area of its own."""
-    return bool(middle.sum() > 32 and found.counts[middle].max() < 0.02 * found.counts.sum())
-
-
-def _is_photo(found: _Values) -> bool:
-    return len(found.values) > 32 and found.inside.sum() < 0.5 * found.counts.sum()
-
-
-def _is_trimap(found: _Values) -> bool:
-    """Return whether grey only is the seam between black and white."""
-    if len(found.values) != 3 or found.values[0] != 0 or found.values[2] != 255 or abs(found.values[1] - 128) > 1:
-        return False
-    seam = (found.where == 1).astype(np.uint8)
-    reach = max(3, round(0.04 * min(seam.shape))) | 1
-    return not cv2.erode(seam, np.ones((reach, reach), np.uint8), borderValue=0).any()
-
-
-def _distinct(values: np.ndarray) -> _Values:
-    distinct, where, counts = np.unique(values, return_inverse=True, return_counts=True)
-    where = where.reshape(values.shape)
-    as_float = where.astype(np.float32)  # exact up to 2**24 values
-    kernel = np.ones((3, 3), np.uint8)
-    same = cv2.dilate(as_float, kernel) == cv2.erode(as_float, kernel)
-    inside = np.bincount(where[same].ravel(), minlength=len(distinct))
-    return _Values(distinct, counts, inside, where)
-
-
-def _whole(values: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return values as whole numbers, and what one of them is worth; fractions are taken as 0 to 1."""
-    if values.dtype.kind in "biu":
-        return values.astype(np.int64), 1
-    finite = np.nan_to_num(values.astype(np.float64), nan=0, posinf=0, neginf=0)
-    if (finite == np.rint(finite)).all():
-        return finite.astype(np.int64), 1
-    span = max(float(np.abs(finite).max()), 1e-12)
-    return np.rint(finite * 255 / span).astype(np.int64), span / 255
 
 
 def _spelled(value: int, scale: float) -> str:

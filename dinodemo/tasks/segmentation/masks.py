@@ -4,6 +4,7 @@ import io
 import re
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -119,6 +120,8 @@ def read_array(source: Path | bytes, name: str) -> MaskFile:
         return from_index(name, array.astype(np.int32), ["1"], background="0", binary=True)
     if array.ndim == 2:
         return read_values(array, name)
+    if array.dtype == np.uint8 and array.shape[-1] in (3, 4) and array.max() > 1:
+        return read_picture(Image.fromarray(array), name)  # colours
     stack = np.moveaxis(array, -1, 0) if array.shape[-1] < min(array.shape[:2]) else array
     layers = {str(i): layer > (127 if stack.max() > 1 else 0.5) for i, layer in enumerate(stack, start=1)}
     return from_layers(name, layers, stack.shape[1:])
@@ -152,7 +155,11 @@ def from_annotations(annotated: Annotated, photo: Photo, name: str) -> MaskFile:
         layers = annotated.layers(photo.size)
     except BAD as error:
         raise ValueError(f"{name} holds a shape that cannot be drawn ({error}); export it again") from error
-    return from_layers(name, layers, photo.size)
+    if annotated.left_out and not layers:
+        kinds = ", ".join(sorted(set(annotated.left_out)))
+        raise ValueError(f"{name} holds no areas on {photo.name}, only {kinds}; export polygons or masks")
+    notes = (f"{len(annotated.left_out)} shapes without an area are left out",) if annotated.left_out else ()
+    return from_layers(name, layers, photo.size, notes=notes)
 
 
 def is_text(head: bytes) -> bool:
@@ -170,6 +177,9 @@ def _of_photo(found: list[Annotated], photo: Photo, name: str) -> Annotated:
         matches = [one for one in found if same(PurePosixPath(one.photo.replace("\\", "/")))]
         if len(matches) == 1:
             return matches[0]
+        if matches:
+            listed = ", ".join(one.photo for one in matches[:5])
+            raise ValueError(f"{name} is about several photos called {photo.name} ({listed}); give one of them alone")
     names = ", ".join(one.photo for one in found[:5])
     raise ValueError(f"{name} is about {len(found)} photos ({names} ...), none of them called {photo.name}; rename it")
 
@@ -177,7 +187,9 @@ def _of_photo(found: list[Annotated], photo: Photo, name: str) -> Annotated:
 def _open_picture(path: Path, name: str) -> MaskFile:
     load_image(path)  # the same checks and messages as for photos
     with Image.open(path, formats=FORMATS) as image:
-        return read_picture(image, name)
+        file, pages = read_picture(image, name), getattr(image, "n_frames", 1)
+    note = f"{name} holds {pages} pictures; the first one was taken"
+    return replace(file, notes=(*file.notes, note)) if pages > 1 else file
 
 
 def _head(path: Path) -> bytes:

@@ -38,11 +38,13 @@ class Annotated:
         photo: its file name as it stands in the file; empty where the file does not say.
         size: (H, W) that the shapes are drawn on; None where they are in shares of the picture.
         shapes: the annotated regions, the first painted first.
+        left_out: what it holds besides areas, by kind: boxes, lines, points.
     """
 
     photo: str
     size: tuple[int, int] | None
     shapes: list[Shape] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     def layers(self, size: tuple[int, int]) -> dict[str, np.ndarray]:
         """Return a mask (H, W) bool for every label, at the size of the photo."""
@@ -108,6 +110,22 @@ def polygon(values: Sequence | np.ndarray) -> np.ndarray:
 def rectangle(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
     """Return the corners (4, 2) of a rectangle."""
     return polygon([x0, y0, x1, y0, x1, y1, x0, y1])
+
+
+def turned(points: np.ndarray, degrees: float, around: Sequence[float], size: tuple[int, int] = (1, 1)) -> np.ndarray:
+    """Return points (n, 2) turned clockwise, as seen in the picture.
+
+    Args:
+        points: x, y in pixels, or in any unit of which `size` (H, W) pixels are one along y and along x.
+        degrees: of the turn.
+        around: x, y of the center of the turn.
+        size: what one unit is worth in pixels along y and x.
+    """
+    if not degrees:
+        return points
+    angle, unit = np.deg2rad(float(degrees)), np.array([size[1], size[0]], float)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    return (((points - around) * unit) @ turn) / unit + around
 
 
 def circle(center: Sequence[float], on: Sequence[float]) -> np.ndarray:
