@@ -110,8 +110,8 @@ def test_a_usual_unit_names_the_others_that_are_possible():
 
 
 def test_two_units_that_are_as_plausible_need_an_answer(tmp_path):
-    pairs = read(tmp_path, in_units(256))  # 0.84 m in millimetres, 3.3 m in KITTI's unit
-    assert pairs.info.scale == {"i": 0.001} and "1/256 metre (KITTI): 3.29 m" in pairs.info.warnings[0]
+    pairs = read(tmp_path, in_units(256, METRES * 1.6))  # 1.3 m in millimetres, 5.3 m in KITTI's unit
+    assert pairs.info.scale == {"i": 0.001} and "1/256 metre (KITTI): 5.27 m" in pairs.info.warnings[0]
 
 
 def test_sensors_numbers_are_five_units_of_tum_apart():
@@ -223,7 +223,7 @@ def test_inverse_depth_is_learnt_the_right_way_round(engine):
     depth = np.linspace(6, 1, 84)[:, None] + np.zeros((84, 112))
     options = {"kind": "lin1", "epochs": 2, "resolution": 112, "bins": 32, "relative": True}
     right = DepthProbe(**options, inverse=True).fit(engine, [(photo, 1000 / depth) for photo in photos])
-    wrong = DepthProbe(**options).fit(engine, [(photo, 1000 / depth) for photo in photos])
+    wrong = DepthProbe(**options, inverse=False).fit(engine, [(photo, 1000 / depth) for photo in photos])
     found = [probe.predict(engine, photos[0], guided=False).mean(1) for probe in (right, wrong)]
     assert np.corrcoef(found[0], depth[:, 0])[0, 1] > 0.5 > np.corrcoef(found[1], depth[:, 0])[0, 1]
     assert "larger values mean nearer" in wrong.note_ and "larger values" not in right.note_

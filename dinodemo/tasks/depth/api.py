@@ -82,7 +82,7 @@ class DepthApi:
         Parameters:
             pairs: a zip of photos and depth maps: rgb/x.jpg with depth/x.png, layouts of public sets, or with a csv
             unit: units in a metre, or mm, cm, m, kitti, tum, none (near and far only), auto (guess)
-            inverse: larger values are nearer; null goes by the names of folders
+            inverse: larger values are nearer; null goes by the names of folders and by the pictures, and says so
         """
         found, problems = self._read(pairs, unit, inverse)
         return {**summary(found), "left_out": [list(problem) for problem in problems]}

@@ -28,7 +28,7 @@ def check_options(probe: "DepthProbe") -> None:
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
             raise ValueError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
     for name in FLAGS:
-        if not isinstance(getattr(probe, name), bool):
+        if not isinstance(getattr(probe, name), bool) and not (name == "inverse" and probe.inverse is None):
             raise ValueError(f"{name} must be True or False, got {getattr(probe, name)!r}")
     if probe.relative and (probe.min_depth, probe.max_depth) != (None, None):
         raise ValueError("relative depth has no metres: leave min_depth and max_depth out, or relative")
@@ -91,7 +91,7 @@ def describe(
         "bins": probe.bins,
         "range": list(limits),
         "relative": probe.relative,
-        "inverse": probe.inverse,
+        "inverse": probe.inverse_,
         "balanced": probe.balanced,
         "flips": probe.flips,
         "mean": probe.mean,

@@ -9,7 +9,14 @@ import numpy as np
 from ...io.images import Photo
 from .depthmap import same_shape
 from .metrics import valid_pixels
-from .readings import background_message, direction_warning, find_background, without_background
+from .readings import (
+    background_message,
+    direction_warning,
+    find_background,
+    nearer_by_floor,
+    tilt,
+    without_background,
+)
 
 LEAST_PAIRS = 4  # that a held-out figure needs
 HELD_OUT_SHARE = 0.2
@@ -17,6 +24,7 @@ GAP_SHARE = 0.04  # of the pairs, left out between both parts of a walk: neighbo
 LOWEST, HIGHEST = 1e-3, 1000.0
 LEAST_MEDIAN, MOST_MEDIAN = 0.1, 100.0  # metres, of what people photograph
 NEAR_MARGIN, FAR_MARGIN = 0.7, 1.1  # the expectation over bins never reaches the ends of their range
+TAKEN_AS_NEARER = "So larger numbers were taken as nearer (disparity, inverse depth)."
 RELATIVE_RANGE = (0.07, 1.1)  # of the bins for maps that `without_scale` made
 
 
@@ -118,22 +126,24 @@ class Prepared:
         depths: (H, W) float32, 0 where there is no reading; of relative maps the median is 1.
         messages: what was left out.
         warnings: what is probably wrong.
+        inverse: whether larger numbers were taken as nearer.
     """
 
     depths: list[np.ndarray]
     messages: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    inverse: bool = False
 
 
 def prepare(
-    depths: Sequence[np.ndarray], relative: bool = False, inverse: bool = False, what: str = "pair"
+    depths: Sequence[np.ndarray], relative: bool = False, inverse: bool | None = False, what: str = "pair"
 ) -> Prepared:
     """Check depth maps, leave out sky and "nothing there", and turn them so that larger is farther.
 
     Args:
         depths: (H, W) numbers: metres, 1 / metres where `inverse`, of any scale where `relative`.
         relative: The maps have no scale.
-        inverse: Larger numbers are nearer.
+        inverse: Larger numbers are nearer; None takes them so where the maps are `relative` and their floors say it.
         what: A map's name in errors, with its number.
 
     Returns:
@@ -142,10 +152,13 @@ def prepare(
     Raises:
         ValueError: A map cannot be used; named by its number.
     """
-    whole = [
-        _check_numbers(np.asarray(depth), f"{what} {i + 1}", relative or inverse) for i, depth in enumerate(depths)
-    ]
+    any_scale = relative or bool(inverse)
+    whole = [_check_numbers(np.asarray(depth), f"{what} {i + 1}", any_scale) for i, depth in enumerate(depths)]
     background = [] if inverse else find_background(whole)
+    turned = ""
+    if inverse is None and relative:
+        turned = nearer_by_floor([tilt(without_background(depth, background)[0]) for depth in whole])
+        inverse, background = bool(turned), [] if turned else background
     cleaned, left = [], 0
     for depth in whole:
         values, count = without_background(depth, background)
@@ -164,7 +177,11 @@ def prepare(
             )
     message = background_message(left, sum(depth.size for depth in whole), background)
     warnings = [direction_warning(cleaned), "" if relative else _unit_warning(cleaned)]
-    return Prepared(cleaned, (message,) if message else (), tuple(text for text in warnings if text))
+    if turned:
+        warnings = [f"{turned} {TAKEN_AS_NEARER} inverse=False takes them as farther."]
+    return Prepared(
+        cleaned, (message,) if message else (), tuple(text for text in warnings if text), inverse=bool(inverse)
+    )
 
 
 def _unit_warning(depths: Sequence[np.ndarray]) -> str:

@@ -22,13 +22,14 @@ Pairs = Iterable[Any]  # of Pair or RGBDPair
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """Checked pairs (image, depth): those to train on, those held out, the indices of the latter, remarks, weights."""
+    """Checked pairs (image, depth) to train on and held out, the latter's indices, remarks, weights, direction."""
 
     chosen: list[Pair]
     held: list[Pair]
     held_out: list[int]
     remarks: tuple[str, ...]
     weights: list[float]
+    inverse: bool
 
     @property
     def depths(self) -> list[np.ndarray]:
@@ -41,6 +42,11 @@ def apart(pairs: Pairs) -> tuple[list, list[np.ndarray]]:
     return [image for image, _ in listed], [depth for _, depth in listed]
 
 
+def direction(pairs: Sequence, inverse: bool | None) -> bool | None:
+    """Return `inverse` for pairs of numbers as files have them, False for those that `read_pairs` has turned."""
+    return False if any(hasattr(pair, "unit") for pair in pairs) else inverse
+
+
 def split_pairs(probe: "DepthProbe", pairs: Pairs, val: Pairs | None, groups: Sequence[str] | None) -> Parts:
     """Check the pairs, and choose what to train on and what to measure on."""
     listed, measured = list(pairs), list(val or ())
@@ -50,26 +56,26 @@ def split_pairs(probe: "DepthProbe", pairs: Pairs, val: Pairs | None, groups: Se
         raise ValueError(
             "these depth maps have no unit: train with DepthProbe(relative=True), or say what unit they have"
         )
-    turned = probe.inverse and not any(hasattr(pair, "unit") for pair in listed)  # `read_pairs` has done it already
     images, depths = apart(listed)
-    found = prepare(depths, probe.relative, turned)
+    found = prepare(depths, probe.relative, direction(listed, probe.inverse))
     ready = list(zip(images, found.depths, strict=True))
     remarks = (*found.messages, *found.warnings)
     if groups is not None and len(groups) != len(listed):
         raise ValueError(f"groups must name a scene for each of the {len(listed)} pairs, got {len(groups)}")
     if measured:
         images, depths = apart(measured)
-        held = prepare(depths, probe.relative, turned, "held-out pair")
+        held = prepare(depths, probe.relative, direction(measured, found.inverse), "held-out pair")
         return Parts(
             ready,
             list(zip(images, held.depths, strict=True)),
             list(range(len(measured))),
             remarks,
             scene_weights(groups),
+            found.inverse,
         )
     chosen, indices = choose_held_out(len(ready), groups)
     weights = scene_weights([groups[i] for i in chosen] if groups else None)
-    return Parts([ready[i] for i in chosen], [ready[i] for i in indices], indices, remarks, weights)
+    return Parts([ready[i] for i in chosen], [ready[i] for i in indices], indices, remarks, weights, found.inverse)
 
 
 class Reader:

@@ -20,13 +20,21 @@ EPOCHS = Option("epochs", 20, "Epochs", "at most; ends early when the held-out p
 RELATIVE = Option(
     "relative", False, "The depth maps have no scale (learn near and far only)", "the depth maps have no scale"
 )
+DIRECTIONS = {  # name -> (words, whether larger values are nearer)
+    "auto": ("Decide by names and pictures", None),
+    "farther": ("Farther (depth)", False),
+    "nearer": ("Nearer (disparity, inverse depth)", True),
+}
+DIRECTION = Option("direction", "auto", "Larger values are", choices=tuple(DIRECTIONS))
 INVERSE = Option(
     "inverse",
     False,
-    "Larger values are nearer (disparity, inverse depth)",
-    "larger values in the depth maps are nearer; folders called disparity or inverse say so themselves",
+    "",
+    "larger values in the depth maps are nearer (default: decided by the names of folders and, where no unit is given, "
+    "by whether the bottom of nearly all pictures is farther than their top; said either way)",
 )
 
 __all__ = [
-    "EPOCHS", "FLIP", "FOV", "GUIDED", "INVERSE", "INVERSE_COLOURS", "KIND", "METRES", "RELATIVE", "UNIT",
+    "DIRECTION", "DIRECTIONS", "EPOCHS", "FLIP", "FOV", "GUIDED", "INVERSE", "INVERSE_COLOURS", "KIND", "METRES",
+    "RELATIVE", "UNIT",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from ...io.images import ImageSource, Photo, load_photo
 from ..estimator import Estimator
 from .card import check_engine, check_fitted, check_options, describe, make_note
 from .dataset import RELATIVE_RANGE, depth_range, prepare
-from .fitting import Pairs, Progress, Reader, apart, split_pairs
+from .fitting import Pairs, Progress, Reader, apart, direction, split_pairs
 from .head import KINDS, LinearDepthHead, layer_indices
 from .metrics import align, depth_metrics, mean_metrics
 from .official import read_official
@@ -65,13 +65,15 @@ class DepthProbe(Estimator):
         flips: also learn every picture mirrored.
         mean: also join each layer's mean patch; without it the head is exactly the published one.
         seed: with it a training on a CPU repeats exactly.
-        inverse: larger numbers in the depth maps are nearer: disparity, or 1 / metres.
+        inverse: larger numbers in the depth maps are nearer: disparity, or 1 / metres. None takes them so where they
+            are `relative` and nearly all of them have their bottom farther than their top; the card says it.
         balanced: every scene named by `groups` counts the same, however many pairs it has; better in new places.
         engine: that runs the backbone; None where every call names it.
 
     Learned: `card_` (a JSON object: backbone, identity, data, range, metrics, warning), `note_` (it in a sentence),
     `metrics_` on the held-out pairs or None, `held_out_` (their indices), `curve_` (a dict an epoch), `backbone_`,
-    `unit_` ("metres" or "relative"), `world_` (which pictures are like the training's, or None).
+    `unit_` ("metres" or "relative"), `inverse_` (whether larger numbers were
+    taken as nearer), `world_` (which pictures are like the training's, or None).
     """
 
     def __init__(
@@ -86,7 +88,7 @@ class DepthProbe(Estimator):
         flips: bool = False,
         mean: bool = True,
         seed: int = 0,
-        inverse: bool = False,
+        inverse: bool | None = None,
         balanced: bool = False,
         engine: "Engine | None" = None,
     ):
@@ -127,6 +129,7 @@ class DepthProbe(Estimator):
         check_options(self)
         split = split_pairs(self, given, val, groups)
         self.held_out_ = split.held_out
+        self.inverse_ = split.inverse if self.inverse is None else self.inverse
         limits = RELATIVE_RANGE if self.relative else depth_range(split.depths, self.min_depth, self.max_depth)
         layers = layer_indices(runner.backbone.depth, KINDS[self.kind])
         pictures = len(split.chosen) * (1 + self.flips) + len(split.held)
@@ -235,8 +238,10 @@ class DepthProbe(Estimator):
             ValueError: for no pairs, and for depth maps that cannot be used.
         """
         runner, given = self._resolve(engine, pairs, "pairs")
-        images, depths = apart(given)
-        truths = prepare(depths, self.relative, self.inverse).depths
+        check_fitted(self)
+        listed = list(given)
+        images, depths = apart(listed)
+        truths = prepare(depths, self.relative, direction(listed, self.inverse_)).depths
         fitting = self.relative if aligned is None else aligned
         each = []
         for image, truth in zip(images, truths, strict=True):
@@ -335,4 +340,5 @@ class DepthProbe(Estimator):
         """Derive all learned attributes from the card, so that a loaded probe has the same ones as a fitted one."""
         self.card_, self.backbone_, self.metrics_ = card, card["backbone"], card["metrics"]
         self.unit_ = "relative" if card["relative"] else "metres"
+        self.inverse_ = card["inverse"]
         self.note_ = make_note(card)

@@ -11,7 +11,11 @@ LEAST_SHARE = 0.001  # of a map's pixels at one value, for a spike
 GAP = 4.0  # a spike is so many times as far as 99 % of the other readings
 CLOSE = 2e-4  # relative: values of one spike, in the coarsest numbers (half precision)
 SENTINEL_SHARE = 1e-4
+FEW, RIGHT_BELOW = 0.01, 0.9  # of the readings, at the end of a range that others reach as well
 TURNED_SHARE = 0.75  # of a set's maps must be farther below than above, for a warning
+CLEAR_SHARE, LEAST_MAPS = 0.9, 4  # the same for taking larger values as nearer, and of how many maps at least
+FLAT, CLEAR = 0.05, 0.2  # |log| of lower to upper third: too little to judge a map by; enough in a set's median
+LEAST_READINGS, LEAST_BAND = 10, 0.25  # in a third of a map; of its height, that readings must span
 
 
 def find_background(values: Sequence[np.ndarray]) -> list[float]:
@@ -40,7 +44,7 @@ def find_background(values: Sequence[np.ndarray]) -> list[float]:
 
 def _is_background(top: float, share: float, rest: np.ndarray) -> bool:
     if _is_sentinel(top) and share >= SENTINEL_SHARE:
-        return True
+        return share > FEW or float(np.quantile(rest, 0.999)) < RIGHT_BELOW * top  # else the end of normalised numbers
     far = top > GAP * float(np.quantile(rest, 0.99))
     return far and (share >= LEAST_SHARE or top >= BEYOND)
 
@@ -64,22 +68,51 @@ def without_background(value: np.ndarray, background: Sequence[float]) -> tuple[
     return np.where(kept & ~left, single, 0).astype(np.float32), int(left.sum())
 
 
+def tilt(depth: np.ndarray) -> float | None:
+    """Return the logarithm of how much farther a map's (H, W) lower third of readings is than its upper third.
+
+    None where a map cannot tell: too few readings, or all in a narrow band. Rows without readings, as disparity has
+    them where the sky is, do not count as part of the picture.
+    """
+    rows, columns = np.nonzero(depth > 0)
+    if len(rows) < 2 * LEAST_READINGS:
+        return None
+    first, last = np.quantile(rows, (0.005, 0.995))
+    third = (last - first) / 3
+    if last - first < LEAST_BAND * len(depth):
+        return None
+    values = depth[rows, columns]
+    above, below = values[rows < first + third], values[rows > last - third]
+    if min(len(above), len(below)) < LEAST_READINGS:
+        return None
+    return math.log(float(np.median(below)) / float(np.median(above)))
+
+
 def turned_over(depths: Sequence[np.ndarray]) -> tuple[int, int]:
     """Count the maps (H, W) whose lower third is farther than their upper third, and those that could be judged.
 
     The ground is nearer at a picture's bottom almost everywhere; where most of a set says the opposite, larger values
     mean nearer.
     """
-    judged = over = 0
-    for depth in depths:
-        third = max(1, len(depth) // 3)
-        above, below = (part[part > 0] for part in (depth[:third], depth[-third:]))
-        if min(len(above), len(below)) < 0.1 * depth[:third].size:
-            continue
-        top, bottom = float(np.median(above)), float(np.median(below))
-        if abs(math.log(top / bottom)) > 0.05:
-            judged, over = judged + 1, over + (bottom > top)
-    return over, judged
+    return _count([tilt(depth) for depth in depths])
+
+
+def _count(tilts: Sequence[float | None]) -> tuple[int, int]:
+    clear = [found for found in tilts if found is not None and abs(found) > FLAT]
+    return sum(found > 0 for found in clear), len(clear)
+
+
+def nearer_by_floor(tilts: Sequence[float | None]) -> str:
+    """Return why a set's larger numbers are nearer, where the `tilt`s of its maps leave little doubt; else "".
+
+    Nearly all of enough maps must be turned over, and clearly: a few maps may show a shelf or a ceiling, and pictures
+    of the ground from above have neither top nor bottom.
+    """
+    over, judged = _count(tilts)
+    if judged < LEAST_MAPS or judged < len(tilts) / 2 or over < CLEAR_SHARE * judged:
+        return ""
+    middle = float(np.median([found for found in tilts if found is not None]))
+    return f"{_floor(over, judged)}." if middle >= CLEAR else ""
 
 
 def direction_warning(depths: Sequence[np.ndarray]) -> str:
@@ -87,10 +120,11 @@ def direction_warning(depths: Sequence[np.ndarray]) -> str:
     over, judged = turned_over(depths)
     if not judged or over < TURNED_SHARE * judged:
         return ""
-    return (
-        f"In {over} of {judged} maps the bottom of the picture is farther than its top: if larger values mean nearer "
-        "(disparity, inverse depth), say so (inverse)."
-    )
+    return f"{_floor(over, judged)}: if larger values mean nearer (disparity, inverse depth), say so (inverse)."
+
+
+def _floor(over: int, judged: int) -> str:
+    return f"In {over} of {judged} maps the bottom of the picture is farther than its top"
 
 
 def background_message(pixels: int, total: int, background: Sequence[float]) -> str:

@@ -16,7 +16,7 @@ from ...web.folder_picker import folder_picker, read_upload
 from ...web.header import Header
 from ...web.services import Services
 from . import survey
-from .options import EPOCHS, INVERSE, KIND, RELATIVE
+from .options import DIRECTION, DIRECTIONS, EPOCHS, KIND, RELATIVE
 from .probe_store import Own, probe_file
 from .progress import bars, held_out_pictures, rows_of
 from .units import AUTO, NO_UNIT, PRESETS, UNIT
@@ -41,7 +41,7 @@ class Parts:
 
     pairs: gr.HTML
     unit: gr.Dropdown
-    inverse: gr.Checkbox
+    direction: gr.Dropdown
     relative: gr.Checkbox
     found: gr.Markdown
     histogram: gr.BarPlot
@@ -58,7 +58,7 @@ class Parts:
 
     def reading(self) -> list:
         """Return what decides on how the files are read."""
-        return [self.pairs, self.unit, self.inverse, self.relative]
+        return [self.pairs, self.unit, self.direction, self.relative]
 
 
 def build_training(services: Services, header: Header, own: gr.State) -> Callable:
@@ -84,7 +84,12 @@ def _settings() -> list:
         info="Or type how many units are in a metre, such as 1000.",
         elem_id="depth-unit",
     )
-    inverse = option_control(INVERSE, elem_id="depth-nearer")
+    direction = gr.Dropdown(
+        [(words, name) for name, (words, _) in DIRECTIONS.items()],
+        value=DIRECTION.default,
+        label=DIRECTION.label,
+        elem_id="depth-nearer",
+    )
     relative = option_control(RELATIVE, elem_id="depth-relative")
     found = gr.Markdown("Drop a folder or a zip to see what it holds.", elem_id="depth-found")
     histogram = gr.BarPlot(
@@ -97,7 +102,7 @@ def _settings() -> list:
     with gr.Row():
         train = gr.Button("Train", variant="primary", elem_id="depth-train")
         stop = gr.Button("Stop", variant="stop", visible=False, elem_id="depth-train-stop")
-    return [pairs, unit, inverse, relative, found, histogram, name, kind, epochs, train, stop]
+    return [pairs, unit, direction, relative, found, histogram, name, kind, epochs, train, stop]
 
 
 def _results(own: gr.State) -> list:
@@ -129,7 +134,7 @@ def _results(own: gr.State) -> list:
     return [status, problems, losses, metrics, pictures]
 
 
-def _read(value, unit, inverse: bool, relative: bool, folder: str):
+def _read(value, unit, direction: str, relative: bool, folder: str):
     """Read what was uploaded; photos of a zip are written into the folder. Returns its name, pairs and problems."""
     from . import read_pairs
 
@@ -143,16 +148,18 @@ def _read(value, unit, inverse: bool, relative: bool, folder: str):
         source, title = Path(folder) / "files", name.parts[0] if len(name.parts) > 1 else f"{len(uploaded)} files"
         put_into(uploaded, source)
     asked = NO_UNIT if relative and unit == AUTO else unit
-    return title, *read_pairs(source, out=Path(folder) / "photos", unit=asked, inverse=True if inverse else None)
+    return title, *read_pairs(
+        source, out=Path(folder) / "photos", unit=asked, inverse=DIRECTIONS[DIRECTION.check(direction)][1]
+    )
 
 
 def _wire_survey(parts: Parts) -> None:
     outputs = [parts.found, parts.histogram, parts.problems, parts.pictures]
 
     @friendly
-    def on_files(value, unit, inverse, relative):
+    def on_files(value, unit, direction, relative):
         with tempfile.TemporaryDirectory(prefix="dinodemo-pairs-") as folder:
-            _, pairs, problems = _read(value, unit, inverse, relative, folder)
+            _, pairs, problems = _read(value, unit, direction, relative, folder)
             shown = gr.update(value=bars(survey.histogram(pairs)), visible=True)
             return survey.describe_pairs(pairs), shown, problem_list(problems), survey.pictures(pairs)
 
@@ -160,7 +167,7 @@ def _wire_survey(parts: Parts) -> None:
         return on_files(value, *rest) if value else (gr.skip(),) * 4
 
     parts.pairs.submit(on_files, parts.reading(), outputs, **QUIET)
-    for control in (parts.unit, parts.inverse, parts.relative):
+    for control in (parts.unit, parts.direction, parts.relative):
         control.input(again, parts.reading(), outputs, **QUIET)
 
 
@@ -169,9 +176,9 @@ def _wire_training(services: Services, header: Header, own: gr.State, parts: Par
     work = gr.State(None)
 
     @friendly
-    def on_train(value, unit, inverse, relative, mine: Own, name: str, kind: str, epochs: float, backbone: str, side):
+    def on_train(value, unit, direction, relative, mine: Own, name: str, kind: str, epochs: float, backbone: str, side):
         with tempfile.TemporaryDirectory(prefix="dinodemo-pairs-") as folder:
-            title, pairs, problems = _read(value, unit, inverse, relative, folder)
+            title, pairs, problems = _read(value, unit, direction, relative, folder)
             yield from _train(services, (title, pairs, problems), (kind, epochs, relative, backbone, side), mine, name)
 
     def on_stop(job: Work | None):

@@ -28,15 +28,21 @@ DEFAULTS = {"i": "mm", "f": "m"}  # kind of numbers -> what they are in unless t
 PRIORS = {"i": {"mm": 0.0, "cm": -2.0, "kitti": -2.5, "tum": -2.5}, "f": {"m": 0.0, "mm": -1.5, "cm": -2.5}}
 USUAL_MEDIAN = 3.0  # metres; medians of rooms lie about it, those of streets above it
 NEAR_SPREAD, FAR_SPREAD = 0.7, 1.1  # of the logarithm of the median, below and above it
-SENSOR_REACH, STREET_REACH = 12.0, 100.0  # metres; files in millimetres come from sensors of rooms
-NEARLY_AS_PLAUSIBLE, FAR_MORE_PLAUSIBLE, STILL_POSSIBLE = 1.2, 2.3, -3.0  # differences of log-likelihood
+WHOLE_NEAR_SPREAD = 0.35  # for millimetres of a deep view without a hole: sensors that near leave holes
+DEEP = 2.9  # 95 % by 5 % quantile of rooms and streets, not of things on a table
+HOLES = 0.001  # share of pixels without a reading below each column's first; sky above it is none
+SENSOR_REACH, STREET_REACH = 12.0, 100.0  # metres; dense files in millimetres come from sensors of rooms
+NEARLY_AS_PLAUSIBLE, MORE_PLAUSIBLE, FAR_MORE_PLAUSIBLE = 1.2, 0.7, 2.3  # differences of log-likelihood
+STILL_POSSIBLE, DOUBTFUL_BESIDE_UNUSUAL = -4.0, 4.0
 NAMES = {  # what paths of public sets say of their unit
     "tum": re.compile(r"freiburg|(^|/)(rgb|depth)/\d{9,10}\.\d{3,6}\.|icl[-_]?nuim|(^|[/_])tum[/_]", re.IGNORECASE),
     "cm": re.compile(r"v(irtual)?[-_ ]?kitti|/camera_[01]/(rgb|depth)_\d+\.", re.IGNORECASE),
     "kitti": re.compile(r"(?<!v)(?<!virtual)(?<!virtual[-_ ])kitti|proj_depth|groundtruth_depth", re.IGNORECASE),
 }
 NAME_EVIDENCE = {"tum": 6.0, "cm": 4.7, "kitti": 6.0}  # less than what usual numbers in the usual unit weigh
-STEP_EVIDENCE, SPARSE_EVIDENCE, SKY_EVIDENCE = 5.5, 6.0, 1.5
+STEP_EVIDENCE, SKY_EVIDENCE = 5.5, 1.5
+SPARSE, WIDE = 0.4, 2.5  # share of pixels with a reading; width / height
+SPARSE_EVIDENCE, WIDE_EVIDENCE, LASER_EVIDENCE = 1.8, 2.5, 2.0  # the last: both at once, a laser's lines
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,10 @@ class Numbers:
         kind: "i" for whole numbers, "f" for others.
         median: of all maps' medians of readings.
         high: the same of their 95 % quantiles.
+        deep: the same of 95 % by 5 % quantile.
         step: the largest whole number that divides all readings looked at; 1 for kind "f".
         covered: mean share of pixels with a reading.
+        holes: mean share of pixels without one below each column's first.
         aspect: width / height.
         sky: whether readings lay at the largest number of 16 bits.
         tops: each map's largest reading.
@@ -58,8 +66,10 @@ class Numbers:
     kind: str
     median: float
     high: float
+    deep: float = 2.0
     step: int = 1
     covered: float = 1.0
+    holes: float = 0.01
     aspect: float = 4 / 3
     sky: bool = False
     tops: tuple[float, ...] = ()
@@ -113,12 +123,15 @@ def parse_unit(value: str | float | None) -> float | None:
 def guess_unit(numbers: Numbers) -> Guess:
     """Return the unit that a set's numbers and names make most plausible.
 
-    The usual unit (millimetres for whole numbers, metres for others) stays unless another is ten times as likely.
+    The usual unit (millimetres for whole numbers, metres for others) stays unless another is twice as likely by its
+    numbers, or ten times by numbers and names. A guess is doubtful, and the person to be asked, where another unit is
+    still possible beside an unusual one, or nearly as likely as the usual one.
 
     Raises:
         ValueError: when no known unit gives depths of a scene.
     """
     scores = {name: prior + _plausibility(name, numbers) for name, prior in PRIORS[numbers.kind].items()}
+    by_numbers = dict(scores)
     for name, pattern in NAMES.items():
         if name in scores and any(pattern.search(path) for path in numbers.names):
             scores[name] += NAME_EVIDENCE[name]
@@ -128,14 +141,16 @@ def guess_unit(numbers: Numbers) -> Guess:
             f"half of the readings are beyond {numbers.median:.4g} units, so the unit is another than usual; say how "
             "many units are in a metre (unit)"
         )
-    taken = best if scores[best] - scores[usual] >= FAR_MORE_PLAUSIBLE else usual
+    needed = MORE_PLAUSIBLE if best == max(by_numbers, key=lambda name: by_numbers[name]) else FAR_MORE_PLAUSIBLE
+    taken = best if scores[best] - scores[usual] >= needed else usual
     others = [
         name
         for name in sorted(scores, key=lambda name: -scores[name])
         if name != taken and scores[name] - scores[taken] > STILL_POSSIBLE
     ]
-    rivals = [name for name in scores if name != taken and scores[name] > scores[taken] - NEARLY_AS_PLAUSIBLE]
-    return Guess(taken, 1 / PRESETS[taken][0], _sentence(taken, usual, others, numbers), bool(rivals))
+    near = NEARLY_AS_PLAUSIBLE if taken == usual else DOUBTFUL_BESIDE_UNUSUAL
+    doubtful = any(scores[name] > scores[taken] - near for name in scores if name != taken) or _normalised(numbers)
+    return Guess(taken, 1 / PRESETS[taken][0], _sentence(taken, usual, others, numbers, doubtful), doubtful)
 
 
 def _plausibility(name: str, numbers: Numbers) -> float:
@@ -143,19 +158,30 @@ def _plausibility(name: str, numbers: Numbers) -> float:
     scale = 1 / PRESETS[name][0]
     off = math.log(numbers.median * scale / USUAL_MEDIAN)
     outdoors = name in ("kitti", "cm") and off > 0
-    score = -0.5 * (off / (NEAR_SPREAD if off < 0 else FAR_SPREAD * (1.5 if outdoors else 1))) ** 2
-    reach = SENSOR_REACH if name == "mm" else STREET_REACH
+    whole = numbers.kind == "i" and numbers.holes < HOLES and numbers.deep > DEEP
+    near = WHOLE_NEAR_SPREAD if name == "mm" and whole else NEAR_SPREAD
+    score = -0.5 * (off / (near if off < 0 else FAR_SPREAD * (1.5 if outdoors else 1))) ** 2
+    sparse, wide = numbers.covered < SPARSE, numbers.aspect > WIDE
+    reach = SENSOR_REACH if name == "mm" and not (sparse or wide) else STREET_REACH
     score -= 5 * max(0.0, math.log(numbers.high * scale / reach))
     if name == "tum" and numbers.step % 5 == 0 and numbers.step % 10:
         score += STEP_EVIDENCE  # sensors give millimetres, five units of a 1/5000 metre
-    if name == "kitti" and numbers.covered < 0.4 and numbers.aspect > 2.5:
-        score += SPARSE_EVIDENCE  # a laser's lines in a wide picture
+    if name == "kitti":
+        score += SPARSE_EVIDENCE * sparse + LASER_EVIDENCE * (sparse and wide)
+    if name in ("kitti", "cm"):
+        score += WIDE_EVIDENCE * wide  # of cameras on cars
     if name == "cm" and numbers.sky and numbers.high >= 2000:
         score += SKY_EVIDENCE
+    elif name == "cm":
+        score -= min(1.0, max(0.0, off))  # a street without sky
     return score
 
 
-def _sentence(taken: str, usual: str, others: Sequence[str], numbers: Numbers) -> str:
+def _normalised(numbers: Numbers) -> bool:
+    return set(numbers.tops) in ({1.0}, {65535.0})
+
+
+def _sentence(taken: str, usual: str, others: Sequence[str], numbers: Numbers, doubtful: bool) -> str:
     median = numbers.median / PRESETS[taken][0]
     text = f"Read as {PRESETS[taken][1]}: median {median:.2f} m, 95 % within {numbers.high / PRESETS[taken][0]:.2f} m."
     if taken != usual:
@@ -164,12 +190,25 @@ def _sentence(taken: str, usual: str, others: Sequence[str], numbers: Numbers) -
             + text[text.index(":") :]
         )
         text = text.replace(".:", ":", 1)
+    if doubtful:
+        text = f"The unit is a guess. {text}"
     if others:
         listed = ", ".join(f"{PRESETS[name][1]}: {numbers.median / PRESETS[name][0]:.2f} m" for name in others)
         text += f" If that is not so, choose the unit; the median would be in {listed}."
-    if numbers.kind == "f" and len(numbers.tops) > 1 and set(numbers.tops) == {1.0}:
-        text += " Every map ends at exactly 1: they look normalised; then there is no unit (none)."
+    if _normalised(numbers):
+        text += f" The maps end at exactly {numbers.tops[0]:g}: they look normalised; then there is no unit (none)."
     return text
+
+
+def _holes(values: np.ndarray) -> float:
+    """Return the share of pixels without a reading that lie below their column's first reading."""
+    seen = values > 0
+    return float((np.maximum.accumulate(seen, axis=0) & ~seen).mean())
+
+
+def names_a_unit(names: Sequence[str]) -> bool:
+    """Return whether paths are those of a public set whose depth is in metres."""
+    return any(pattern.search(name) for pattern in NAMES.values() for name in names)
 
 
 def measure(
@@ -186,8 +225,10 @@ def measure(
         kind,
         float(np.median([np.median(r) for r in thinned])),
         float(np.median([np.quantile(r, 0.95) for r in thinned])),
+        float(np.median([np.quantile(r, 0.95) / np.quantile(r, 0.05) for r in thinned])),
         step,
         float(np.mean([len(r) / v.size for r, v in zip(readings, values, strict=True)])),
+        float(np.mean([_holes(v) for v in values])),
         values[0].shape[1] / values[0].shape[0],
         sky,
         tuple(float(r.max()) for r in thinned),
