@@ -104,15 +104,18 @@ def _coco(content: dict) -> list[Annotated]:
             photo.left_out.append("box")  # alone it is no mask
             continue
         label = names.get(one.get("category_id"), str(one.get("category_id")))
-        shape = _coco_shape(one["segmentation"], label)
-        if shape.bitmap is not None and shape.bitmap.shape != photo.size:
-            height, width = shape.bitmap.shape
-            raise ValueError(
-                f"run lengths of {width} x {height} pixels on a photo of {photo.size[1]} x {photo.size[0]}; "
-                "COCO's size is [height, width]"
-            )
-        photo.shapes.append(shape)
+        photo.shapes.append(_check_run_lengths(_coco_shape(one["segmentation"], label), photo.size or (0, 0)))
     return list(photos.values())
+
+
+def _check_run_lengths(shape: Shape, size: tuple[int, int]) -> Shape:
+    if shape.bitmap is not None and shape.bitmap.shape != size:
+        height, width = shape.bitmap.shape
+        raise ValueError(
+            f"run lengths of {width} x {height} pixels on a photo of {size[1]} x {size[0]}; COCO's size is "
+            "[height, width]"
+        )
+    return shape
 
 
 def _coco_results(content: list, name: str) -> Annotated:
