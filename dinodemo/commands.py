@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 
+from .tasks.base import RESOLUTION
+
 if TYPE_CHECKING:
     from .engine.engine import Engine
     from .io.images import Photo
@@ -60,7 +62,9 @@ def add_command(
     return parser
 
 
-def add_photos(parser: argparse.ArgumentParser, out: str, resolution: int = 518, kind: Callable = Path) -> None:
+def add_photos(
+    parser: argparse.ArgumentParser, out: str, resolution: int = RESOLUTION.default, kind: Callable = Path
+) -> None:
     """Add the photos that come in, where results go, and the resolution.
 
     Args:
@@ -74,13 +78,13 @@ def add_photos(parser: argparse.ArgumentParser, out: str, resolution: int = 518,
     add_resolution(parser, resolution)
 
 
-def add_resolution(parser: argparse.ArgumentParser, resolution: int) -> None:
+def add_resolution(parser: argparse.ArgumentParser, resolution: int = RESOLUTION.default) -> None:
     """Add the resolution alone."""
     parser.add_argument(
         "--resolution",
         type=int,
         default=resolution,
-        help="the network sees about this number squared of pixels (default: %(default)s)",
+        help=f"{RESOLUTION.help} (default: %(default)s)",
     )
 
 

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "tasks": FLOOR | {"curation", "scale.addresses"},  # its rooms reach further, see ROOMS
     "web": FLOOR | {"tasks", "jobs"},
     "scale": FLOOR | {"tasks.retrieval"},
-    "commands": FLOOR | {"tasks.retrieval"},
+    "commands": FLOOR | {"tasks.base", "tasks.retrieval"},
     "cli": FLOOR | {"tasks", "web.settings", "web.app", "commands"},
     "__init__": FLOOR | {"tasks", "train"},
 }

@@ -118,3 +118,13 @@ def test_an_option_makes_the_argument_of_a_command(capsys):
     with pytest.raises(SystemExit):
         parser.parse_args(["--count", "201"])
     assert "from 1 to 200" in capsys.readouterr().err
+
+
+def test_choices_are_shown_by_their_labels_and_taken_by_their_names():
+    from dinodemo.web.components import option_control
+
+    option = Option("model", "any", "Check", choices=("any", "affine"), labels=("Off", "Affine"))
+    for component in (option_control(option), option_control(option, radio=True)):
+        assert component.choices == [("Off", "any"), ("Affine", "affine")] and component.value == "any"
+    with pytest.raises(ValueError):
+        option_control(option.changed(labels=("Off",)))

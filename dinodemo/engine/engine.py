@@ -15,6 +15,7 @@ from ..backbones import Backbone, resolve
 from ..backbones.adapter import BackboneAdapter
 from ..backbones.identity import Identity, identify, stamp_of
 from ..backbones.network import Tokens
+from ..io.defaults import RESOLUTION
 from ..io.images import ImageSource, Photo, grid_size, load_photo, network_input
 from . import devices, request_log
 from .backends import open_network
@@ -96,7 +97,7 @@ class Engine:
         return self._network.adapter
 
     def features(
-        self, image: ImageSource | Photo, resolution: int = 518, attention: bool = False, crop: str | None = None
+        self, image: ImageSource | Photo, resolution: int = RESOLUTION, attention: bool = False, crop: str | None = None
     ) -> Features:
         """Return the features of one picture, computed or taken from the cache.
 
@@ -113,7 +114,7 @@ class Engine:
         return self.features_timed(image, resolution, attention, crop)[0]
 
     def features_timed(
-        self, image: ImageSource | Photo, resolution: int = 518, attention: bool = False, crop: str | None = None
+        self, image: ImageSource | Photo, resolution: int = RESOLUTION, attention: bool = False, crop: str | None = None
     ) -> tuple[Features, bool]:
         """Return what `features` returns, and whether it came from the cache; arguments as there.
 
@@ -128,7 +129,7 @@ class Engine:
         return self._to_features(photo.size, rgb.shape[:2], raw), cached
 
     def layers(
-        self, image: ImageSource | Photo, layers: tuple[int, ...], resolution: int = 518, crop: str | None = None
+        self, image: ImageSource | Photo, layers: tuple[int, ...], resolution: int = RESOLUTION, crop: str | None = None
     ) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
         """Return the tokens of some layers after the final norm.
 
@@ -149,7 +150,7 @@ class Engine:
         return tuple(self._split(raw.layers[i], rgb.shape[:2])[::2] for i in wanted)
 
     def attention_rows(
-        self, image: ImageSource | Photo, patch: tuple[int, int], resolution: int = 518
+        self, image: ImageSource | Photo, patch: tuple[int, int], resolution: int = RESOLUTION
     ) -> tuple[np.ndarray, bool]:
         """Return one patch's attention to all patches, in every layer.
 
@@ -179,7 +180,7 @@ class Engine:
     def features_batch(
         self,
         images: Iterable[ImageSource | Photo],
-        resolution: int = 518,
+        resolution: int = RESOLUTION,
         batch_size: int | str = "auto",
         attention: bool = False,
         crop: str | None = None,

@@ -7,6 +7,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from ..io import defaults
+
 
 @dataclass(frozen=True)
 class Task:
@@ -45,6 +47,7 @@ class Option:
         default: what it is unless somebody says otherwise; its type is the setting's.
         low, high, step: of numbers.
         choices: of texts.
+        labels: of the choices on the page, where they differ from the choices.
         label, help: on the page; the help also stands in the command's own help and in the docs.
     """
 
@@ -56,6 +59,7 @@ class Option:
     high: float = 1
     step: float = 0.05
     choices: Sequence[str] = ()
+    labels: Sequence[str] = ()
 
     def check(self, value: Any) -> Any:
         """Return a value that may be used; raises ValueError that says what was expected and what came."""
@@ -134,7 +138,13 @@ def lazy(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
 
 
 RESOLUTION = Option(
-    "resolution", 518, "Resolution", "the network sees about this number squared of pixels", 56, 1022, 14
+    "resolution",
+    defaults.RESOLUTION,
+    "Resolution",
+    "the network sees about this number squared of pixels",
+    56,
+    1022,
+    14,
 )
 OPACITY = Option("opacity", 0.6, "Opacity", "of the map over the photo")
 SMOOTH = Option("smooth", True, "Smooth (off shows individual patches)", "false draws one square a patch")

@@ -205,18 +205,20 @@ def wire_photo(
     return events + [trigger(on_again, [own, *inputs], list(outputs), **run) for trigger in again]
 
 
-def option_control(option: Option, **more: Any) -> Any:
+def option_control(option: Option, radio: bool = False, **more: Any) -> Any:
     """Return the component of an option: a checkbox, a dropdown or a slider, as its default and choices say.
 
     Args:
         option: Gives label, default, range and help.
+        radio: Show choices next to each other, not in a list that opens.
         **more: Arguments of Gradio's component.
     """
     label = more.pop("label", option.label)
     if isinstance(option.default, bool):
         return gr.Checkbox(option.default, label=label, **more)
     if option.choices:
-        return gr.Dropdown(list(option.choices), value=option.default, label=label, **more)
+        choices = list(zip(option.labels or option.choices, option.choices, strict=True))
+        return (gr.Radio if radio else gr.Dropdown)(choices, value=option.default, label=label, **more)
     return gr.Slider(option.low, option.high, value=option.default, step=option.step, label=label, **more)
 
 

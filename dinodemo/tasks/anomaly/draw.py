@@ -16,6 +16,7 @@ HEAT = (0.5, 1.75)  # lines at which the colours begin and end: the same for eve
 THUMB_SIDE = 320
 OUTLINES = ((0, 0, 0), (255, 255, 255))
 VIEWS = ("Heat map", "Outline", "Photo")
+VIEW = Option("view", VIEWS[0], "Show as", choices=VIEWS)
 LINE = Option(
     "line",
     1.0,
@@ -50,7 +51,9 @@ def ranked(checked: list[Checked]) -> list[Checked]:
     return sorted(checked, key=lambda one: -one.result.score)
 
 
-def draw(one: Checked, line: float, view: str = VIEWS[0], opacity: float = OPACITY.default, side: int = DISPLAY_SIDE):
+def draw(
+    one: Checked, line: float, view: str = VIEW.default, opacity: float = OPACITY.default, side: int = DISPLAY_SIDE
+):
     """Draw one photo: (H, W, 3) uint8 at most `side` pixels long, enlarged if it is smaller.
 
     Heat runs over `HEAT` for every photo, so a good photo stays clear whatever is on it.

@@ -13,7 +13,7 @@ from ...web.memory import remember
 from ...web.services import Services
 from . import draw
 from .detector import AUGMENT, FOREGROUND
-from .draw import LINE, VIEWS
+from .draw import LINE
 from .export import scores_csv, zip_file
 from .session_tab import EMPTY, MOST_CHECKED, Found, Learned, accept, check, learn, load_set
 
@@ -92,7 +92,7 @@ def _inputs() -> Inputs:
 def _look() -> tuple[gr.Radio, gr.Slider]:
     """Make the controls of the look, which stand on the left where there is room."""
     with gr.Row():
-        view = gr.Radio(list(VIEWS), value=VIEWS[0], label="Show as", min_width=220, elem_id="anomaly-view")
+        view = option_control(draw.VIEW, radio=True, min_width=220, elem_id="anomaly-view")
         opacity = option_control(draw.OPACITY, min_width=140, elem_id="anomaly-opacity")
     return view, opacity
 

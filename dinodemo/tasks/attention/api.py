@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ...web.api_values import File, about, as_file, check_backbone, check_choice, check_int, read_photo
+from ...web.api_values import File, about, as_file, check_backbone, check_int, read_photo
 from ..base import COLOUR_MAP, OPACITY, RESOLUTION, SMOOTH
 from . import draw
 
@@ -30,7 +30,7 @@ class AttentionApi:
     def attention(
         self,
         photo: File,
-        head: str = "mean",
+        head: str = draw.HEAD.default,
         layer: int = 0,
         mass: float = draw.MASS.default,
         opacity: float = OPACITY.default,
@@ -56,7 +56,7 @@ class AttentionApi:
         mass, opacity = draw.MASS.check(mass), OPACITY.check(opacity)
         colours, smooth = COLOUR_MAP.check(colour_map), SMOOTH.check(smooth)
         row = self.services.pool.get(name).backbone
-        head = check_choice(str(head), "head", ["mean", "max", *(str(i + 1) for i in range(row.heads))])
+        head = draw.head_option(row.heads).check(str(head))
         layer = check_int(layer, "layer", 0, row.depth) or row.depth
         given = read_photo(photo, "photo")
         run = self.services.run(given, name, side, attention=True)

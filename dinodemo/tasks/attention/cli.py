@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def add_commands(commands) -> None:
     """Add the command to the parser's."""
-    from .draw import MASS
+    from .draw import HEAD, MASS
 
     parser = add_command(
         commands,
@@ -28,9 +28,8 @@ def add_commands(commands) -> None:
         ],
     )
     add_photos(parser, "folder of the overlays")
-    parser.add_argument(
-        "--head", nargs="+", default=["mean"], metavar="HEAD", help="mean, max, numbers from 1, or all (default: mean)"
-    )
+    words = f"mean, max, numbers from 1, or all (default: {HEAD.default})"
+    parser.add_argument("--head", nargs="+", default=[HEAD.default], metavar="HEAD", help=words)
     parser.add_argument("--layer", type=int, help="counted from 1 (default: the last)")
     MASS.add_to(parser)
     OPACITY.add_to(parser)

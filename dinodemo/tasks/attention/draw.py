@@ -30,7 +30,14 @@ MASS_PERCENT = Option(
     5,
 )
 LAYER = Option("layer", 12, "Layer", "1 is the first, the last is deepest", 1, 12, 1)
+HEAD = Option("head", "mean", "Head", "mean, max, or a head's number from 1", choices=("mean", "max"))
 POINT = tuple(Option(n, 50, f"Point: % from the {side}", "", 0, 100, 1) for n, side in (("x", "left"), ("y", "top")))
+
+
+def head_option(heads: int) -> Option:
+    """Return the choice of a head for a backbone with so many of them."""
+    numbers = tuple(str(i) for i in range(1, heads + 1))
+    return HEAD.changed(choices=(*HEAD.choices, *numbers), labels=("Mean", "Max", *numbers))
 
 
 @dataclass(frozen=True)

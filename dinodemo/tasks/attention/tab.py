@@ -84,7 +84,7 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
 
 
 def _controls() -> Controls:
-    head = gr.Radio(_head_choices(6), value="mean", label="Head", elem_id="head")
+    head = option_control(draw.head_option(6), radio=True, elem_id="head")
     with gr.Row():
         layer = option_control(draw.LAYER, elem_id="layer", min_width=160)
         mass = option_control(draw.MASS_PERCENT, elem_id="mass", min_width=160)
@@ -210,7 +210,7 @@ def analyse(services: Services, photo: Photo, backbone: str, resolution: float, 
     view = View(photo, run.features, (backbone, int(resolution)), run.status)
     if before is not None and attention_of(before.features).shape[:2] == (depth, heads):
         return view, gr.skip(), gr.skip()
-    return view, gr.update(maximum=depth, value=depth), gr.update(choices=_head_choices(heads), value="mean")
+    return view, gr.update(maximum=depth, value=depth), gr.update(choices=_head_choices(heads), value=draw.HEAD.default)
 
 
 def ask_patch(services: Services, view: View, x: float, y: float) -> View:
@@ -272,7 +272,8 @@ def _frame(head: str) -> int | None:
 
 
 def _head_choices(heads: int) -> list[tuple[str, str]]:
-    return [("Mean", "mean"), ("Max", "max"), *((str(i), str(i)) for i in range(1, heads + 1))]
+    option = draw.head_option(heads)
+    return list(zip(option.labels, option.choices, strict=True))
 
 
 def compare_attention(

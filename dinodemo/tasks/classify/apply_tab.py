@@ -5,7 +5,7 @@ from functools import partial
 import gradio as gr
 
 from ...io.images import Photo
-from ...web.components import download_button, photo_input
+from ...web.components import download_button, option_control, photo_input
 from ...web.errors import friendly
 from ...web.events import QUIET, runs_network
 from ...web.folder_picker import folder_picker, read_upload
@@ -29,7 +29,7 @@ def build_applying(services: Services, header: Header, fitted: gr.State) -> None
             )
             photo = photo_input("One photo", "classify-photo", height=220)
             picker = folder_picker("classify-photos")
-            unknown = gr.Checkbox(False, label="Label what is unlike all photos `unknown`", elem_id="classify-unknown")
+            unknown = option_control(draw.UNKNOWN_LABELLED, elem_id="classify-unknown")
         with gr.Column(scale=2, min_width=320):
             answer = gr.Label(label="Answer", num_top_classes=5, elem_id="classify-answer")
             status = gr.Markdown(elem_id="classify-found")

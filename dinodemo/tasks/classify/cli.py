@@ -65,6 +65,8 @@ def _add_fit(parts) -> None:
 
 
 def _add_predict(parts) -> None:
+    from .draw import UNKNOWN_LABELLED
+
     predict = _parser(
         parts,
         "predict",
@@ -73,7 +75,7 @@ def _add_predict(parts) -> None:
     )
     predict.add_argument("model", type=Path, help="what `classify fit` made")
     add_photos(predict, f"table with the columns {', '.join(COLUMNS)}", RESOLUTION)
-    predict.add_argument("--unknown", action="store_true", help="label what is unlike all photos fitted on `unknown`")
+    UNKNOWN_LABELLED.add_to(predict)
     predict.set_defaults(run=_predict)
 
 

@@ -19,11 +19,26 @@ if TYPE_CHECKING:
     from .classifier import PhotoClassifier, Prediction
     from .measure import Report
 
-METHOD = Option("method", "auto", "Method", "auto chooses by cross-validation", choices=("auto", *METHODS))
-TOKENS = Option("tokens", "auto", "Features", "class token, patch mean or both", choices=("auto", *TOKEN_NAMES))
+METHOD = Option(
+    "method",
+    "auto",
+    "Method",
+    "auto chooses by cross-validation",
+    choices=("auto", *METHODS),
+    labels=("Automatic", *(words.capitalize() for words in METHODS.values())),
+)
+TOKENS = Option(
+    "tokens",
+    "auto",
+    "Features",
+    "class token, patch mean or both",
+    choices=("auto", *TOKEN_NAMES),
+    labels=("Automatic", *(words.capitalize() for words in TOKEN_NAMES.values())),
+)
+UNKNOWN_LABELLED = Option(
+    "unknown", False, "Label what is unlike all photos `unknown`", "label what is unlike all photos fitted on `unknown`"
+)
 LEVEL = Option("level", "auto", "Folder that names the class", "of a path below the given folder", choices=LEVELS)
-METHOD_LABELS = {"auto": "Automatic", **{name: words.capitalize() for name, words in METHODS.items()}}
-TOKEN_LABELS = {"auto": "Automatic", **{name: words.capitalize() for name, words in TOKEN_NAMES.items()}}
 MATRIX_SIDE, CURVE_SIZE = 480, (240, 420)  # pixels
 LINE, DOT_COLOUR, GROUND = (99, 102, 241), (16, 185, 129), (250, 250, 250)
 INK, PALE = (40, 40, 40), (90, 90, 90)

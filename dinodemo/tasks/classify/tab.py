@@ -11,6 +11,7 @@ from ...web.background import Work
 from ...web.components import (
     download_button,
     example_photos,
+    option_control,
     passing_folder,
     problem_list,
 )
@@ -19,7 +20,6 @@ from ...web.events import QUIET, runs_network
 from ...web.folder_picker import folder_picker, read_upload, server_folder, server_folder_box
 from ...web.header import Header
 from ...web.services import Services
-from ..base import Option
 from ..retrieval.index_store import IndexStore
 from ..retrieval.sources import Item, read_again
 from . import draw
@@ -82,8 +82,8 @@ def _parts(services: Services, fitted: gr.State) -> Parts:
             folder = server_folder_box(services.settings, "classify-folder")
             index = gr.Dropdown([("None", "")], value="", label="Or the labels of an index", elem_id="classify-index")
             with gr.Row():
-                method = _choice(draw.METHOD, draw.METHOD_LABELS, "classify-method")
-                tokens = _choice(draw.TOKENS, draw.TOKEN_LABELS, "classify-tokens")
+                method = option_control(draw.METHOD, elem_id="classify-method", min_width=140)
+                tokens = option_control(draw.TOKENS, elem_id="classify-tokens", min_width=140)
             with gr.Row():
                 fit = gr.Button("Make the classifier", variant="primary", elem_id="classify-fit", min_width=160)
                 example = gr.Button("Example", elem_id="classify-example", min_width=100)
@@ -118,11 +118,6 @@ def _parts(services: Services, fitted: gr.State) -> Parts:
         mistakes,
         suspicious,
     )
-
-
-def _choice(option: Option, labels: dict[str, str], elem_id: str) -> gr.Dropdown:
-    choices = [(labels[value], value) for value in option.choices]
-    return gr.Dropdown(choices, value=option.default, label=option.label, elem_id=elem_id, min_width=140)
 
 
 def _picture(label: str, elem_id: str) -> gr.Image:

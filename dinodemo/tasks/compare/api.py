@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ...engine.provenance import made_with
-from ...web.api_values import File, as_file, check_backbone, check_choice, read_photo
+from ...web.api_values import File, as_file, check_backbone, read_photo
 from ..base import RESOLUTION
 from . import draw
 from .pairs import compare as compute_pair
 
 if TYPE_CHECKING:
     from ...web.services import Services
-
-MODELS = {model or "any": name for name, model in draw.MODELS.items()}
 
 
 def functions(services: "Services") -> tuple[Callable, ...]:
@@ -33,7 +31,7 @@ class CompareApi:
         second: File,
         count: int = draw.COUNT.default,
         least: float = draw.LEAST.default,
-        model: Literal["any", "homography", "affine"] = "any",
+        model: Literal["any", "homography", "affine"] = draw.MODEL.default,
         placeless: bool = draw.PLACELESS.default,
         backbone: str = "",
         resolution: int = RESOLUTION.default,
@@ -51,9 +49,7 @@ class CompareApi:
             resolution: the network sees about this number squared of pixels, 56 to 1022
         """
         key = check_backbone(self.services, backbone, resolution)
-        look = draw.Look(
-            draw.COUNT.check(count), draw.LEAST.check(least), MODELS[check_choice(model, "model", list(MODELS))]
-        )
+        look = draw.Look(draw.COUNT.check(count), draw.LEAST.check(least), draw.MODEL.check(model))
         photos = (read_photo(first, "first"), read_photo(second, "second"))
         pair = compute_pair(self.services, photos, None, draw.PLACELESS.check(placeless), *key)
         summary = {

@@ -8,7 +8,7 @@ from ...commands import add_command, add_resolution, open_engine, report, save
 
 def add_commands(commands) -> None:
     """Add the command to the parser's."""
-    from .draw import COUNT, LEAST
+    from .draw import COUNT, LEAST, MODEL
 
     parser = add_command(
         commands,
@@ -24,15 +24,10 @@ def add_commands(commands) -> None:
     parser.add_argument("first")
     parser.add_argument("second")
     parser.add_argument("--out", required=True, type=Path, help="folder of the drawing and the table")
-    add_resolution(parser, 518)
+    add_resolution(parser)
     COUNT.changed(high=10_000).add_to(parser)
     LEAST.add_to(parser)
-    parser.add_argument(
-        "--model",
-        choices=("any", "homography", "affine"),
-        default="any",
-        help="only pairs that one such movement explains (default: any)",
-    )
+    MODEL.add_to(parser)
     parser.add_argument("--keep-position", "--keep-place", action="store_true", help="let where a patch lies count too")
 
 
@@ -46,8 +41,7 @@ def _compare(args: argparse.Namespace) -> int:
     first, second = (engine.features(photo, args.resolution) for photo in photos)
     basis = None if args.keep_position else positional_basis_of(engine, args.resolution)
     pair = draw.Pair(photos, (first, second), basis, ())
-    names = {model or "any": name for name, model in draw.MODELS.items()}
-    look = draw.Look(args.count, args.least, names[args.model])
+    look = draw.Look(args.count, args.least, args.model)
     made = []
     for name, content in (draw.lines_file(pair, look), draw.table_file(pair, look)):
         path = args.out / name

@@ -16,14 +16,21 @@ from ...io.images import DISPLAY_SIDE, Photo, fit_within
 from ...io.render import distinct_colours, overlay, png_bytes
 from ..base import Option
 from ..tokens import patch_at
-from .matches import Matches, consistent, heat_map, match, similarity, spread
+from .matches import MODELS, Matches, consistent, heat_map, match, similarity, spread
 
 COUNT = Option("count", 40, "Maximum pairs", "pairs that are drawn", 1, 200, 1)
 LEAST = Option("least", 0.4, "Minimum similarity", "cosine of a pair", -1, 1, 0.01)
 PLACELESS = Option("placeless", True, "Ignore patch position", "ignore where in the picture a patch lies")
-EVERY = "Off"
-MODELS = {EVERY: None, "Perspective": "homography", "Affine": "affine"}
-CHECKED = "Perspective"  # what the page begins with: unchecked lines between views of one object are a tangle
+ANY = "any"
+MODEL = Option(
+    "model",
+    ANY,
+    "Geometric check",
+    "only pairs that one such movement explains",
+    choices=(ANY, *MODELS),
+    labels=("Off", "Perspective", "Affine"),
+)
+CHECKED = "homography"  # what the page begins with: unchecked lines between views of one object are a tangle
 GAP = 12  # pixels between the two photos
 
 
@@ -59,14 +66,13 @@ class Look:
 
     count: int  # pairs that are drawn
     least: float  # cosine
-    model: str  # a key of MODELS
+    model: str  # one of the choices of MODEL
 
 
 def chosen(pair: Pair, look: Look) -> Matches:
     """Return the pairs that the controls let through, best first."""
     found = pair.matches.take(pair.matches.scores >= look.least)
-    model = MODELS[look.model]
-    return found if model is None else found.take(consistent(found, model)[0])
+    return found if look.model == ANY else found.take(consistent(found, look.model)[0])
 
 
 def draw_lines(pair: Pair, look: Look, side: int = DISPLAY_SIDE) -> np.ndarray:

@@ -15,7 +15,7 @@ from ...web.memory import remember
 from ...web.services import Services
 from ..tokens import positional_basis_of
 from . import draw
-from .draw import MODELS, Look, Pair
+from .draw import Look, Pair
 from .pairs import compare
 
 EMPTY = "Drop two photos, or take the example."
@@ -63,7 +63,7 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
             gr.Image(label=f"{n} photo: click a point", elem_id=f"compare-side-{n.lower()}", height=420, **PICTURE)
             for n in ("First", "Second")
         )
-    remember(page, "compare", [*look, placeless])
+    remember(page, "compare-pairs", [*look, placeless])
     parts = Parts((a, b), example, placeless, look, status, lens, lines, point, (left, right), pair)
     _wire_photos(services, header, tab, parts)
     _wire_look(parts)
@@ -71,7 +71,7 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
 
 def _controls() -> tuple[tuple, gr.Checkbox]:
     """Make the controls of the look, in the order of `Look`, and whether positions are left out."""
-    model = gr.Radio(list(MODELS), value=draw.CHECKED, label="Geometric check", elem_id="compare-model")
+    model = option_control(draw.MODEL.changed(default=draw.CHECKED), radio=True, elem_id="compare-model")
     with gr.Row():
         count = option_control(draw.COUNT.changed(default=FEW), elem_id="compare-count", min_width=140)
         least = option_control(draw.LEAST.changed(low=0), elem_id="compare-least", min_width=140)

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...commands import Made, add_command, add_photos, add_resolution, into, number, open_batch, open_engine, report
+from ...commands import Made, add_command, add_photos, add_resolution, into, open_batch, open_engine, report
 from ..base import COLOUR_MAP
-from .options import EPOCHS, FLIP, INVERSE, KIND, METRES, RELATIVE, UNIT
+from .options import EPOCHS, FAR, FLIP, INVERSE, INVERSE_COLOURS, KIND, METRES, MOST_DEPTH, NEAR, RELATIVE, UNIT
 from .units import NO_UNIT
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ def add_commands(commands) -> None:
     METRES.add_to(parser)
     parser.add_argument("--plain", action="store_true", help="do not follow the photo's edges")
     parser.add_argument("--npy", action="store_true", help="also the numbers, (H, W) float32")
-    parser.add_argument("--near", type=number(0, 1e6), help="of the colours (default: each photo's own range)")
-    parser.add_argument("--far", type=number(0, 1e6), help="of the colours")
-    parser.add_argument("--inverse", action="store_true", help="more colours near by")
+    for end in (NEAR, FAR):
+        parser.add_argument(f"--{end.name}", type=end.changed(high=MOST_DEPTH).parse, help=end.help)
+    INVERSE_COLOURS.add_to(parser)
     COLOUR_MAP.add_to(parser, "of the depth")
 
 
@@ -69,7 +69,7 @@ def _add_training(commands) -> None:
     RELATIVE.add_to(parser)
     KIND.add_to(parser)
     EPOCHS.add_to(parser)
-    add_resolution(parser, 518)
+    add_resolution(parser)
 
 
 def _depth_train(args: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from ...web.components import (
 from ...web.events import PICTURE
 from . import draw
 from .draw import Look, View
-from .options import FLIP, FOV, GUIDED, INVERSE_COLOURS, METRES
+from .options import FAR, FLIP, FOV, GUIDED, INVERSE_COLOURS, METRES, NEAR
 
 EMPTY = "Drop a photo, or take an example."
 
@@ -90,8 +90,8 @@ def build_inputs(ready: list[tuple[str, str]]) -> Inputs:
         guided = option_control(GUIDED, min_width=140, elem_id="depth-guided")
     metres = option_control(METRES, elem_id="depth-metres", info="For pictures unlike those that the probe knows.")
     with gr.Row():
-        near = gr.Slider(0, 10, value=0, step=0.01, label="Near", elem_id="depth-near", min_width=120)
-        far = gr.Slider(0, 10, value=10, step=0.01, label="Far", elem_id="depth-far", min_width=120)
+        near = option_control(NEAR, elem_id="depth-near", min_width=120)
+        far = option_control(FAR, elem_id="depth-far", min_width=120)
     with gr.Row():
         colour_map = colour_map_picker()
         inverse = option_control(INVERSE_COLOURS, min_width=140, elem_id="depth-inverse")

@@ -12,10 +12,20 @@ METRES = Option(
     "give metres also for pictures unlike the probe's own",
 )
 INVERSE_COLOURS = Option("inverse", False, "Inverse depth (more detail nearby)", "more colours near by")
+NEAR = Option("near", 0.0, "Near", "of the colours (default: each photo's own range)", 0, 10, 0.01)
+FAR = Option("far", 10.0, "Far", "of the colours", 0, 10, 0.01)
+MOST_DEPTH = 1e6  # of the colours, on the command line; the page's sliders follow the photo
 FOV = Option(
     "fov", 60.0, "Horizontal field of view (degrees)", "of the camera; a phone's main camera has about 65", 20, 120, 1
 )
-KIND = Option("kind", "lin4", "Tokens of", "lin4 reads four layers, lin1 the last one", choices=("lin4", "lin1"))
+KIND = Option(
+    "kind",
+    "lin4",
+    "Tokens of",
+    "lin4 reads four layers, lin1 the last one",
+    choices=("lin4", "lin1"),
+    labels=("Four layers (better)", "Last layer"),
+)
 EPOCHS = Option("epochs", 20, "Epochs", "at most; ends early when the held-out pictures no longer improve", 1, 100, 1)
 RELATIVE = Option(
     "relative", False, "The depth maps have no scale (learn near and far only)", "the depth maps have no scale"
@@ -35,6 +45,7 @@ INVERSE = Option(
 )
 
 __all__ = [
-    "DIRECTION", "DIRECTIONS", "EPOCHS", "FLIP", "FOV", "GUIDED", "INVERSE", "INVERSE_COLOURS", "KIND", "METRES",
+    "DIRECTION", "DIRECTIONS", "EPOCHS", "FAR", "FLIP", "FOV", "GUIDED", "INVERSE", "INVERSE_COLOURS", "KIND", "METRES",
+    "MOST_DEPTH", "NEAR",
     "RELATIVE", "UNIT",
 ]  # fmt: skip

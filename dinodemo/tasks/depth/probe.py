@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ...io.defaults import RESOLUTION
 from ...io.images import ImageSource, Photo, load_photo
 from ..estimator import Estimator
 from .card import check_engine, check_fitted, check_options, describe, make_note
@@ -80,7 +81,7 @@ class DepthProbe(Estimator):
         self,
         kind: str = "lin4",
         epochs: int = 20,
-        resolution: int = 518,
+        resolution: int = RESOLUTION,
         bins: int = 256,
         relative: bool = False,
         min_depth: float | None = None,

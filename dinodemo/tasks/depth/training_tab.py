@@ -21,7 +21,6 @@ from .probe_store import Own, probe_file
 from .progress import bars, held_out_pictures, rows_of
 from .units import AUTO, NO_UNIT, PRESETS, UNIT
 
-KINDS = {"lin4": "Four layers (better)", "lin1": "Last layer"}
 UNITS = [
     ("Guess from numbers and names", AUTO),
     *((f"{words[0].upper()}{words[1:]}", name) for name, (_, words) in PRESETS.items()),
@@ -96,8 +95,7 @@ def _settings() -> list:
         x="depth", y="percent", height=160, visible=False, elem_id="depth-histogram", y_title="% of readings"
     )
     name = gr.Textbox(label="Name of the probe", value="my probe", max_length=40, elem_id="depth-name")
-    kinds = [(words, key) for key, words in KINDS.items()]
-    kind = gr.Radio(kinds, value=KIND.default, label=KIND.label, elem_id="depth-kind")
+    kind = option_control(KIND, radio=True, elem_id="depth-kind")
     epochs = option_control(EPOCHS, elem_id="depth-epochs", info=EPOCHS.help)
     with gr.Row():
         train = gr.Button("Train", variant="primary", elem_id="depth-train")

@@ -10,6 +10,7 @@ import gradio as gr
 from ...jobs.runs import Runs
 from ...train.config import FinetuneConfig, explanations, parse_set
 from ...train.planning import TRUNK_SHARE, plan_views
+from ...web.components import option_control
 from ...web.errors import friendly
 from ...web.events import QUIET
 from ...web.header import Header
@@ -96,7 +97,7 @@ def _parts(services: Services) -> Parts:
             photos = photo_parts(services)
         with gr.Column(scale=1, min_width=320):
             name = gr.Textbox(label="Name of the run", value="my photos", max_length=60, elem_id="tune-name")
-            method = gr.Radio(list(METHODS), value=METHOD.default, label=METHOD.label, elem_id="tune-method")
+            method = option_control(METHOD, radio=True, elem_id="tune-method")
             gr.Markdown(METHOD_HELP)
             granted = [name for name, minutes in TIMES.items() if minutes <= 60 * services.runs.limits.hours]
             time = gr.Radio(

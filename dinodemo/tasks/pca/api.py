@@ -50,15 +50,16 @@ class PcaApi:
             resolution: the network sees about this number squared of pixels, 56 to 1022
         """
         key = check_backbone(self.services, backbone, resolution)
+        red, green, blue = (channel.default for channel in draw.CHANNELS)
         look = draw.Look(
             draw.FOREGROUND.check(foreground),
             draw.THRESHOLD.check(threshold),
-            1,
-            2,
-            3,
+            red,
+            green,
+            blue,
             draw.SMOOTH.check(smooth),
             draw.BACKDROP.check(backdrop),
-            False,
+            draw.SIDE_BY_SIDE.default,
         )
         files = read_files(photos, "photos", MOST_PHOTOS, least=1)
         given = tuple(read_photo(file, f"photo {i}") for i, file in enumerate(files, start=1))

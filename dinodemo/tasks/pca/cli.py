@@ -20,7 +20,7 @@ PCA_ENDING = "pca.png"
 
 def add_commands(commands) -> None:
     """Add the command to the parser's."""
-    from .draw import BACKDROP, SMOOTH
+    from .draw import BACKDROP, CHANNELS, SIDE_BY_SIDE, SMOOTH
 
     parser = add_command(
         commands,
@@ -37,9 +37,9 @@ def add_commands(commands) -> None:
     parser.add_argument("--foreground", default="auto", help="auto, off, or a threshold from 0 to 1 (default: auto)")
     parser.add_argument(
         "--components",
-        type=number(1, 8, int),
+        type=CHANNELS[0].parse,
         nargs=3,
-        default=[1, 2, 3],
+        default=[channel.default for channel in CHANNELS],
         metavar=("R", "G", "B"),
         help="which become red, green and blue (default: 1 2 3)",
     )
@@ -54,7 +54,7 @@ def add_commands(commands) -> None:
     )
     SMOOTH.add_to(parser, "no squares")
     BACKDROP.add_to(parser)
-    parser.add_argument("--side-by-side", action="store_true", help="the photo next to its colours")
+    SIDE_BY_SIDE.add_to(parser)
     parser.add_argument("--longest", type=number(16, 12000, int), help="pixels of a picture's longer side")
 
 

@@ -27,10 +27,16 @@ FOREGROUND = Option(
     "Background removal",
     "auto finds a threshold, manual takes yours, off colours everything",
     choices=get_args(Foreground),
+    labels=("Automatic", "Threshold", "Off"),
 )
 THRESHOLD = Option("threshold", 0.5, "Foreground threshold", "of manual", step=0.01)
 SMOOTH = shared.SMOOTH.changed(default=False, label="Smooth")
 BACKDROP = Option("backdrop", False, "Show dimmed photo", "show the photo, dimmed, where there is no colour")
+SIDE_BY_SIDE = Option("side_by_side", False, "Show original", "the photo next to its colours")
+CHANNELS = tuple(
+    Option(name.lower(), i, f"{name} is component", "counted from 1", 1, KEPT_COMPONENTS, 1)
+    for i, name in enumerate(("Red", "Green", "Blue"), start=1)
+)
 
 
 @dataclass(frozen=True)

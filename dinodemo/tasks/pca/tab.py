@@ -74,10 +74,9 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
 
 def _controls() -> list:
     """Make the controls, in the order of `Look`."""
-    foreground = gr.Radio(
-        [("Automatic", "auto"), ("Threshold", "manual"), ("Off", "off")],
-        value=draw.FOREGROUND.default,
-        label=draw.FOREGROUND.label,
+    foreground = option_control(
+        draw.FOREGROUND,
+        radio=True,
         info="Splits on the first component. Automatic uses Otsu's threshold.",
         elem_id="pca-foreground",
     )
@@ -85,15 +84,15 @@ def _controls() -> list:
         draw.THRESHOLD, elem_id="pca-threshold", interactive=True, info="Moving it switches to the manual threshold."
     )
     with gr.Row():
-        choices = list(range(1, KEPT_COMPONENTS + 1))
+        components = list(range(1, KEPT_COMPONENTS + 1))
         colours = [
-            gr.Dropdown(choices, value=i, label=f"{name} is component", min_width=90, elem_id=f"pca-{name.lower()}")
-            for i, name in enumerate(("Red", "Green", "Blue"), start=1)
+            gr.Dropdown(components, value=one.default, label=one.label, min_width=90, elem_id=f"pca-{one.name}")
+            for one in draw.CHANNELS
         ]
     with gr.Row():
         smooth = option_control(draw.SMOOTH, min_width=90, elem_id="pca-smooth")
         backdrop = option_control(draw.BACKDROP.changed(default=True), min_width=120)
-        side_by_side = gr.Checkbox(True, label="Show original", min_width=120, elem_id="pca-beside")
+        side_by_side = option_control(draw.SIDE_BY_SIDE.changed(default=True), min_width=120, elem_id="pca-beside")
     return [foreground, threshold, *colours, smooth, backdrop, side_by_side]
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from ...io.images import Photo, fit_within
 from ...io.render import colourise
 from ..base import Option
-from ..compare.draw import EVERY, Look, Pair, draw_lines, summary
+from ..compare.draw import ANY, Look, Pair, draw_lines, summary
 from ..tokens import positional_basis_of
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def why(index: "ImageIndex", search: Search, hit: "Hit") -> tuple[np.ndarray, st
     if hit.region is not None:
         right = Photo(outline(right.rgb, hit.region, hit.size), right.name)
     pair = Pair((left, right), (ours, theirs), positional_basis_of(engine, WHY_RESOLUTION), ())
-    look = Look(30, 0.4, EVERY)
+    look = Look(30, 0.4, ANY)
     return draw_lines(pair, look), f"**{short(hit.path, 4)}** · score {hit.score:.3f} · {summary(pair, look)}"
 
 

@@ -74,7 +74,7 @@ def _parts(evaluated: gr.State) -> Parts:
     with gr.Row():
         with gr.Column(scale=1, min_width=320):
             gr.Markdown(HELP)
-            method = gr.Radio(list(METHOD.choices), value=KNN, label=METHOD.label, elem_id="labels-method")
+            method = option_control(METHOD, radio=True, elem_id="labels-method")
             with gr.Row():
                 k = option_control(NEIGHBOURS, elem_id="labels-k", min_width=140)
                 temperature = option_control(TEMPERATURE, elem_id="labels-temperature", min_width=140)

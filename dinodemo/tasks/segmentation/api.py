@@ -90,7 +90,7 @@ class SegmentationApi:
         name, side = check_backbone(self.services, backbone, resolution)
         draw.TARGET.check(target)
         look = draw.Look(
-            draw.THRESHOLD.check(threshold), draw.OPACITY.default, draw.VIEWS[0], draw.PRESENCE.check(presence)
+            draw.THRESHOLD.check(threshold), draw.OPACITY.default, draw.VIEW.default, draw.PRESENCE.check(presence)
         )
         files = read_files(photos, "photos", MOST_TARGETS, least=1)
         wanted, messages = _wanted(references, masks, boxes, points, label, invert, grow)

@@ -99,7 +99,7 @@ def _segment(args: argparse.Namespace) -> int:
     from ...io.render import png_bytes
     from . import draw
 
-    look = draw.Look(args.threshold, draw.OPACITY.default, draw.VIEWS[0], args.presence)
+    look = draw.Look(args.threshold, draw.OPACITY.default, draw.VIEW.default, args.presence)
     with open_batch(args) as batch:
         references, negatives = _references(args)
         engine = open_engine(args)

@@ -23,6 +23,7 @@ FILL, OUTLINE, DOUBT = (255, 60, 60), (255, 255, 255), (255, 200, 0)
 REFERENCE_FILLS = {"this": (255, 60, 60), "not_this": (60, 110, 255)}
 THUMB_SIDE = 360
 VIEWS = ("Overlay", "Outline", "Heat map", "Cut-out")
+VIEW = Option("view", VIEWS[0], "Show as", choices=VIEWS)
 THRESHOLD = Option("threshold", DEFAULT_THRESHOLD, "Threshold", "higher means smaller masks", step=0.01)
 PRESENCE = Option(
     "presence",
@@ -36,8 +37,8 @@ TARGET = Option(
     "Look for",
     "object finds this very object, kind also others of its kind",
     choices=tuple(BOUNDS),
+    labels=("This very object", "This kind of thing"),
 )
-TARGET_CHOICES = (("This very object", "object"), ("This kind of thing", "kind"))
 EXACT = Option(
     "exact", False, "Use exactly what I painted", "else paint, a click or a box is grown to the object that it means"
 )

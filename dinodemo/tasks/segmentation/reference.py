@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...io.defaults import RESOLUTION
 from ...io.files import resource_folder
 from ...io.images import ImageSource, Photo, load_photo
 from ..estimator import Estimator
@@ -156,7 +157,7 @@ class ReferenceSegmenter(Estimator):
     def __init__(
         self,
         engine: Engine,
-        resolution: int = 518,
+        resolution: int = RESOLUTION,
         threshold: float = DEFAULT_THRESHOLD,
         min_presence: float = MIN_PRESENCE,
         refine: bool = True,

@@ -10,7 +10,7 @@ from ...web.components import download_button, option_control
 from ...web.errors import friendly
 from ...web.events import LIVE, QUIET
 from . import draw
-from .draw import VIEWS, Look, Reference
+from .draw import Look, Reference
 from .references import DEFAULT_NAME, MOST_TARGETS
 from .search_tab import Answers, Found, clean_name
 
@@ -52,9 +52,7 @@ def result_parts() -> ResultParts:
     targets = gr.File(
         label=f"2. Photos to search (up to {MOST_TARGETS})", file_count="multiple", height=150, elem_id="seg-targets"
     )
-    target = gr.Radio(
-        list(draw.TARGET_CHOICES), value=draw.TARGET.default, label=draw.TARGET.label, elem_id="seg-target"
-    )
+    target = option_control(draw.TARGET, radio=True, elem_id="seg-target")
     with gr.Accordion("Photos without it (optional)", open=False):
         tray = gr.File(
             label="Photos that do not show it: they set the bound",
@@ -136,7 +134,7 @@ def _look_controls() -> tuple[gr.Slider, gr.Slider, gr.Slider, gr.Radio]:
         elem_id="seg-presence",
         info="Photos below are unsure (outline only) or not here; 0 always paints.",
     )
-    view = gr.Radio(VIEWS, value=VIEWS[0], label="Show as", elem_id="seg-view")
+    view = option_control(draw.VIEW, radio=True, elem_id="seg-view")
     return threshold, opacity, presence, view
 
 

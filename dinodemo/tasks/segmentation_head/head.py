@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ...backbones.identity import Identity, check
+from ...io.defaults import RESOLUTION
 from ...io.images import ImageSource, Photo, load_photo
 from ..estimator import Estimator
 from .dataset import LEAST_PHOTOS, MAX_CLASSES, check_masks, check_shares, choose_held_out, size_mismatch
@@ -67,7 +68,7 @@ class SegmentationHead(Estimator):
         self,
         kind: str = "linear",
         epochs: int = 40,
-        resolution: int = 518,
+        resolution: int = RESOLUTION,
         seed: int = 0,
         layers: Sequence[int] = (-1,),
     ):

@@ -24,7 +24,13 @@ from ..segmentation.draw import Reference
 if TYPE_CHECKING:  # the head needs torch, which is loaded only once the page is served
     from . import SegmentationHead, SegmentationResult
 
-KINDS = [("Convolutional decoder: finer, about a minute", "conv"), ("Linear: seconds", "linear")]
+KIND = Option(
+    "kind",
+    "conv",
+    "Head",
+    choices=("conv", "linear"),
+    labels=("Convolutional decoder: finer, about a minute", "Linear: seconds"),
+)
 EPOCHS = Option("epochs", 40, "Epochs", "passes over the photos at most", 5, 200, 5)
 HELP = (
     "Upload a zip with photos and masks (`images/x.jpg` + `masks/x.png`, or `x.jpg` + `x_mask.png`; 0 is background, "
@@ -81,7 +87,7 @@ def _training_parts() -> TrainingParts:
     gr.Markdown(HELP)
     pairs = gr.File(label="Photos and masks (.zip)", height=120, elem_id="head-pairs")
     names = gr.Textbox(label="Names of the classes 1, 2, ... of the zip", placeholder="cup, cat", elem_id="head-names")
-    kind = gr.Radio(KINDS, value="conv", label="Head", elem_id="head-kind")
+    kind = option_control(KIND, radio=True, elem_id="head-kind")
     epochs = option_control(EPOCHS, info="Stops early when it no longer improves.")
     with gr.Row():
         train = gr.Button("Train", variant="primary", elem_id="head-train")
