@@ -161,7 +161,8 @@ def wire_photo(
         photo: where photos are dropped.
         examples: the strip made by `example_gallery`.
         take: `take(photo, *inputs)` returns the values of `outputs`.
-        inputs, outputs: components.
+        inputs: components that `take` depends on.
+        outputs: components that it fills.
         empty: values of `outputs` while there is no photo.
         current: the person's latest photo, whichever tab it came from.
         tab: opening it takes the current photo if that is another than the tab's own.
@@ -173,7 +174,23 @@ def wire_photo(
         The events after which the outputs have changed.
     """
     own = gr.State(None, time_to_live=4 * 3600)
-    nothing = [gr.skip()] * (len(outputs) + 1)
+    on_photo, on_tab, on_again = _photo_handlers(take, fresh, len(outputs))
+
+    def pick(event: gr.SelectData):
+        return example_photos()[event.index]
+
+    emptied = [*outputs, photo, own, current]
+    picked = examples.select(pick, None, photo, **QUIET)  # the photo is seen before its result is there
+    events = [start(on_photo, [photo, *inputs], emptied, **run) for start in (photo.upload, picked.success)]
+    events += [event.failure(lambda: (*empty, None, None, None), None, emptied, **QUIET) for event in events]
+    events.append(photo.clear(lambda: (*empty, None, None), None, [*outputs, own, current], **QUIET))
+    events.append(tab.select(on_tab, [current, own, *inputs], [*outputs, photo, own], **run))
+    return events + [trigger(on_again, [own, *inputs], list(outputs), **run) for trigger in again]
+
+
+def _photo_handlers(take: Callable[..., Sequence], fresh: Callable[..., bool], count: int) -> tuple[Callable, ...]:
+    """Return what follows a new photo, the opening of the tab, and a change of what `take` depends on."""
+    nothing = [gr.skip()] * (count + 1)
 
     @friendly
     def on_photo(given: Photo | None, *values):
@@ -193,16 +210,7 @@ def wire_photo(
     def on_again(before: Photo | None, *values):
         return nothing[1:] if before is None or fresh(*values) else take(before, *values)
 
-    def pick(event: gr.SelectData):
-        return example_photos()[event.index]
-
-    emptied = [*outputs, photo, own, current]
-    picked = examples.select(pick, None, photo, **QUIET)  # the photo is seen before its result is there
-    events = [start(on_photo, [photo, *inputs], emptied, **run) for start in (photo.upload, picked.success)]
-    events += [event.failure(lambda: (*empty, None, None, None), None, emptied, **QUIET) for event in events]
-    events.append(photo.clear(lambda: (*empty, None, None), None, [*outputs, own, current], **QUIET))
-    events.append(tab.select(on_tab, [current, own, *inputs], [*outputs, photo, own], **run))
-    return events + [trigger(on_again, [own, *inputs], list(outputs), **run) for trigger in again]
+    return on_photo, on_tab, on_again
 
 
 def option_control(option: Option, radio: bool = False, **more: Any) -> Any:

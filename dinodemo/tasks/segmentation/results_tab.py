@@ -1,6 +1,7 @@
 """The target side of the tab: photos to search, results, and what a person answers to them."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -49,37 +50,9 @@ class ResultParts:
 
 def result_parts() -> ResultParts:
     """Make the components of the target side."""
-    targets = gr.File(
-        label=f"2. Photos to search (up to {MOST_TARGETS})", file_count="multiple", height=150, elem_id="seg-targets"
-    )
-    target = option_control(draw.TARGET, radio=True, elem_id="seg-target")
-    with gr.Accordion("Photos without it (optional)", open=False):
-        tray = gr.File(
-            label="Photos that do not show it: they set the bound",
-            file_count="multiple",
-            height=110,
-            elem_id="seg-tray",
-        )
-    with gr.Row():
-        find = gr.Button("3. Find it", variant="primary", elem_id="seg-find")
-        stop = gr.Button("Stop", variant="stop", elem_id="seg-stop", visible=False)
+    search = _search_parts()
     status = gr.Markdown(EMPTY, elem_id="seg-status")
-    with gr.Row():
-        picture = gr.Image(
-            label="Selected photo",
-            format="jpeg",
-            interactive=False,
-            height=420,
-            elem_id="seg-picture",
-            buttons=["fullscreen"],
-        )
-        comparison = comparison_image("seg-second", 420)
-    with gr.Row(visible=False) as question:
-        no = gr.Button("It is not here", size="sm", elem_id="seg-no")
-        yes = gr.Button("Yes, also this", size="sm", elem_id="seg-yes")
-    instances = gr.CheckboxGroup(
-        [], label="Objects found (untick what is wrong)", elem_id="seg-instances", visible=False
-    )
+    selected = _selected_parts()
     threshold, opacity, presence, view = _look_controls()
     found = gr.State(None, time_to_live=4 * 3600)
     gallery = gr.Gallery(
@@ -97,26 +70,58 @@ def result_parts() -> ResultParts:
         "Download all: masks, cut-outs, COCO, counts (.zip)", _zip_file, [found, *look], "seg-zip", size="md"
     )
     return ResultParts(
-        targets=targets,
-        target=target,
-        tray=tray,
-        find=find,
-        stop=stop,
-        picture=picture,
-        comparison=comparison,
+        **search,
+        **selected,
         gallery=gallery,
         status=status,
-        instances=instances,
         threshold=threshold,
         opacity=opacity,
         view=view,
         presence=presence,
         found=found,
-        question=question,
-        yes=yes,
-        no=no,
         answers=gr.State(Answers()),
     )
+
+
+def _search_parts() -> dict[str, Any]:
+    """Make what is searched, and the buttons that start and stop it."""
+    targets = gr.File(
+        label=f"2. Photos to search (up to {MOST_TARGETS})", file_count="multiple", height=150, elem_id="seg-targets"
+    )
+    target = option_control(draw.TARGET, radio=True, elem_id="seg-target")
+    with gr.Accordion("Photos without it (optional)", open=False):
+        tray = gr.File(
+            label="Photos that do not show it: they set the bound",
+            file_count="multiple",
+            height=110,
+            elem_id="seg-tray",
+        )
+    with gr.Row():
+        find = gr.Button("3. Find it", variant="primary", elem_id="seg-find")
+        stop = gr.Button("Stop", variant="stop", elem_id="seg-stop", visible=False)
+    return {"targets": targets, "target": target, "tray": tray, "find": find, "stop": stop}
+
+
+def _selected_parts() -> dict[str, Any]:
+    """Make the selected photo, the question about it, and its objects."""
+    with gr.Row():
+        picture = gr.Image(
+            label="Selected photo",
+            format="jpeg",
+            interactive=False,
+            height=420,
+            elem_id="seg-picture",
+            buttons=["fullscreen"],
+        )
+        comparison = comparison_image("seg-second", 420)
+    with gr.Row(visible=False) as question:
+        no = gr.Button("It is not here", size="sm", elem_id="seg-no")
+        yes = gr.Button("Yes, also this", size="sm", elem_id="seg-yes")
+    instances = gr.CheckboxGroup(
+        [], label="Objects found (untick what is wrong)", elem_id="seg-instances", visible=False
+    )
+    asked = {"question": question, "yes": yes, "no": no}
+    return {"picture": picture, "comparison": comparison, "instances": instances, **asked}
 
 
 def _look_controls() -> tuple[gr.Slider, gr.Slider, gr.Slider, gr.Radio]:
