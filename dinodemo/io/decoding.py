@@ -14,6 +14,7 @@ BUDGET = 900_000_000  # bytes that one picture may take while it is read; what b
 BLOCK_PIXELS = 1_000_000  # that are converted at once
 WHITE_IS_ZERO = 0  # TIFF 6.0, PhotometricInterpretation
 PHOTOMETRIC, BITS, ROWS_PER_STRIP, NO_DATA = 262, 258, 278, 42113  # tags of TIFF; the last is GDAL's
+SAMPLE_FORMAT, UNSIGNED = 339, 1  # of a TIFF
 DEEP_BYTES = 15  # a pixel, where both decoders hold it, and its file
 DEEP_SMALL = 63  # the largest high byte of 16-bit colours that use 14 bits or fewer
 
@@ -107,13 +108,19 @@ def as_stored(upright: np.ndarray, orientation: int) -> np.ndarray:
 def _converter(image: Image.Image) -> tuple[Convert, tuple[str, ...]]:
     """Return what turns a block of an image into (h, w, 3) uint8 sRGB, and what to tell."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        tones = find_tones(lambda: (np.asarray(image.crop(box)) for box in boxes(image.size)), _no_data(image))
+        numbers = unsigned if image.mode == "I" and _tags(image).get(SAMPLE_FORMAT, (0,))[0] == UNSIGNED else np.asarray
+        tones = find_tones(lambda: (numbers(image.crop(box)) for box in boxes(image.size)), _no_data(image))
         inverted = image.mode != "F" and _tags(image).get(PHOTOMETRIC) == WHITE_IS_ZERO
-        return lambda block: _grey(tones.apply(np.asarray(block)), inverted), _notes(tones)
+        return lambda block: _grey(tones.apply(numbers(block)), inverted), _notes(tones)
     convert = to_srgb(image) or (lambda block: block.convert("RGB"))
     if image.has_transparency_data:
         return lambda block: _over_white(np.array(convert(block)), block), ()
     return lambda block: np.asarray(convert(block)), ()
+
+
+def unsigned(image: Image.Image) -> np.ndarray:
+    """Return the numbers (h, w) of a mode "I" image as uint32: Pillow has taken those of the file as signed."""
+    return np.asarray(image).view(np.uint32)
 
 
 def _stretcher(image: Image.Image) -> tuple[Convert, tuple[str, ...]]:

@@ -51,7 +51,7 @@ PHOTO_HEADS = (
     b"\0\0\1\0",  # ICO
 )
 MASK_SUFFIXES = frozenset({".png", ".gif", ".bmp", ".tif", ".tiff"})  # pictures that keep whole numbers
-DEPTH_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".npy", ".exr"})
+DEPTH_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".pgm", ".pfm", ".npy", ".exr"})
 
 
 def resource_folder(name: str) -> Path:

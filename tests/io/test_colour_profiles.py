@@ -107,6 +107,44 @@ def test_a_broken_profile_is_ignored(content, make_picture):
     np.testing.assert_array_equal(load_image(saved(Image.fromarray(picture), "PNG", icc_profile=content)), picture)
 
 
+def printed(inks: np.ndarray) -> np.ndarray:
+    """Return the sRGB (..., 3), 0 to 1, of inks (..., 4) on paper that is a little yellow: pale, and of its own hue."""
+    paper = np.array([0.97, 0.96, 0.88])
+    strength = np.array([[0.75, 0.2, 0.05], [0.1, 0.8, 0.3], [0.05, 0.1, 0.85]])
+    light = np.prod(1 - inks[..., :3, None] * strength, axis=-2)
+    return paper * light * (1 - 0.9 * inks[..., 3:])
+
+
+def ink_profile(grid: int = 9) -> bytes:
+    """Write a CMYK profile, a table from inks to L*a*b* (ICC.1:2001-04, lut16Type)."""
+    steps = np.linspace(0, 1, grid)
+    inks = np.stack(np.meshgrid(*[steps] * 4, indexing="ij"), -1)
+    share = linear(printed(inks)) @ SRGB.T / np.array(D50)
+    root = np.where(share > 0.008856, np.cbrt(share), 7.787 * share + 16 / 116)
+    lightness, a = 116 * root[..., 1] - 16, 500 * (root[..., 0] - root[..., 1])
+    lab = np.stack([lightness * 652.8, (a + 128) * 256, (200 * (root[..., 1] - root[..., 2]) + 128) * 256], -1)
+    matrix = struct.pack(">9i", *(65536, 0, 0, 0, 65536, 0, 0, 0, 65536))
+    ends = struct.pack(">2H", 0, 65535)
+    table = b"mft2" + bytes(4) + bytes([4, 3, grid, 0]) + matrix + struct.pack(">2H", 2, 2)
+    table += 4 * ends + lab.round().clip(0, 65535).astype(">u2").tobytes() + 3 * ends
+    head = struct.pack(
+        ">I4sI4s4s4s12s4s", 144 + len(table), bytes(4), 0x02400000, b"prtr", b"CMYK", b"Lab ", bytes(12), b"acsp"
+    )
+    head = (head + bytes(28) + struct.pack(">3i", *(round(value * 65536) for value in D50))).ljust(128, b"\0")
+    return head + struct.pack(">I4sII", 1, b"A2B0", 144, len(table)) + table
+
+
+@pytest.mark.parametrize(("kind", "options"), [("JPEG", {"quality": 98}), ("TIFF", {})])
+def test_inks_become_what_their_profile_says_they_look_like(kind, options):
+    y, x = np.mgrid[:60, :80] / 80
+    inks = np.stack([x, y, 1 - x, 0.5 * (1 - y)], -1)
+    image = Image.fromarray((inks * 255).round().astype(np.uint8), "CMYK")
+    found = load_image(saved(image, kind, icc_profile=ink_profile(), **options)).astype(float)
+    wanted = printed(inks) * 255
+    without = load_image(saved(image, kind, **options)).astype(float)
+    assert np.abs(found - wanted).mean() < 3 < 12 < np.abs(without - wanted).mean()
+
+
 @pytest.mark.parametrize(("mode", "space"), [("L", "RGB"), ("RGB", "GRAY"), ("CMYK", "RGB")])
 def test_a_profile_of_another_kind_of_picture_does_no_harm(mode, space, make_picture):
     content = profile((), 2.2, b"GRAY") if space == "GRAY" else ImageCms.ImageCmsProfile(

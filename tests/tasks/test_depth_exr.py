@@ -114,3 +114,26 @@ def test_damaged_exr_never_raises_anything_else():
 def test_exr_reaches_the_pairs_in_metres(tmp_path):
     pairs, _ = read_pairs(write(tmp_path, {"rgb/1.jpg": PHOTO, "depth/1.exr": make_exr({"depth": METRES}, 3)}))
     assert np.array_equal(pairs[0].depth, METRES)
+
+
+@pytest.mark.parametrize("others", ["same", "none"])
+def test_one_value_in_three_channels_is_depth(others):
+    depth = np.linspace(1, 5, 12 * 16, dtype=np.float32).reshape(12, 16)
+    other = depth if others == "same" else np.zeros_like(depth)
+    assert np.array_equal(read_exr(make_exr({"R": depth, "G": other, "B": other}, 3), ENTRY), depth)
+
+
+def test_a_picture_in_colours_is_no_depth():
+    colours = np.linspace(0, 1, 12 * 16, dtype=np.float32).reshape(12, 16)
+    with pytest.raises(BadFile, match="holds colours") as error:
+        read_exr(make_exr({"R": colours, "G": colours * 0.5, "B": 1 - colours}, 3), ENTRY)
+    assert "Z or Depth" in error.value.reason
+
+
+@pytest.mark.parametrize(("number", "name"), [(4, "PIZ"), (5, "PXR24"), (8, "DWAA"), (77, "a compression")])
+def test_a_compression_that_is_not_read_is_named(number, name):
+    data = make_exr({"Z": np.ones((12, 16), np.float32)}, 0)
+    at = data.index(b"compression\0compression\0") + 24 + 4
+    with pytest.raises(BadFile) as error:
+        read_exr(data[:at] + bytes([number]) + data[at + 1 :], ENTRY)
+    assert name in error.value.reason and "ZIP" in error.value.reason

@@ -12,6 +12,7 @@ from .files import BadFile, Entry
 MAGIC = 20000630
 TILED, DEEP, MULTIPART = 1 << 9, 1 << 11, 1 << 12  # flags of the version field
 LINES = {0: 1, 1: 1, 2: 1, 3: 16}  # compression (none, run lengths, zips, zip) -> scan lines a chunk
+OTHERS = {4: "PIZ", 5: "PXR24", 6: "B44", 7: "B44A", 8: "DWAA", 9: "DWAB"}
 RLE = 1
 TYPES = {0: "<u4", 1: "<f2", 2: "<f4"}
 DEPTH_CHANNELS = ("Z", "depth", "Depth", "depth.Z")  # the first of these
@@ -49,11 +50,23 @@ def _read(data: bytes, entry: Entry) -> np.ndarray:
     if not (height > 0 and width > 0 and height * width <= MAX_PIXELS):
         raise ValueError(f"its window is {width} x {height}")
     if header["compression"][0] not in LINES:
-        raise BadFile(entry, f"uses a compression that is not read here; {ADVICE}")
+        used = OTHERS.get(header["compression"][0], "a")
+        raise BadFile(entry, f"uses {used} compression, which is not read here; {ADVICE}")
     name = _depth_channel(channels)
     if name is None:
         raise BadFile(entry, f"has channels {', '.join(channels)}, none of them called Z or Depth; {ADVICE}")
-    compression = header["compression"][0]
+    depth = _read_channel(data, at, (height, width), top, channels, name, header["compression"][0])
+    if name == "R" and {"G", "B"} <= channels.keys():
+        others = [_read_channel(data, at, (height, width), top, channels, n, header["compression"][0]) for n in "GB"]
+        if not all(np.array_equal(other, depth, equal_nan=True) or not other.any() for other in others):
+            raise BadFile(entry, f"holds colours (R, G and B differ), and no channel called Z or Depth; {ADVICE}")
+    return depth
+
+
+def _read_channel(
+    data: bytes, at: int, size: tuple[int, int], top: int, channels: dict, name: str, compression: int
+) -> np.ndarray:
+    height, width = size
     chunk_lines = LINES[compression]
     offsets = struct.unpack_from(f"<{-(-height // chunk_lines)}Q", data, at)
     depth = np.empty((height, width), np.float32)
