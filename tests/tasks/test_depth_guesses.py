@@ -221,3 +221,63 @@ def test_the_command_says_what_it_took(tmp_path, capsys):
     assert "In 4 of 4 maps" in capsys.readouterr().err
     assert main(["depth-train", str(folder), "--check", "--no-inverse"]) == 0
     assert "median depth 2.84 m" in capsys.readouterr().out
+
+
+def test_multiples_of_eight_are_millimetres_turned_by_three_bits(tmp_path):
+    pairs = read(tmp_path, [(whole(FLOOR * 1000) << 3).astype(np.uint16)])
+    np.testing.assert_allclose(pairs[0].depth, FLOOR, atol=0.001)
+    assert pairs.info.scale == {"i": 1 / 8000}
+
+
+def pgm(values: np.ndarray, white: int) -> bytes:
+    head = f"P5\n# a comment\n{values.shape[1]} {values.shape[0]}\n{white}\n".encode()
+    return head + values.astype(">u2" if white > 255 else "u1").tobytes()
+
+
+def pfm(values: np.ndarray, kind: str) -> bytes:
+    head = f"Pf\n{values.shape[1]} {values.shape[0]}\n{-1.0 if kind == '<f4' else 1.0}\n".encode()
+    return head + values[::-1].astype(kind).tobytes()
+
+
+NETPBM = {
+    "16 bits": ("pgm", pgm(whole(FLOOR * 1000), 65535)),
+    "a largest value of its own": ("pgm", pgm(whole(FLOOR * 1000), 7000)),
+    "floating point": ("pfm", pfm(FLOOR, "<f4")),
+    "the other order of bytes": ("pfm", pfm(FLOOR, ">f4")),
+}
+
+
+@pytest.mark.parametrize("case", NETPBM)
+def test_netpbm_files_hold_depth(tmp_path, case):
+    suffix, data = NETPBM[case]
+    folder = folder_of(tmp_path, [whole(FLOOR * 1000)])
+    (folder / "depth" / "0.png").unlink()
+    (folder / "depth" / f"0.{suffix}").write_bytes(data)
+    pairs, _ = read_pairs(folder)
+    np.testing.assert_allclose(pairs[0].depth, FLOOR, atol=0.001)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "data", "reason"),
+    [
+        ("pgm", pgm(whole(FLOOR), 255), "8-bit picture"),
+        ("pfm", pfm(FLOOR, "<f4")[:-9], "truncated"),
+        ("pfm", b"PF\n2 2\n-1\n" + bytes(48), "one channel"),
+    ],
+    ids=["8 bits", "cut off", "colours"],
+)
+def test_other_netpbm_files_are_refused(tmp_path, suffix, data, reason):
+    folder = folder_of(tmp_path, [whole(FLOOR * 1000)])
+    (folder / "depth" / "0.png").unlink()
+    (folder / "depth" / f"0.{suffix}").write_bytes(data)
+    with pytest.raises(ValueError, match=reason):
+        read_pairs(folder)
+
+
+def test_a_file_of_several_depth_maps_is_refused(tmp_path):
+    folder = folder_of(tmp_path, [whole(FLOOR * 1000)])
+    page = Image.fromarray(whole(FLOOR * 1000))
+    (folder / "depth" / "0.png").unlink()
+    page.save(folder / "depth" / "0.tif", save_all=True, append_images=[page])
+    with pytest.raises(ValueError, match="holds 2 pages"):
+        read_pairs(folder)

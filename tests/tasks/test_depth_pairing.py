@@ -27,6 +27,8 @@ LAYOUTS = {
     "another ending": ("kitchen_north.jpg", "kitchen_north_d.npy"),
     "a folder of another name": ("left/0001.png", "lidar/0001.npy"),
     "nanoseconds": ("cam/1403636579763555584.png", "depth/1403636579763555584.png"),
+    "Middlebury": ("Adirondack/im0.png", "Adirondack/disp0.npy"),
+    "a word for the unit": ("img/frame.0000.color.jpg", "geo/frame.0000.depth_meters.npy"),
     "one name": ("x.jpg", "x.png"),
     "a set called depth": ("nyu_depth_v2/train/x.jpg", "nyu_depth_v2/train/x.png"),
 }  # fmt: skip
@@ -111,3 +113,25 @@ def test_depth_of_other_scenes_is_not_taken(tmp_path):
     pairs, _ = read_pairs(write(tmp_path, content))
     assert ("hall/rgb/2.jpg", "hall/depth/2.png") in [(pair.name, pair.depth_name) for pair in pairs]
     assert np.isfinite(pairs[0].depth).all()
+
+
+@pytest.mark.parametrize(("left", "right"), [("left", "right"), ("image_2", "image_3"), ("s/image_02", "s/image_03")])
+@pytest.mark.parametrize("depth", ["disparity", "depth"])
+def test_the_left_picture_of_a_stereo_pair_is_taken(tmp_path, left, right, depth):
+    content = {f"{side}/{i}.png": COLOUR_PNG for side in (left, right) for i in range(2)}
+    folder = f"s/{depth}" if left.startswith("s/") else depth
+    pairs, problems = read_pairs(write(tmp_path, content | {f"{folder}/{i}.png": DEPTH for i in range(2)}))
+    assert [pair.name for pair in pairs] == [f"{left}/{i}.png" for i in range(2)]
+    assert problems == [
+        (f"{right}/{i}.png", "is the right picture of a stereo pair; the left one was taken") for i in range(2)
+    ]
+
+
+def test_both_pictures_of_a_stereo_pair_are_taken_where_both_have_depth(tmp_path):
+    content = {f"{side}/0.png": COLOUR_PNG for side in ("left", "right")}
+    pairs, problems = read_pairs(write(tmp_path, content | {f"depth_{s}/0.png": DEPTH for s in ("left", "right")}))
+    assert [(p.name, p.depth_name) for p in pairs] == [
+        ("left/0.png", "depth_left/0.png"),
+        ("right/0.png", "depth_right/0.png"),
+    ]
+    assert problems == []

@@ -1,4 +1,4 @@
-"""Read one depth map's numbers: 16-bit PNG or TIFF, NumPy arrays, EXR."""
+"""Read one depth map's numbers: 16-bit PNG, TIFF or PGM, PFM, NumPy arrays, EXR."""
 
 import io
 import tokenize
@@ -9,6 +9,7 @@ from PIL import Image, UnidentifiedImageError
 from ...io.images import DAMAGE, MAX_PIXELS
 from .exr import read_exr
 from .files import DEPTH_TYPES, BadFile, Entry, read_bytes
+from .netpbm import read_netpbm, sees_numbers
 
 NO_READING = "the depth map holds no reading (all 0, negative or nan); leave the pair out"
 ASPECT_TOLERANCE = 0.02  # relative; sensors and photos are cropped to whole pixels
@@ -18,7 +19,7 @@ def read_values(entry: Entry, invalid: float | None = None, grey: bool = False) 
     """Read a depth map's numbers as the file has them.
 
     Args:
-        entry: a 16-bit or floating-point PNG or TIFF, an npy or an EXR file.
+        entry: a 16-bit or floating-point PNG, TIFF or PGM, a PFM, npy or EXR file.
         invalid: the value for no reading besides 0, nan and inf.
         grey: also take 8-bit pictures, whose 256 steps are enough where there is no unit.
 
@@ -37,7 +38,9 @@ def read_values(entry: Entry, invalid: float | None = None, grey: bool = False) 
     if suffix in (".npy", ".exr"):
         values = (_read_npy if suffix == ".npy" else read_exr)(data, entry)
     else:
-        values = _read_picture(data, entry, grey)
+        values = read_netpbm(data, entry, grey) if suffix in (".pgm", ".pfm") else _read_picture(data, entry, grey)
+        if not grey and values.dtype.kind in "iu" and 0 < values.max(initial=0) <= 255:
+            raise BadFile(entry, "holds values up to 255 only: 8-bit depth in a 16-bit file; export it in millimetres")
     if invalid is not None:
         values = np.where(values == invalid, 0, values)
     with np.errstate(invalid="ignore"):
@@ -54,6 +57,8 @@ def same_shape(depth: tuple[int, int], photo: tuple[int, int]) -> bool:
 
 def sees_depth(data: bytes) -> bool:
     """Return whether a file given as photo is a depth map: 16-bit or floating-point grey."""
+    if sees_numbers(data):
+        return True
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "TIFF")) as image:
             return image.mode.startswith("I") or image.mode == "F"
@@ -81,6 +86,8 @@ def _read_picture(data: bytes, entry: Entry, grey: bool) -> np.ndarray:
                 raise BadFile(entry, f"has more than {MAX_PIXELS // 1_000_000} million pixels; scale it down")
             if not (image.mode.startswith("I") or image.mode == "F" or (grey and image.mode == "L")):
                 raise BadFile(entry, _not_depth(image.mode))
+            if getattr(image, "n_frames", 1) > 1:
+                raise BadFile(entry, f"holds {image.n_frames} pages; save one depth map a file")
             image.load()
             values = np.asarray(image)
     except BadFile:
@@ -89,8 +96,6 @@ def _read_picture(data: bytes, entry: Entry, grey: bool) -> np.ndarray:
         raise BadFile(entry, "is not a picture that can be read; save depth as 16-bit PNG in millimetres") from error
     except DAMAGE as error:
         raise BadFile(entry, f"is truncated or damaged ({error}); export it again") from error
-    if not grey and values.dtype.kind in "iu" and 0 < values.max(initial=0) <= 255:
-        raise BadFile(entry, "holds values up to 255 only: 8-bit depth in a 16-bit file; export it in millimetres")
     return values
 
 

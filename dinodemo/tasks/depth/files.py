@@ -35,4 +35,4 @@ def reason_against(name: PurePosixPath) -> str | None:
         return ""
     if name.name == TABLE or name.suffix.lower() in LIST_TYPES or name.suffix.lower() in DEPTH_TYPES or is_photo(name):
         return None
-    return "is neither a photo nor a depth map; left out"
+    return "is neither a photo nor a depth map (16-bit PNG, TIFF or PGM, PFM, npy, exr); left out"

@@ -11,7 +11,7 @@ from ...io.files import PHOTO_SUFFIXES
 from .depthmap import sees_depth
 from .files import DEPTH_TYPES, Entry, Problem
 
-PHOTO_WORDS = {"rgb", "image", "images", "img", "imgs", "color", "colour", "colors", "colours", "photo", "photos"}
+PHOTO_WORDS = {"rgb", "image", "images", "im", "img", "imgs", "color", "colour", "colors", "colours", "photo", "photos"}
 DEPTH_WORDS = {"depth", "depths", "gt", "groundtruth", "disparity", "disparities", "disp", "dpt", "depthmap"} | {
     "invdepth",
     "depthmaps",
@@ -34,7 +34,14 @@ FILLERS = {
     "registered",
     "aligned",
     "data",
+    "left",
+    "meters",
+    "metres",
+    "meter",
+    "metre",
+    "mm",
 }
+STEREO = (("left", "right"), ("image_2", "image_3"), ("image_02", "image_03"))  # folders; the depth is the first one's
 OTHER_WORDS = {"mask", "masks", "normal", "normals", "semantic", "segmentation", "confidence", "valid"}
 ENDING = re.compile(rf"[_.-]({'|'.join(sorted(PHOTO_WORDS | DEPTH_WORDS))})$", re.IGNORECASE)
 WORD = re.compile(r"[a-z]+|\d+", re.IGNORECASE)
@@ -76,7 +83,22 @@ def match_names(entries: Sequence[Entry], problems: list[Problem]) -> list[Match
             (depths if role == "depth" else photos).append(entry)
         else:
             problems.append((str(entry.name), "is a mask or another map, neither photo nor depth; left out"))
-    return match(photos, depths, problems)
+    return match(_without_right_ones(photos, depths, problems), depths, problems)
+
+
+def _without_right_ones(photos: list[Entry], depths: list[Entry], problems: list[Problem]) -> list[Entry]:
+    """Leave out the right pictures of stereo pairs, where the depth maps do not say whose they are."""
+    names = {str(entry.name) for entry in photos}
+    kept = photos
+    for left, right in STEREO:
+        side = re.compile(rf"(?<![a-z0-9])({left}|{right})(?![a-z0-9])", re.IGNORECASE)
+        if any(side.search(str(entry.name)) for entry in depths):
+            continue
+        other = re.compile(rf"(?<![a-z0-9]){right}(?=[^/]*/)", re.IGNORECASE)
+        rights = [e for e in kept if other.search(str(e.name)) and other.sub(left, str(e.name)) in names]
+        problems += [(str(e.name), "is the right picture of a stereo pair; the left one was taken") for e in rights]
+        kept = [entry for entry in kept if entry not in rights]
+    return kept
 
 
 def match(photos: list[Entry], depths: list[Entry], problems: list[Problem], folders: bool = True) -> list[Match]:

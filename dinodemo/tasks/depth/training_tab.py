@@ -31,7 +31,7 @@ HELP = (
     "list of pairs (.csv). A fifth is held out to measure on, whole scenes or the end of the walk. With 100 pairs it "
     "takes some minutes on two processor cores."
 )
-MORE_SUFFIXES = ("npy", "exr", "json", "csv", "txt")
+MORE_SUFFIXES = ("npy", "exr", "pfm", "json", "csv", "txt")
 
 
 @dataclass(frozen=True)

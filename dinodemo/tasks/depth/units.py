@@ -16,6 +16,7 @@ PRESETS = {  # name -> (units in a metre, words)
     "m": (1.0, "metres"),
     "kitti": (256.0, "1/256 metre (KITTI)"),
     "tum": (5000.0, "1/5000 metre (TUM RGB-D)"),
+    "sun": (8000.0, "1/8000 metre (SUN RGB-D)"),
 }
 ALIASES = {"millimetre": "mm", "millimeter": "mm", "centimetre": "cm", "centimeter": "cm", "metre": "m", "meter": "m"}
 UNIT = Option(
@@ -25,7 +26,10 @@ UNIT = Option(
     f"units in a metre: a number, or {', '.join(PRESETS)}, {NO_UNIT} (near and far only), {AUTO} (guess, and say so)",
 )
 DEFAULTS = {"i": "mm", "f": "m"}  # kind of numbers -> what they are in unless there is evidence against it
-PRIORS = {"i": {"mm": 0.0, "cm": -2.0, "kitti": -2.5, "tum": -2.5}, "f": {"m": 0.0, "mm": -1.5, "cm": -2.5}}
+PRIORS = {
+    "i": {"mm": 0.0, "cm": -2.0, "kitti": -2.5, "tum": -2.5, "sun": -5.0},
+    "f": {"m": 0.0, "mm": -1.5, "cm": -2.5},
+}
 USUAL_MEDIAN = 3.0  # metres; medians of rooms lie about it, those of streets above it
 NEAR_SPREAD, FAR_SPREAD = 0.7, 1.1  # of the logarithm of the median, below and above it
 WHOLE_NEAR_SPREAD = 0.35  # for millimetres of a deep view without a hole: sensors that near leave holes
@@ -166,6 +170,8 @@ def _plausibility(name: str, numbers: Numbers) -> float:
     score -= 5 * max(0.0, math.log(numbers.high * scale / reach))
     if name == "tum" and numbers.step % 5 == 0 and numbers.step % 10:
         score += STEP_EVIDENCE  # sensors give millimetres, five units of a 1/5000 metre
+    if name == "sun" and numbers.step % 8 == 0:
+        score += STEP_EVIDENCE  # millimetres, turned by three bits
     if name == "kitti":
         score += SPARSE_EVIDENCE * sparse + LASER_EVIDENCE * (sparse and wide)
     if name in ("kitti", "cm"):
