@@ -86,8 +86,8 @@ def _read_picture(data: bytes, entry: Entry, grey: bool) -> np.ndarray:
                 raise BadFile(entry, f"has more than {MAX_PIXELS // 1_000_000} million pixels; scale it down")
             if not (image.mode.startswith("I") or image.mode == "F" or (grey and image.mode == "L")):
                 raise BadFile(entry, _not_depth(image.mode))
-            if getattr(image, "n_frames", 1) > 1:
-                raise BadFile(entry, f"holds {image.n_frames} pages; save one depth map a file")
+            if (pages := getattr(image, "n_frames", 1)) > 1:
+                raise BadFile(entry, f"holds {pages} pages; save one depth map a file")
             image.load()
             values = np.asarray(image)
     except BadFile:
