@@ -204,9 +204,27 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return a JSON object; an empty one where the file is missing, cut off or no object."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Read a file of one JSON object a line, up to the first line that is none; an empty list where it is missing."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    lines: list[dict[str, Any]] = []
+    for line in text.splitlines():
+        try:
+            content = json.loads(line)
+        except (ValueError, RecursionError):
+            break
+        if not isinstance(content, dict):
+            break
+        lines.append(content)
+    return lines
 
 
 def stem(name: str) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..io.files import lock, whole_file
+from ..io.files import lock, read_json_lines, whole_file
 from ..io.states import RunState
 
 HEARTBEAT_SECONDS = 2.0
@@ -173,14 +173,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """Return the lines of a run's metrics.jsonl; a partly written last line is left out."""
-    lines = []
-    for text in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            break
-    return lines
+    """Return the lines of a run's metrics.jsonl that tell their step; a partly written last line is left out."""
+    return [line for line in read_json_lines(run / "metrics.jsonl") if isinstance(line.get("step"), int)]
 
 
 def save_checkpoint(folder: Path, step: int, state: dict) -> Path:

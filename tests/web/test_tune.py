@@ -107,6 +107,40 @@ def test_the_film_shows_each_photo_at_each_evaluation(tmp_path):
     assert all(picture.shape == (224, 224, 3) for strip in shown for picture, _ in strip)
 
 
+DAMAGE = {
+    "empty": b"",
+    "half": None,
+    "no text": b"\xff\x00" * 40,
+    "another kind": b"[1, 2, 3]\n5\n",
+    "wrong values": b'{"kind": "train", "step": "x", "loss": []}\n{"kind": [], "step": 1, "images_per_second": {}}\n',
+    "nested": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("how", [*DAMAGE, "a folder", "gone"])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "report.json", "config.json", "film/step-0000010.npz", "log.txt"])
+def test_a_run_with_a_damaged_file_is_shown_without_it(tmp_path, name, how):
+    lines = [{"kind": "train", "step": 1, "loss": 1.0}, {"kind": "eval", "step": 1, "rank": 3.0, "knn": 0.5}]
+    report = {"better": True, "sentence": "It is better.", "before": {"knn": 0.5}, "after": {"knn": 0.6}}
+    run = write_run(tmp_path / "run", lines, report=report, config={"backbone": "b"})
+    (run / "log.txt").write_text("a line")
+    (run / "film").mkdir()
+    for step in (0, 10):
+        patches = np.random.default_rng(step).normal(size=(1, 4, 4, 8)).astype(np.float16)
+        np.savez(run / "film" / f"step-{step:07}.npz", patches=patches, attention=patches[..., 0])
+    path, content = run / name, DAMAGE.get(how)
+    if how == "half":
+        content = path.read_bytes()[: path.stat().st_size // 2]
+    path.unlink()
+    if how == "a folder":
+        path.mkdir()
+    elif how != "gone":
+        path.write_bytes(content)
+    shown = tune_run.watch(RunInfo("id", "my run", run, "finished"), None)
+    assert len(shown) == 9 + tune_run.BUTTONS and "my run" in shown[0]
+    assert len(tune_view.snapshots(run)) == 2
+
+
 @pytest.mark.parametrize(
     ("state", "shown"),
     [

@@ -1,7 +1,6 @@
 """What the fine-tuning tab shows of a run's folder: curves, log, film strip, verdict. No Gradio, no torch."""
 
 import io
-import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +11,11 @@ import pandas as pd
 
 from ...backbones import Backbone
 from ...engine.features import Features
+from ...io.files import read_json, read_json_lines
 from ...io.images import fit_within, load_image
 from ...io.render import colourise, enlarge, normalise, pca_picture
 from ...io.states import RunState
+from ...io.zips import DAMAGE
 
 if TYPE_CHECKING:
     from ...jobs.runs import RunInfo
@@ -46,27 +47,17 @@ SNAPSHOT_SIDE, MOST_FRAMES = 224, 11
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Return the lines of metrics.jsonl; a half-written last one is left out."""
-    try:
-        text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
-    except OSError:
-        return []
-    lines = []
-    for line in text.splitlines():
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            break
-    return lines
+    """Return the lines of metrics.jsonl that tell their step, with their numbers alone; a half-written one is left out.
+
+    The file may be damaged, by a full disk or a person.
+    """
+    lines = read_json_lines(folder / "metrics.jsonl")
+    numbers = ({name: value for name, value in line.items() if name == "kind" or _is_number(value)} for line in lines)
+    return [line for line in numbers if "step" in line]
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; an empty one when there is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def curves(lines: list[dict[str, Any]], kind: str, names: dict[str, str]) -> pd.DataFrame:
@@ -178,14 +169,20 @@ def snapshots(folder: Path) -> list[list[tuple[np.ndarray, str]]]:
 
     Two strips a photo: patches coloured by one PCA, and the CLS token's attention.
     """
-    frames = []
+    frames: list[tuple[int, np.ndarray, np.ndarray]] = []
     for path in sorted((folder / "film").glob("step-*.npz")):
         try:
             with np.load(path) as content:
                 seen = content["patches"].astype(np.float32), content["attention"].astype(np.float32)
-                frames.append((int(path.stem.split("-")[1]), *seen))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # it is being written
+                step = int(path.stem.split("-")[1])
+        except (*DAMAGE, KeyError, TypeError):  # it is being written
             continue
+        if (
+            seen[0].ndim == 4
+            and seen[1].shape == seen[0].shape[:3]
+            and (not frames or len(frames[0][1]) == len(seen[0]))
+        ):
+            frames.append((step, *seen))
     kept = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), MOST_FRAMES)).round().astype(int))
     frames, strips = [frames[i] for i in kept], []
     for photo in range(len(frames[0][1]) if frames else 0):
@@ -227,12 +224,12 @@ def verdict(folder: Path) -> str:
         return "There is no result yet."
     lines = [
         f"### {'Better than the start' if report.get('better') else 'Not better than the start'}",
-        report.get("sentence", ""),
+        str(report.get("sentence", "")),
         "",
         "| | start | result |",
         "|---|---|---|",
     ]
-    before, after = report.get("before") or {}, report.get("after") or {}
+    before, after = (part if isinstance(part, dict) else {} for part in map(report.get, ("before", "after")))
     names = {**MEASURES, **HEALTH, "centre_norm": "centre norm", "mean_entropy": "entropy of the mean answer"}
     lines += [
         f"| {label} | {_number(name, before.get(name))} | {_number(name, after.get(name))} |"

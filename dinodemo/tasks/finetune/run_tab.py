@@ -221,7 +221,7 @@ def _result(services: Services, header: Header, runs: Runs, run: gr.Dropdown) ->
         path = str(result_folder(info))
         tuned = ((f"{info.name} · tuned", path), *(choice for choice in tuned if choice[1] != path))
         choices = [*tuned, *backbone_choices()]
-        start = draw.read_json(info.path / "config.json").get("backbone", "")
+        start = str(draw.read_json(info.path / "config.json").get("backbone", ""))
         compared_with = start if start in BACKBONES else ""
         return (
             gr.update(choices=choices, value=path),
