@@ -50,7 +50,7 @@ class Identity:
         if isinstance(content, str):
             try:
                 content = json.loads(content)
-            except ValueError:
+            except (ValueError, RecursionError):
                 return None
         if not isinstance(content, dict) or not {"name", "sha256"} <= set(content):
             return None

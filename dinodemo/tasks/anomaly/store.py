@@ -119,6 +119,11 @@ def _check(card: dict, arrays: dict[str, np.ndarray]) -> None:
         raise ValueError(f"its array {(wrong or ['memory'])[0]} has the wrong shape")
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ValueError("its numbers are not all finite")
+    if any(name not in card for name in PARAMETERS):
+        raise ValueError("its card does not tell how it was learned")
+    layers = [] if card["layers"] is None else card["layers"]
+    if not isinstance(layers, list) or not all(isinstance(layer, int) for layer in layers):
+        raise ValueError("its layers are damaged")
     texts = [card["backbone"], *card["names"], *card["warnings"]]
     if not all(isinstance(text, str) for text in texts) or not np.isfinite(card["line"]) or card["line"] <= 0:
         raise ValueError("its card is damaged")

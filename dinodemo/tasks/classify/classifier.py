@@ -15,13 +15,13 @@ from ...io.images import DAMAGE, ImageSource, Photo, load_photo
 from ...io.vectors import unit
 from ..estimator import Estimator
 from ..retrieval.descriptor import input_side, squash
+from .cards import FORMAT, check_card, codes_are_sound
 from .heads import METHODS, TOKENS, Head, LinearHead, NeighbourHead, fit, log_softmax, select
 from .measure import Plan, Progress, Report, far_from_all, measure
 
 if TYPE_CHECKING:
     from ...engine.engine import Engine
 
-FORMAT = "dinodemo classifier 1"
 RESOLUTION = 224
 GALLERY = 20_000  # photos that are kept to tell what is unlike all of them
 UNLIKE = 0.99  # share of the photos fitted on that lie nearer to another one than the bound of "unknown"
@@ -195,8 +195,7 @@ class PhotoClassifier(Estimator):
 
     @classmethod
     def _from(cls, card: dict[str, Any], tensors: dict[str, np.ndarray]) -> PhotoClassifier:
-        if card["format"] != FORMAT:
-            raise ValueError(f"its format is {card['format']!r}, not {FORMAT!r}")
+        check_card(card)
         found = cls(None, card["plan"]["method"], card["plan"]["tokens"], int(card["resolution"]), int(card["seed"]))
         found.card_, found.plan_ = card, Plan(**card["plan"])
         found.classes_ = np.array(card["classes"])
@@ -207,9 +206,14 @@ class PhotoClassifier(Estimator):
             rows = tensors["rows"].astype(np.float32)
             head: Head = NeighbourHead(tensors["mean"], tensors["matrix"], rows, tensors["codes"], len(found.classes_))
             shapes = [tensors["mean"].shape == (width,), rows.shape == (len(tensors["codes"]), width)]
+            shapes += [
+                tensors["matrix"].shape == (width, width),
+                codes_are_sound(tensors["codes"], len(found.classes_)),
+            ]
         else:
             head = LinearHead(tensors["weight"], tensors["bias"])
             shapes = [head.weight.shape == (len(found.classes_), width), head.bias.shape == found.classes_.shape]
+        shapes += [found.centre_.shape == (card["width"],), found.gallery_.shape[1:] == (card["width"],)]
         if not all(shapes) or not all(np.isfinite(t).all() for t in tensors.values()):
             raise ValueError("its numbers do not fit its card")
         found.head_ = head
