@@ -70,6 +70,9 @@ class FinetuneConfig:
     tail_keys: bool = setting(
         False, "keys and values of the last block learn, too: steps take longer, patches change more", only=TAIL
     )
+    start_share: float = setting(
+        0.0, "share of the starting weights that is averaged into the result (WiSE-FT); 0: none", SHARE, only=TAIL
+    )
     views: int = setting(
         0, "views of each photo; 0: as many as time and disk allow, from 2 to 6", NOT_NEGATIVE, only=TAIL
     )

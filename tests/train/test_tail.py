@@ -15,7 +15,16 @@ from dinodemo.train.planning import Clock, Worth, plan_views
 from dinodemo.train.run import finetune, open_state
 from dinodemo.train.runfolder import load_newest_checkpoint, read_json, read_metrics
 
-TAIL = {"objective": "diet", "steps": 6, "eval_every": 3, "batch_size": 8, "holdout": 0.4, "views": 2, "lr": 1e-3}
+TAIL = {
+    "objective": "diet",
+    "steps": 6,
+    "eval_every": 3,
+    "batch_size": 8,
+    "holdout": 0.4,
+    "views": 2,
+    "lr": 1e-3,
+    "start_share": 0.25,
+}
 
 
 class Never:
@@ -62,6 +71,16 @@ def test_the_tail_alone_learns(whole):
     keys = [name for name in learnt if any(part in name for part in ("k_proj", "v_proj", "norm1"))]
     assert keys and all(torch.equal(learnt[name], before[name]) for name in keys)  # patches attend as before
     assert any(not torch.equal(value, before[name]) for name, value in learnt.items())
+
+
+def test_the_result_is_averaged_with_the_start(whole):
+    saved, before = load_newest_checkpoint(whole / "checkpoints"), weights(whole / "checkpoints" / "start")
+    moved = 0
+    for name, own in saved["student"].items():
+        result = saved["ssl"][f"teacher.backbone.{name}"]
+        torch.testing.assert_close(result, 0.75 * own + 0.25 * before[name])
+        moved += not torch.equal(own, before[name])
+    assert moved > 3
 
 
 def test_a_stopped_run_goes_on_as_if_nothing_had_happened(tmp_path, photos, settings, whole):

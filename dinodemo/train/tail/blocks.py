@@ -4,6 +4,8 @@ The activations between them are kept (activations.py), so that a step costs the
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +114,36 @@ class Tail(nn.Module):
             hidden = block(hidden, *context.args, **context.kwargs)
         cls, _, patches = self.adapter.split(self.norm(hidden))
         return cls, patches
+
+
+class StartAverage:
+    """Average a tail's weights with those that it started from: WiSE-FT (arXiv:2109.01903, section 3).
+
+    What is learnt on few photos is partly right and partly noise; the average keeps most of the first.
+
+    Args:
+        tail: Whose weights learn; as they are now, they are the start.
+        share: Of the start in the average, 0 to 1.
+    """
+
+    def __init__(self, tail: Tail, share: float):
+        self._learnt = [parameter for parameter in tail.parameters() if parameter.requires_grad]
+        self._start = [parameter.detach().clone() for parameter in self._learnt]
+        self.share = share
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Let the tail hold the average meanwhile, and its own weights again afterwards, to the bit."""
+        own = [parameter.detach().clone() for parameter in self._learnt]
+        with torch.no_grad():
+            for parameter, start in zip(self._learnt, self._start, strict=True):
+                parameter.lerp_(start, self.share)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for parameter, value in zip(self._learnt, own, strict=True):
+                    parameter.copy_(value)
 
 
 def class_token_block(block: Any, hidden: Tensor, context: Context) -> Tensor:

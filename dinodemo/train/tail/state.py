@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data import Split
-from ..export import load_result, write_classifier
+from ..export import load_result, teacher_backbone, write_classifier
 from ..loader import Sampler, seed_of
 from ..losses import koleo_loss
 from ..monitor import CollapseMonitor
@@ -25,7 +25,7 @@ from ..planning import EVALUATION_SHARE
 from ..runfolder import checkpoint_path, load_checkpoint
 from ..state import TrainState
 from .activations import Trunk
-from .blocks import Tail
+from .blocks import StartAverage, Tail
 from .evaluate import TailEvaluator
 
 HEAD_STEPS, HEAD_BATCH = 2, 128  # of the head after each chunk
@@ -87,6 +87,7 @@ class TailState(TrainState):
         training = set(parts.training)
         self.rows = np.flatnonzero([photo in training for photo in self.trunk.order])  # that may be trained on
         self.tail = Tail(module, config.tail_blocks).learn(config.tail_keys)
+        self.average = StartAverage(self.tail, config.start_share)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             classes = len(self.photos.class_names) if labelled else len(self.rows)
@@ -205,7 +206,8 @@ class TailState(TrainState):
 
     def measure(self, heartbeat: Callable[[], None]) -> tuple[dict[str, float], Tensor]:
         began = time.perf_counter()
-        metrics, hits = self.evaluator(heartbeat)
+        with self.average.applied():
+            metrics, hits = self.evaluator(heartbeat)
         self.monitor.worth = self.evaluator.worth
         seconds = time.perf_counter() - began
         self._evaluations = (seconds, self.clock.elapsed)
@@ -213,10 +215,15 @@ class TailState(TrainState):
         return metrics, hits
 
     def weights(self) -> dict[str, Tensor]:
+        with self.average.applied():
+            kept = {f"teacher.backbone.{name}": value for name, value in self._tail_weights().items()}
+        return kept | {f"head.{name}": value.cpu() for name, value in self.head.state_dict().items()}
+
+    def _tail_weights(self) -> dict[str, Tensor]:
+        """Return the tail's weights as they are now, by their names in the backbone."""
         mine = {id(parameter) for parameter in self.tail.parameters()}
         learnt = {name: p for name, p in self.start.module.named_parameters() if id(p) in mine}
-        kept = {f"teacher.backbone.{name}": value.detach().cpu().clone() for name, value in learnt.items()}
-        return kept | {f"head.{name}": value.cpu() for name, value in self.head.state_dict().items()}
+        return {name: value.detach().cpu().clone() for name, value in learnt.items()}
 
     def save(self) -> dict[str, Tensor]:
         weights = self.weights()
@@ -226,6 +233,7 @@ class TailState(TrainState):
                 "tail_step": self._tail_step,
                 "tail_seconds": self._tail_seconds,
                 "ssl": weights,
+                "student": self._tail_weights(),
                 "optimizer": self.optimizer.state_dict(),
                 "sampler": self.sampler.state_dict(),
             }
@@ -242,7 +250,8 @@ class TailState(TrainState):
         self.monitor.load_state_dict(saved["guard"])
 
     def load_weights(self, saved: dict) -> None:
-        load_result(self.start.module, saved["ssl"])
+        own = saved.get("student") or teacher_backbone(saved["ssl"])  # checkpoints of before averaging
+        self.start.module.load_state_dict({**self.start.module.state_dict(), **own})
         head = {name.removeprefix("head."): v for name, v in saved["ssl"].items() if name.startswith("head.")}
         self.head.load_state_dict(head)
         self.optimizer.load_state_dict(saved["optimizer"])
