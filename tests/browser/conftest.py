@@ -38,7 +38,8 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.browser)
             # a lost click or answer on a busy machine; a wrong result is an AssertionError and fails at once
             item.add_marker(pytest.mark.flaky(reruns=2, only_rerun=["TimeoutError"]))
-            item.add_marker(pytest.mark.xdist_group("browser"))  # one process: one app, one Chromium
+            half = 1 if Path(item.fspath).name < "test_h" else 2  # each with an app and a Chromium of its own
+            item.add_marker(pytest.mark.xdist_group(f"browser-{half}"))
 
 
 @pytest.fixture(scope="session")
