@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 
+from .io.exits import EXIT_HELP, exit_status
 from .tasks.base import RESOLUTION
 
 if TYPE_CHECKING:
@@ -19,10 +20,8 @@ if TYPE_CHECKING:
     from .io.images import Photo
     from .tasks.retrieval.sources import Item, Problem
 
-LEFT_OUT = 3  # exit status: all went well but for photos that were left out
 AHEAD = 4  # photos that may be decoded before they are needed
 THREADS = 2
-EXIT_HELP = f"exit status: 0 all done, {LEFT_OUT} some photos left out (each is named with its reason), 1 nothing done"
 T = TypeVar("T")
 R = TypeVar("R")
 Made = tuple[dict[str, bytes], dict]  # content of each file by its ending, facts for the summary
@@ -202,18 +201,6 @@ def report(args: argparse.Namespace, engine: "Engine", summary: dict, message: s
         for file, reason in left_out:
             print(f"left out: {file}: {reason}", file=sys.stderr)
     return exit_status(summary_count(summary), len(left_out))
-
-
-def exit_status(done: int, left_out: int) -> int:
-    """Return the exit status that every command over photos has.
-
-    Args:
-        done: Photos that went well, or that had their results already.
-        left_out: Photos that were left out.
-    """
-    if not left_out:
-        return 0
-    return LEFT_OUT if done else 1
 
 
 def summary_count(summary: dict) -> int:

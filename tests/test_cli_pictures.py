@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from dinodemo import Engine, backbones, cli
-from dinodemo.commands import LEFT_OUT
+from dinodemo.io.exits import LEFT_OUT
 from dinodemo.tasks.depth import DepthProbe
 from dinodemo.tasks.pca.basis import PatchPCA
 from dinodemo.tasks.retrieval import ImageIndex

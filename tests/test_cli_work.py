@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from dinodemo import cli
-from dinodemo.commands import LEFT_OUT
+from dinodemo.io.exits import LEFT_OUT
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +123,11 @@ def test_train_eval_export(photos, tiny_folder, tmp_path, capsys, monkeypatch):
     assert run("eval", tmp_path / "run", photos, "--size", 28, "-k", 3, "--device", "cpu", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert 0 <= found["knn"] <= 1 and (found["photos"], found["classes"]) == (12, 2)
+    broken = photos / "dark" / "broken.png"
+    broken.write_bytes(b"\x89PNG nothing")
+    assert run("eval", tmp_path / "run", photos, "--size", 28, "-k", 3, "--device", "cpu") == LEFT_OUT
+    assert "1 unreadable photo left out" in capsys.readouterr().out
+    broken.unlink()
     assert run("export", tmp_path / "run", tmp_path / "mine") == 0
     assert (tmp_path / "mine" / "config.json").is_file()
     last = tmp_path / "last.safetensors"

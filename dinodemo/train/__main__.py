@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backbones import resolve
+from ..io.exits import EXIT_HELP, LEFT_OUT
 from ..io.states import RunState
 from .config import FinetuneConfig, check_lengths, explanations, parse_set
 from .planning import Clock
@@ -60,7 +61,9 @@ def run_arguments(args: argparse.Namespace) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status. User errors are one sentence on stderr."""
-    parser = argparse.ArgumentParser("python -m dinodemo.train", description="Adapt a backbone to a folder of photos")
+    parser = argparse.ArgumentParser(
+        "python -m dinodemo.train", description="Adapt a backbone to a folder of photos", epilog=EXIT_HELP
+    )
     add_arguments(parser)
     args = parser.parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -71,7 +74,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     if os.environ.get("RANK", "0") == "0":
         sys.stdout.write(f"{report['sentence']}\n{args.out}\n")
-    return 1 if report.get("state") == RunState.FAILED else 0
+    return report_status(report)
+
+
+def report_status(report: dict[str, Any]) -> int:
+    """Return the exit status of a run by its report: 1 where it failed, 3 where photos were left out, else 0."""
+    if report.get("state") == RunState.FAILED:
+        return 1
+    return LEFT_OUT if report.get("left_out") else 0
 
 
 class _Bar:

@@ -110,7 +110,8 @@ def _train_on_first_rank(
         state.export_best()
         if outcome.state != RunState.STOPPED:
             state.clean_up()
-        report = {"state": outcome.state, **state.verdict()}
+        left_out = len(state.photos.problems) + len(state.cache.problems)
+        report = {"state": outcome.state, "left_out": left_out, **state.verdict()}
         folder.write_json("report.json", report)
         message = outcome.message or report["sentence"]
         log.info("%s %s %s", outcome.state, outcome.message, report["sentence"])

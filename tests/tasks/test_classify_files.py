@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dinodemo import Engine, cli
-from dinodemo.commands import LEFT_OUT
+from dinodemo.io.exits import LEFT_OUT
 from dinodemo.tasks.classify import PhotoClassifier, read_labelled
 from dinodemo.tasks.classify.export import export_folder, export_onnx
 

@@ -13,7 +13,9 @@ import torch
 from patience import SECONDS
 from PIL import Image
 
+from dinodemo.io.exits import LEFT_OUT
 from dinodemo.train import loop, state
+from dinodemo.train.__main__ import report_status
 from dinodemo.train.evaluate import Snapshot
 from dinodemo.train.network import load_folder
 from dinodemo.train.run import finetune
@@ -214,9 +216,23 @@ def test_photos_that_cannot_be_read_are_listed_and_left_out(tmp_path, photos, se
         (folder / f"{i}.png").write_bytes(path.read_bytes())
     (folder / "broken.png").write_bytes(b"\x89PNG nothing")
     (folder / "notes.txt").write_text("hello")
-    finetune(folder, tmp_path / "run", settings(holdout=0.0, steps=6))
+    report = finetune(folder, tmp_path / "run", settings(holdout=0.0, steps=6))
     text = (tmp_path / "run" / "log.txt").read_text()
     assert "broken.png" in text and "notes.txt" in text
+    assert report["left_out"] == 2 and report_status(report) == LEFT_OUT
+
+
+@pytest.mark.parametrize(
+    ("report", "status"),
+    [
+        ({"state": "finished", "left_out": 0}, 0),
+        ({"state": "stopped", "left_out": 3}, LEFT_OUT),
+        ({"state": "failed", "left_out": 3}, 1),
+        ({"sentence": "of another rank"}, 0),
+    ],
+)
+def test_the_exit_status_is_that_of_all_commands_over_photos(report, status):
+    assert report_status(report) == status
 
 
 def test_few_photos_are_an_error_that_says_so(tmp_path, settings):

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING
 
 from ...commands import (
     AHEAD,
-    EXIT_HELP,
     Target,
     add_photos,
-    exit_status,
     open_batch,
     open_engine,
     progress,
     read_ahead,
     save,
 )
+from ...io.exits import EXIT_HELP, exit_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

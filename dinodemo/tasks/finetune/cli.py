@@ -2,12 +2,13 @@
 
 import argparse
 import json
+import sys
 import tempfile
 from pathlib import Path
 
 from ...backbones.cli import add_export_options, run_export, settle_export_options
+from ...io.exits import EXIT_HELP, exit_status
 from ...io.files import plural
-from ...io.states import RunState
 
 
 def add_commands(commands) -> None:
@@ -15,14 +16,18 @@ def add_commands(commands) -> None:
     from ...train.__main__ import add_arguments
 
     train = commands.add_parser(
-        "train", help="adapt a backbone to a folder of photos", epilog="dinodemo train ~/Pictures --out runs/mine"
+        "train",
+        help="adapt a backbone to a folder of photos",
+        epilog=f"example:\n  dinodemo train ~/Pictures --out runs/mine\n\n{EXIT_HELP}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_arguments(train)
     train.set_defaults(run=_train)
     measure = commands.add_parser(
         "eval",
         help="measure a backbone by k-NN on class folders",
-        epilog="dinodemo eval runs/mine photos/test --gallery photos/train",
+        epilog=f"example:\n  dinodemo eval runs/mine photos/test --gallery photos/train\n\n{EXIT_HELP}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     measure.add_argument("backbone", help="name, model folder, finished run or hub id")
     measure.add_argument("folder", type=Path, help="a folder for each class")
@@ -45,14 +50,17 @@ def add_commands(commands) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from ...train.__main__ import run_arguments
+    from ...train.__main__ import report_status, run_arguments
 
     report = run_arguments(args)
     print(report["sentence"])
-    return 1 if report.get("state") == RunState.FAILED else 0
+    if report.get("left_out"):
+        names = args.out / "log.txt"
+        print(f"{plural(report['left_out'], 'file')} left out; {names} has the reasons", file=sys.stderr)
+    return report_status(report)
 
 
-def _eval(args: argparse.Namespace) -> None:
+def _eval(args: argparse.Namespace) -> int:
     from ...train import evaluate_knn
 
     found = evaluate_knn(args.backbone, args.folder, args.gallery, device=args.device, size=args.size, k=args.k)
@@ -64,6 +72,7 @@ def _eval(args: argparse.Namespace) -> None:
             f"classes, effective rank {found['rank']:.1f}"
             + (f"; {plural(found['left_out'], 'unreadable photo')} left out" if found["left_out"] else "")
         )
+    return exit_status(found["photos"], found["left_out"])
 
 
 def _export(args: argparse.Namespace) -> None:

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...commands import EXIT_HELP, exit_status, into
+from ...commands import into
+from ...io.exits import EXIT_HELP, exit_status
 from ...io.files import plural
 from ...scale.addresses import is_address
 from .embed_cli import add_embed
