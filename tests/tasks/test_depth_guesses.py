@@ -139,7 +139,7 @@ def test_inverse_depth_is_found_by_its_floors_and_can_be_turned_off(tmp_path, ca
     depth = pairs[0].depth
     assert pairs.info.inverse and pairs.info.unit == "relative"
     assert np.corrcoef(1 / depth[depth > 0], 1 / FLOOR[depth > 0])[0, 1] > 0.999
-    assert pairs.info.warnings[0].startswith("In 5 of 5 maps") and "(inverse off)" in pairs.info.warnings[0]
+    assert pairs.info.warnings[0].startswith("In 5 of 5 maps") and "inverse off" in pairs.info.warnings[0]
     off = read(tmp_path / "off", [values] * 5, suffix, inverse=False)
     assert not off.info.inverse and correlation(off[0].depth, FLOOR) < 0
 

@@ -10,6 +10,7 @@ from PIL import Image
 from dinodemo.tasks.depth import DepthProbe, read_pairs, survey
 from dinodemo.tasks.depth.probe_store import probe_file
 from dinodemo.tasks.depth.training_tab import _train
+from dinodemo.web.i18n import translate
 
 
 @pytest.fixture
@@ -48,3 +49,19 @@ def test_what_was_read_is_described(folder):
     bars = survey.histogram(pairs)
     assert sum(share for _, share in bars) == pytest.approx(100, abs=1) and bars[-1][0] < 6.5
     assert [shape.shape[2] for shape, _ in survey.pictures(pairs)] == [3] * 6
+
+
+def test_the_folder_that_all_pairs_lie_in_is_said_once(folder):
+    (folder / "recordings of the kitchen").mkdir()
+    for name in ("rgb", "depth"):
+        (folder / name).rename(folder / "recordings of the kitchen" / name)
+    pairs, _ = read_pairs(folder)
+    text = survey.describe_pairs(pairs)
+    assert text.count("recordings of the kitchen") == 1 and "| rgb/0.png | depth/0.png | same name |" in text
+    assert [caption for _, caption in survey.pictures(pairs)][:2] == ["0.png", "0.png, bright is far"]
+
+
+def test_what_was_read_is_said_in_korean(folder):
+    pairs, _ = read_pairs(folder)
+    text = translate(survey.describe_pairs(pairs), "ko")
+    assert not re.search(r"[a-z]{5,}", re.sub(r"\S+\.png|KITTI|\(.*?\)", "", text)), text

@@ -9,15 +9,24 @@ from .depthmap import NO_READING
 from .files import Problem
 from .pair_list import METRES, RELATIVE, PairList, PairsInfo, RGBDPair
 from .pairing import Match, is_inverse
-from .readings import background_message, direction_warning, find_background, nearer_by_floor, tilt, without_background
+from .readings import (
+    SAY_NEARER,
+    background_message,
+    direction_warning,
+    find_background,
+    nearer_by_floor,
+    tilt,
+    without_background,
+)
 from .tables import Table
 from .units import guess_unit, measure, names_a_unit
 
 LARGEST_16_BIT = 65535
 LEAST_NORMALISED = 2  # maps that end at the same full scale
+SAY_FARTHER = "if larger values mean farther, say so (Larger values are: Farther; inverse off)."
 TAKEN = (
     "So larger numbers were taken as nearer (disparity, inverse depth), and the maps have no unit. If larger is "
-    "farther, say so (inverse off)."
+    "farther, say so (Larger values are: Farther; inverse off)."
 )
 
 
@@ -72,7 +81,7 @@ def to_depth(raw: list[Raw], problems: list[Problem], table: Table | None, asked
     if relative:
         pairs = _around_one(pairs)
     if warning := direction_warning([pair.depth for pair in pairs]):
-        said.warnings.append(warning if not inverse else warning.replace("(inverse)", "(inverse off)"))
+        said.warnings.append(warning if not inverse else warning.replace(SAY_NEARER, SAY_FARTHER))
     middle = float(np.median([np.median(pair.depth[pair.depth > 0]) for pair in pairs]))
     texts = tuple(text for text in said.messages if text), tuple(said.warnings)
     return PairList(pairs, PairsInfo(RELATIVE if relative else METRES, scales, inverse, middle, *texts))

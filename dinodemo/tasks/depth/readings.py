@@ -15,6 +15,7 @@ FEW, RIGHT_BELOW = 0.01, 0.9  # of the readings, at the end of a range that othe
 TURNED_SHARE = 0.75  # of a set's maps must be farther below than above, for a warning
 CLEAR_SHARE, LEAST_MAPS = 0.9, 4  # the same for taking larger values as nearer, and of how many maps at least
 FLAT, CLEAR = 0.05, 0.2  # |log| of lower to upper third: too little to judge a map by; enough in a set's median
+SAY_NEARER = "if larger values mean nearer (disparity, inverse depth), say so (Larger values are: Nearer; inverse)."
 LEAST_READINGS, LEAST_BAND = 10, 0.25  # in a third of a map; of its height, that readings must span
 
 
@@ -120,7 +121,7 @@ def direction_warning(depths: Sequence[np.ndarray]) -> str:
     over, judged = turned_over(depths)
     if not judged or over < TURNED_SHARE * judged:
         return ""
-    return f"{_floor(over, judged)}: if larger values mean nearer (disparity, inverse depth), say so (inverse)."
+    return f"{_floor(over, judged)}: {SAY_NEARER}"
 
 
 def _floor(over: int, judged: int) -> str:

@@ -1,6 +1,8 @@
 """What a set of pairs holds, to be looked at before a probe is trained on it: pairing, unit, range, a few pictures."""
 
 from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -52,10 +54,23 @@ def describe_pairs(pairs: PairList) -> str:
         f"from {found['near']:.2f} to {found['far']:.2f} {unit}."
     )
     lines = [f"⚠ {text}" for text in found["warnings"]] + [head, *found["messages"]]
-    rows = [f"| {pair.name} | {pair.depth_name} | {pair.by} |" for pair in pairs[:LISTED]]
     more = f"\n\nand {len(pairs) - LISTED} more." if len(pairs) > LISTED else ""
-    table = "| photo | depth map | paired by |\n|---|---|---|\n" + "\n".join(rows)
-    return "\n\n".join([*lines, table]) + more
+    return "\n\n".join([*lines, _pairing(pairs)]) + more
+
+
+def _pairing(pairs: PairList) -> str:
+    """Return the first pairs as a table; the folder that all lie in is said once above it."""
+    folder = _common_folder([name for pair in pairs for name in (pair.name, pair.depth_name)])
+    rows = [f"| {pair.name[len(folder) :]} | {pair.depth_name[len(folder) :]} | {pair.by} |" for pair in pairs[:LISTED]]
+    table = "\n".join(["| photo | depth map | paired by |", "|---|---|---|", *rows])
+    return f"All lie in {folder}.\n\n{table}" if folder else table
+
+
+def _common_folder(names: Sequence[str]) -> str:
+    """Return the folder that all paths lie in, with a slash at its end; "" for none."""
+    parents = [PurePosixPath(name).parent.parts for name in names]
+    shared = [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*parents, strict=False))]
+    return "/".join(shared) + "/" if shared else ""
 
 
 def pictures(pairs: PairList) -> list[tuple[np.ndarray, str]]:
@@ -65,8 +80,9 @@ def pictures(pairs: PairList) -> list[tuple[np.ndarray, str]]:
     look = Look(*natural_range(readings[:, None]), "inferno", False)
     drawn = []
     for pair in chosen:
-        drawn.append((fit_within(load_photo(pair.image).rgb, PICTURE_SIDE), pair.name))
-        drawn.append((fit_within(with_holes(pair.depth, look), PICTURE_SIDE), pair.depth_name))
+        drawn.append((fit_within(load_photo(pair.image).rgb, PICTURE_SIDE), PurePosixPath(pair.name).name))
+        depth = fit_within(with_holes(pair.depth, look), PICTURE_SIDE)
+        drawn.append((depth, f"{PurePosixPath(pair.depth_name).name}, bright is far"))
     return drawn
 
 

@@ -31,6 +31,7 @@ HELP = (
     "list of pairs (.csv). A fifth is held out to measure on, whole scenes or the end of the walk. With 100 pairs it "
     "takes some minutes on two processor cores."
 )
+READ, MEASURED = "Photo and depth, as read", "Photo, truth, estimate, error"
 MORE_SUFFIXES = ("npy", "exr", "pfm", "json", "csv", "txt")
 
 
@@ -107,7 +108,14 @@ def _results(own: gr.State) -> list:
     status = gr.Markdown("No probe of your own yet.", elem_id="depth-train-status")
     with gr.Row():
         losses = gr.LinePlot(
-            x="epoch", y="value", color="curve", height=220, elem_id="depth-curve", title="Loss", x_axis_format="d"
+            x="epoch",
+            y="value",
+            color="curve",
+            height=220,
+            elem_id="depth-curve",
+            title="Loss",
+            x_axis_format="d",
+            visible=False,
         )
         metrics = gr.LinePlot(
             x="epoch",
@@ -117,9 +125,10 @@ def _results(own: gr.State) -> list:
             elem_id="depth-metrics",
             title="Held out",
             x_axis_format="d",
+            visible=False,
         )
     pictures = gr.Gallery(
-        label="Photo, truth, estimate, error",
+        label=READ,
         columns=4,
         height="auto",
         buttons=[],
@@ -159,7 +168,12 @@ def _wire_survey(parts: Parts) -> None:
         with tempfile.TemporaryDirectory(prefix="dinodemo-pairs-") as folder:
             _, pairs, problems = _read(value, unit, direction, relative, folder)
             shown = gr.update(value=bars(survey.histogram(pairs)), visible=True)
-            return survey.describe_pairs(pairs), shown, problem_list(problems), survey.pictures(pairs)
+            return (
+                survey.describe_pairs(pairs),
+                shown,
+                problem_list(problems),
+                gr.update(value=survey.pictures(pairs), label=READ),
+            )
 
     def again(value, *rest):
         return on_files(value, *rest) if value else (gr.skip(),) * 4
@@ -206,7 +220,9 @@ def _train(services: Services, given: tuple, chosen: tuple, mine: Own, name: str
     scenes = groups if len(set(groups)) > 1 else None
     data = f"{len(pairs)} pairs of {title}"
     job = Work(lambda progress: probe.fit(pairs, groups=scenes, progress=progress, data=data))
-    yield job, gr.skip(), data, problem_list(problems), None, None, [], gr.update(visible=True)
+    empty = gr.update(value=None, visible=True)
+    pictures = gr.update(value=[], label=MEASURED)
+    yield job, gr.skip(), data, problem_list(problems), empty, empty, pictures, gr.update(visible=True)
     for share, message in job.steps():
         charts = (rows_of(probe.curve_, True), rows_of(probe.curve_, False)) if probe.curve_ else (gr.skip(),) * 2
         yield gr.skip(), gr.skip(), f"{share:.0%} · {message}", gr.skip(), *charts, gr.skip(), gr.skip()

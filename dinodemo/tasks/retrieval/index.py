@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -163,7 +164,7 @@ class ImageIndex(IndexReader):
         self._after_change(table)
         return count
 
-    def relocate(self, old: str, new: str) -> Relocation:
+    def relocate(self, old: str | Path, new: str | Path) -> Relocation:
         """Update the paths of a folder, zip or photo that has moved, without reading any photo.
 
         Args:
@@ -179,7 +180,7 @@ class ImageIndex(IndexReader):
         table = self._store.open()
         if table is None:
             raise ValueError(f"{self.path} holds no index yet; add photos first")
-        return relocate(self._store, table, old, new)
+        return relocate(self._store, table, str(old), str(new))
 
     def label(self, digests: Iterable[str], label: str) -> int:
         """Set the label of photos and return how many rows changed.
@@ -194,7 +195,7 @@ class ImageIndex(IndexReader):
         value = quoted(label.strip()) if label.strip() else "NULL"
         return self._store.update(table, one_of("sha256", digests), {"label": value})
 
-    def rename(self, old: str, new: str) -> int:
+    def rename(self, old: str | Path, new: str | Path) -> int:
         """Return how many rows have a new path after `relocate`, 0 where the index holds nothing under `old`.
 
         Args:
