@@ -220,9 +220,8 @@ def _train(services: Services, given: tuple, chosen: tuple, mine: Own, name: str
     scenes = groups if len(set(groups)) > 1 else None
     data = f"{len(pairs)} pairs of {title}"
     job = Work(lambda progress: probe.fit(pairs, groups=scenes, progress=progress, data=data))
-    empty = gr.update(value=None, visible=True)
-    pictures = gr.update(value=[], label=MEASURED)
-    yield job, gr.skip(), data, problem_list(problems), empty, empty, pictures, gr.update(visible=True)
+    chart, gallery = gr.update(value=None, visible=True), gr.update(value=[], label=MEASURED)
+    yield job, gr.skip(), data, problem_list(problems), chart, chart, gallery, gr.update(visible=True)
     for share, message in job.steps():
         charts = (rows_of(probe.curve_, True), rows_of(probe.curve_, False)) if probe.curve_ else (gr.skip(),) * 2
         yield gr.skip(), gr.skip(), f"{share:.0%} · {message}", gr.skip(), *charts, gr.skip(), gr.skip()
