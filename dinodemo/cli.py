@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from . import tasks
 from .backbones import cli as weights
+from .io.files import refusal_of
 from .web import settings
 
 
@@ -25,6 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except (ValueError, RuntimeError) as error:
         print(f"dinodemo: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"dinodemo: {refusal_of(error)}", file=sys.stderr)
         return 1
 
 

@@ -80,6 +80,58 @@ def test_an_index_on_a_full_disk_keeps_what_it_had(small_disk, engine, tmp_path,
     assert handle(lambda: index.add([second])).added == 1
 
 
+def learned(engine, make_picture) -> dict:
+    """Return one of everything that is learned and saved as a file, by the file's name."""
+    from dinodemo.tasks.anomaly import AnomalyDetector
+    from dinodemo.tasks.classify import PhotoClassifier
+    from dinodemo.tasks.depth import DepthProbe
+    from dinodemo.tasks.pca.basis import PatchPCA
+    from dinodemo.tasks.segmentation_head import SegmentationHead
+
+    photos = [make_picture(70, 70, seed=i) for i in range(6)]
+    metres = np.linspace(1, 4, 4900, dtype=np.float32).reshape(70, 70)
+    classes = (metres > 2).astype(np.uint8)
+    return {
+        "set.safetensors": AnomalyDetector(engine, resolution=70).fit(photos),
+        "classifier.safetensors": PhotoClassifier(engine, "mean", resolution=70).fit(photos, list("ababab")),
+        "probe.safetensors": DepthProbe("lin1").fit(engine, [(photo, metres) for photo in photos]),
+        "head.safetensors": SegmentationHead("linear", epochs=1).fit(engine, [(photo, classes) for photo in photos]),
+        "basis.npz": PatchPCA(foreground=None).fit([engine.features(photos[0], 70)]),
+    }
+
+
+def test_what_is_saved_on_a_full_disk_leaves_the_former_file_whole(small_disk, engine, make_picture):
+    for name, made in learned(engine, make_picture).items():
+        path = small_disk / name
+        path.write_bytes(b"the former one")
+        filler = small_disk / "filler"
+        with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+            while True:
+                file.write(bytes(4096))
+        with pytest.raises(gr.Error, match="disk is full"):
+            handle(lambda made=made, path=path: made.save(path))
+        assert path.read_bytes() == b"the former one" and not list(small_disk.glob(".*")), name
+        filler.unlink()
+        made.save(path)
+        assert path.stat().st_size > 1000
+
+
+def test_a_command_says_what_the_disk_refused(small_disk, make_picture, capsys):
+    from dinodemo import cli
+    from dinodemo.train.__main__ import main as train
+
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    photos = small_disk.parent / "photos"
+    photos.mkdir()
+    for i in range(8):
+        torch_free_save(photos / f"{i}.png", make_picture(70, 70, seed=i))
+    arguments = [str(photos), "--out", str(small_disk / "run"), "--backbone", "scratch", "--steps", "1"]
+    for run, argv in ((train, arguments), (cli.main, ["train", *arguments])):
+        assert run(argv) == 1
+        told = capsys.readouterr().err
+        assert told.startswith("dinodemo: ") and "read-only file system; check the folder" in told, told
+
+
 def torch_free_save(path, rgb: np.ndarray) -> None:
     from PIL import Image
 

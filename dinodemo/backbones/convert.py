@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
 
-from ..io.files import write_json
+from ..io.files import tensors_written, write_json
 from .checkpoints import Source, read_source, sha256_of
 from .hub import disk_problem
 from .preprocessor import preprocessor_config
@@ -149,24 +149,15 @@ def _is_triple(values: object) -> TypeGuard[Sequence[float]]:
 
 
 def _write(folder: Path, config: dict, tensors: dict, processor: dict, record: dict) -> None:
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     folder.mkdir()
-    try:
+    with tensors_written(folder / "model.safetensors"):
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    except SafetensorError as error:  # it wraps what the file system said
-        raise _os_error(error) from error
     write_json(folder / "config.json", config)
     write_json(folder / "preprocessor_config.json", processor)
     sums = {file.name: sha256_of(file) for file in sorted(folder.iterdir())}
     write_json(folder / "source.json", record | {"sha256": sums})
-
-
-def _os_error(error: Exception) -> OSError:
-    found = re.search(r"os error (\d+)", str(error))
-    code = int(found[1]) if found else errno.EIO
-    return OSError(code, os.strerror(code))
 
 
 def _try_out(name: str, folder: Path, source: Path) -> None:

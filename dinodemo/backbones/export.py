@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..io.files import replace_folder, whole_file, write_json
+from ..io.files import replace_folder, tensors_written, whole_file, write_json
 from .find import resolve
 from .hub import disk_problem
 from .identity import Identity, identify
@@ -111,7 +111,7 @@ def _write_tensors(row: Backbone, folder: Path, identity: Identity, path: Path) 
             tensors |= load_file(file)
         except SafetensorError as error:
             raise ValueError(f"{file} is damaged ({error}); fetch it again") from error
-    with whole_file(path) as part:
+    with whole_file(path) as part, tensors_written(path):
         save_file(tensors, part, metadata={"format": "pt", **description(row, folder, identity)})
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..io.files import read_json, replace_folder, resource_folder, write_json
+from ..io.files import read_json, replace_folder, resource_folder, tensors_written, write_json
 from .hub import cached_folder, disk_problem, verify_cached
 from .preprocessor import preprocessor_config
 from .registry import BACKBONES, OFFLINE_DEFAULT, SALIENCY, is_complete, weights_root
@@ -221,7 +221,8 @@ def _save(state: dict[str, np.ndarray], folder: Path, name: str, record: dict) -
     from ..io.images import IMAGENET_MEAN, IMAGENET_STD
 
     folder.mkdir()
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with tensors_written(folder / "model.safetensors"):
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     write_json(
         folder / "config.json",
         {

@@ -1,7 +1,9 @@
 """Files: what ships with the package, suffixes, writes that are whole or not there, locks, names of downloads."""
 
+import errno
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -83,6 +85,13 @@ def looks_like_photo(head: bytes) -> bool:
     if head[:4] == b"RIFF":
         return head[8:12] == b"WEBP"
     return head.startswith(PHOTO_HEADS) or (head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace())
+
+
+def refusal_of(error: OSError) -> str:
+    """Return in a sentence what the system refused, and where."""
+    where = f"{error.filename}: " if error.filename else ""
+    reason = (error.strerror or str(error)).lower()
+    return f"{where}{reason}; check the folder, its permissions and the free space"
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -185,6 +194,26 @@ def lock(path: Path, timeout: float = 0) -> Iterator[bool]:
         yield True
     finally:
         holder.release()
+
+
+@contextmanager
+def tensors_written(path: Path) -> Iterator[None]:
+    """Turn what safetensors says while a file is written into the OSError that it was.
+
+    Args:
+        path: The file, which the error names.
+
+    Raises:
+        OSError: With the number that it tells, or EIO.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        found = re.search(r"os error (\d+)", str(error))
+        number = int(found[1]) if found else errno.EIO
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def write_json(path: Path, content: Any) -> None:

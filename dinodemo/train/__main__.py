@@ -10,6 +10,7 @@ from typing import Any
 
 from ..backbones import resolve
 from ..io.exits import EXIT_HELP, LEFT_OUT
+from ..io.files import refusal_of
 from ..io.states import RunState
 from .config import FinetuneConfig, check_lengths, explanations, parse_set
 from .planning import Clock
@@ -71,6 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         report = run_arguments(args)
     except (ValueError, RuntimeError) as error:
         sys.stderr.write(f"dinodemo: {error}\n")
+        return 1
+    except OSError as error:
+        sys.stderr.write(f"dinodemo: {refusal_of(error)}\n")
         return 1
     if os.environ.get("RANK", "0") == "0":
         sys.stdout.write(f"{report['sentence']}\n{args.out}\n")

@@ -12,7 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from ..backbones import Backbone, is_hub_id
 from ..backbones.registry import DINOV3_LICENCE
-from ..io.files import replace_folder, sync
+from ..io.files import replace_folder, sync, tensors_written
 from .network import StartingBackbone, load_folder
 from .runfolder import DiskFull, load_newest_checkpoint
 
@@ -198,7 +198,8 @@ def _fill(folder: Path, module: PreTrainedModel, start: StartingBackbone, card: 
     transformers_logging.disable_progress_bar()
     original, module.config = module.config, config
     try:
-        module.save_pretrained(folder, state_dict=state)
+        with tensors_written(folder):
+            module.save_pretrained(folder, state_dict=state)
     finally:
         module.config = original
     processor = {

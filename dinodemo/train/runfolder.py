@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from ..io.files import lock, read_json_lines, whole_file
 from ..io.states import RunState
 
 HEARTBEAT_SECONDS = 2.0
+FULL_BYTES = 1_000_000  # free on a disk that counts as full
 _CHECKPOINT = re.compile(r"step-(\d{8})\.pt")
 
 
@@ -40,11 +42,20 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """
     try:
         with whole_file(path, suffix=".tmp", durable=True) as part, part.open("wb") as file:
-            write(file)
+            _write_or_say_full(part, lambda: write(file))
     except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         reason = "the disk is full" if full else f"{type(error).__name__}: {error}"
         raise DiskFull(f"{path} could not be written ({reason}); free some space and resume the run") from error
+
+
+def _write_or_say_full(part: Path, write: Callable[[], Any]) -> None:
+    try:
+        write()
+    except RuntimeError as error:  # torch does not say why; while the part is there the disk shows it
+        if shutil.disk_usage(part.parent).free < FULL_BYTES:
+            raise OSError(errno.ENOSPC, "the disk is full") from error
+        raise
 
 
 @dataclass

@@ -7,6 +7,7 @@ names only (against DNS rebinding). Programs send no Origin and are let through,
 
 import contextlib
 import ipaddress
+import logging
 import os
 import re
 import time
@@ -19,6 +20,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .errors import DISK
+
+log = logging.getLogger(__name__)
 MOST_JSON = 24_000_000  # bytes of a request: three masks as the painter sends them at most
 MOST_UPLOAD = 1_000_000_000  # bytes of one upload with all its files; each file has Gradio's limit besides
 UPLOADS = ("/gradio_api/upload", "/upload")
@@ -98,13 +102,22 @@ class Protection:
         body = _Body(receive, _most_bytes(scope["path"]))
         login = scope["path"].rstrip("/") == "/login" and scope["method"] == "POST"
         answer = self._dressed(send, own, _address(scope) if login else None)
+        begun = False
 
         async def unless_too_much(message: Message) -> None:
+            nonlocal begun
+            begun = begun or not body.too_much
             if not body.too_much:
                 await answer(message)
 
-        with contextlib.suppress(_TooMuch):
-            await self._app(scope, body.receive, unless_too_much)
+        try:
+            with contextlib.suppress(_TooMuch):
+                await self._app(scope, body.receive, unless_too_much)
+        except OSError as error:  # an upload is written to the disk as it comes
+            if begun or error.errno not in DISK:
+                raise
+            log.error("%s", DISK[error.errno])
+            return await JSONResponse({"detail": DISK[error.errno]}, 507)(scope, receive, answer)
         if body.too_much:  # whatever the app made of that
             await _too_much(body.most)(scope, receive, answer)
 

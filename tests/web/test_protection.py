@@ -1,5 +1,6 @@
 """What stands before Gradio: other sites, foreign names, logins, and how much may be sent."""
 
+import errno
 import json
 import re
 
@@ -75,6 +76,19 @@ def test_other_sites_change_and_read_nothing(rules):
     own = {"origin": "http://127.0.0.1:7860"} | cookie
     assert asked.post(JOIN, headers=own).status_code == 200
     assert asked.post(JOIN, headers=cookie).status_code == 200  # gradio_client
+
+
+@pytest.mark.parametrize(("number", "status"), [(errno.ENOSPC, 507), (errno.EROFS, 507), (errno.EPIPE, 500)])
+def test_an_upload_that_the_disk_refuses_is_a_sentence(number, status):
+    async def full(request):
+        raise OSError(number, "refused", "/secret/path")
+
+    routes = [Route("/{path:path}", full, methods=["POST"])]
+    app = Starlette(routes=routes, middleware=[Middleware(Protection, rules=LOCAL)])
+    asked = TestClient(app, base_url="http://127.0.0.1:7860", raise_server_exceptions=False)
+    answer = asked.post("/gradio_api/upload", content=b"x")
+    assert answer.status_code == status and "/secret" not in answer.text
+    assert ("tell who runs it" in answer.text) is (status == 507)
 
 
 def test_a_public_server_without_a_login_may_be_embedded():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from ...io.files import write_file
 from ...io.images import ImageSource, Photo, fit_within
 from ...io.render import enlarge
 from .. import base as shared
@@ -262,7 +263,7 @@ class AnomalyDetector(Estimator):
 
     def save(self, path: str | Path) -> None:
         """Write the learned set as safetensors with its card; small copies of the good photos are part of it."""
-        Path(path).write_bytes(self.to_bytes())
+        write_file(Path(path), self.to_bytes())
 
     @classmethod
     def load(cls, path: str | Path, engine: "Engine") -> "AnomalyDetector":

@@ -153,11 +153,11 @@ class PhotoClassifier(Estimator):
         """
         from safetensors.numpy import save_file
 
-        from ...io.files import whole_file
+        from ...io.files import tensors_written, whole_file
 
         self._check_fitted()
         path = Path(path)
-        with whole_file(path, ".safetensors") as part:
+        with whole_file(path, ".safetensors") as part, tensors_written(path):
             save_file(self._tensors(), part, metadata={"card": json.dumps(self.card_)})
         return path
 

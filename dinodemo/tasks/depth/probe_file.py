@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ...io import files
 from .card import FORMAT
 from .head import KINDS, LinearDepthHead
 from .world import World
@@ -29,7 +30,7 @@ def write_file(path: Path, head: LinearDepthHead, card: dict, world: World | Non
         tensors = {name: tensor.half() for name, tensor in tensors.items()}
     if world is not None:
         tensors[CORESET], card = torch.from_numpy(world.coreset).half(), card | {"world": world.threshold}
-    path.write_bytes(save(tensors, {"card": json.dumps(card, allow_nan=False)}))
+    files.write_file(path, save(tensors, {"card": json.dumps(card, allow_nan=False)}))
 
 
 @contextlib.contextmanager

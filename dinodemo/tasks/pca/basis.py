@@ -12,6 +12,7 @@ import numpy as np
 
 from ...backbones.identity import Identity, check
 from ...engine.features import Features
+from ...io.files import whole_file
 from ..estimator import Estimator
 
 MAX_FILE_BYTES = 16_000_000  # of a saved basis when unpacked; a real one has well under 1 MB
@@ -87,7 +88,7 @@ class PatchPCA(Estimator):
         if not hasattr(self, "components_"):
             raise ValueError("nothing is fitted yet; call fit first")
         threshold = np.nan if self.threshold_ is None else self.threshold_
-        with Path(path).open("wb") as stream:
+        with whole_file(Path(path)) as part, part.open("wb") as stream:
             np.savez(
                 stream,
                 backbone=self.backbone_,

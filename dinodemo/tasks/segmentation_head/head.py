@@ -12,6 +12,7 @@ import torch
 
 from ...backbones.identity import Identity, check
 from ...io.defaults import RESOLUTION
+from ...io.files import write_file
 from ...io.images import ImageSource, Photo, load_photo
 from ..estimator import Estimator
 from .dataset import LEAST_PHOTOS, MAX_CLASSES, check_masks, check_shares, choose_held_out, size_mismatch
@@ -147,7 +148,7 @@ class SegmentationHead(Estimator):
 
         self._check_fitted()
         tensors = {name: tensor.cpu().contiguous() for name, tensor in self._network.state_dict().items()}
-        Path(path).write_bytes(save(tensors, {"card": json.dumps(self.card_, allow_nan=False)}))
+        write_file(Path(path), save(tensors, {"card": json.dumps(self.card_, allow_nan=False)}))
 
     @classmethod
     def load(cls, path: str | Path) -> "SegmentationHead":
