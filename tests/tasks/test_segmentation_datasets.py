@@ -132,3 +132,30 @@ def test_a_head_learns_from_labels_with_gaps(engine):
     rgb = rng.integers(0, 40, (H, W, 3), np.uint8) + 180 * CUP[..., None].astype(np.uint8)
     head = SegmentationHead(kind="linear", epochs=2, resolution=56).fit(engine, [(rgb, CUP.astype(np.uint8) * 15)])
     assert head.classes_ == ("background", "class 15")
+
+
+def test_labelme_files_of_renamed_photos_are_found_by_their_stem(tmp_path):
+    old = json.dumps(labelme() | {"imagePath": "..\\DSC_0001.jpg"})
+    write_zip(tmp_path / "set.zip", {"a/1.jpg": JPEG, "a/1.json": old, "b/1.jpg": JPEG, "b/2.json": old})
+    found = read_dataset(tmp_path / "set.zip")
+    assert len(found.pairs) == 1 and ("b/1.jpg", "has no mask of the same name; add it") in found.problems
+    assert any(name == "DSC_0001.jpg" and "b/2.json speaks of it" in reason for name, reason in found.problems)
+
+
+def test_photos_with_boxes_only_say_so(tmp_path):
+    boxes = coco([BOX])
+    for one in boxes["annotations"]:
+        one["segmentation"] = []
+    write_zip(tmp_path / "set.zip", {"room 1.jpg": JPEG, "boxes.json": json.dumps(boxes)})
+    with pytest.raises(ValueError, match=r"room 1\.jpg: boxes\.json holds only box on it; export polygons or masks"):
+        read_dataset(tmp_path / "set.zip")
+
+
+def test_masks_of_several_pages_and_empty_files_are_named(tmp_path):
+    page, stream = Image.fromarray(INDEX), io.BytesIO()
+    page.save(stream, "TIFF", save_all=True, append_images=[page])
+    files = {"images/1.jpg": JPEG, "masks/1.tif": stream.getvalue(), "images/2.jpg": JPEG, "labels/2.txt": ""}
+    write_zip(tmp_path / "set.zip", files | {"images/3.jpg": JPEG, "masks/3.png": encoded(INDEX)})
+    problems = dict(read_dataset(tmp_path / "set.zip").problems)
+    assert problems["masks/1.tif"] == "holds 2 pictures; save one mask a file"
+    assert "it is empty: no object is marked" in problems["labels/2.txt"]

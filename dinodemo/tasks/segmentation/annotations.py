@@ -65,7 +65,7 @@ def read_annotations(data: bytes, name: str, classes: Sequence[str] = ()) -> lis
         elif NUMBERS.match(text):
             found = _yolo(text, name, classes)
         else:
-            raise ValueError("it is none of the formats")
+            raise ValueError("it is none of the formats" if text else "it is empty: no object is marked")
     except (*BAD, ElementTree.ParseError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{name} cannot be read as annotations ({reason}); give {ACCEPTED}") from error
@@ -154,7 +154,7 @@ def _labelme(content: dict, name: str) -> Annotated:
         else:
             left_out.append(kind)
     photo = str(content.get("imagePath") or PurePosixPath(name).stem).replace("\\", "/")
-    return Annotated(PurePosixPath(photo).name, size, shapes, left_out)
+    return Annotated(PurePosixPath(photo).name, size, shapes, left_out, alone=True)
 
 
 def _label_studio_task(task: dict) -> Annotated:

@@ -39,12 +39,14 @@ class Annotated:
         size: (H, W) that the shapes are drawn on; None where they are in shares of the picture.
         shapes: the annotated regions, the first painted first.
         left_out: what it holds besides areas, by kind: boxes, lines, points.
+        alone: whether its file is about this photo only.
     """
 
     photo: str
     size: tuple[int, int] | None
     shapes: list[Shape] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    alone: bool = False
 
     def layers(self, size: tuple[int, int]) -> dict[str, np.ndarray]:
         """Return a mask (H, W) bool for every label, at the size of the photo."""

@@ -179,6 +179,7 @@ def _annotated(
 ) -> tuple[list[tuple[Entry, Entry, Annotated]], list[Entry]]:
     """Find the photos that annotation files speak of; returns (photo, file, what it says), and other pictures."""
     found: dict[str, tuple[Entry, Entry, Annotated]] = {}
+    useless: set[str] = set()
     for file in files:
         try:
             contents = read_annotations(file.read(), file.name.name, order)
@@ -191,15 +192,24 @@ def _annotated(
                 problems.append((content.photo, f"{file.name} speaks of it, but no photo has this name; add it"))
             elif content.shapes:  # a photo without shapes may be one that nobody looked at yet
                 found[str(photo.name)] = (photo, file, content)
-    return sorted(found.values(), key=lambda one: one[0].name), [e for e in pictures if str(e.name) not in found]
+            elif content.left_out:
+                kinds = ", ".join(sorted(set(content.left_out)))
+                problems.append((str(photo.name), f"{file.name} holds only {kinds} on it; export polygons or masks"))
+                useless.add(str(photo.name))
+    rest = [e for e in pictures if str(e.name) not in found.keys() | useless]
+    return sorted(found.values(), key=lambda one: one[0].name), rest
 
 
 def _photo_of(content: Annotated, file: Entry, pictures: list[Entry]) -> Entry | None:
-    """Return the photo that is meant: of this name or stem, the one whose folders are most like the file's."""
+    """Return the photo that is meant: of this name or stem, the one whose folders are most like the file's.
+
+    A file about one photo may also share its stem: labelme keeps the name that a photo had when it was drawn on.
+    """
     wanted = PurePosixPath(content.photo.replace("\\", "/"))
     same = [e for e in pictures if e.name.name == wanted.name] or [
         e for e in pictures if e.name.stem.casefold() in (wanted.stem.casefold(), wanted.name.casefold())
     ]
+    same = same or [e for e in pictures if content.alone and e.name.with_suffix("") == file.name.with_suffix("")]
     folders = set(file.name.parts) | set(wanted.parts)
     return max(same, key=lambda e: len(folders & set(e.name.parts[:-1])), default=None)
 
@@ -275,6 +285,8 @@ def _open_mask(entry: Entry) -> MaskFile:
         with Image.open(io.BytesIO(data), formats=("PNG", "GIF", "BMP", "TIFF", "JPEG", "WEBP")) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise BadFile(entry, f"has more than {MAX_PIXELS // 1_000_000} million pixels; scale it down")
+            if (pages := getattr(image, "n_frames", 1)) > 1:
+                raise BadFile(entry, f"holds {pages} pictures; save one mask a file")
             image.load()
             lossy = image.format in ("JPEG", "WEBP")
             file = read_picture(image, entry.name.name)
