@@ -143,6 +143,34 @@ def test_no_modules_import_each_other():
     assert cycles(ROOT) == []
 
 
+def too_long(root: Path, lines: int = 350, of_function: int = 60) -> list[str]:
+    """List files of more than `lines` lines, and functions whose body is longer than `of_function` lines."""
+    found = []
+    for path in [*package_files(root), *(root / "tests").rglob("*.py")]:
+        text, name = path.read_text(encoding="utf-8"), path.relative_to(root).as_posix()
+        if text.count("\n") > lines:
+            found.append(f"{name} has {text.count(chr(10))} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                first = node.body[0].end_lineno if ast.get_docstring(node) is not None else node.lineno
+                size = (node.end_lineno or 0) - (first or 0)
+                if size > of_function:
+                    found.append(f"{name}: {node.name} has {size} lines")
+    return found
+
+
+def test_files_and_functions_stay_short():
+    assert too_long(ROOT) == []
+
+
+def test_a_long_file_and_a_long_function_are_seen(copied):
+    root = copied("io/files.py", "pass" + "\n    pass" * 350)
+    assert [found.split(" has ")[0] for found in too_long(root)] == [
+        "dinodemo/io/files.py",
+        "dinodemo/io/files.py: late",
+    ]
+
+
 @pytest.fixture
 def copied(tmp_path):
     """Copy the package's Python files, to put a forbidden import into one of them."""
@@ -182,6 +210,14 @@ def copied(tmp_path):
         ("tasks/compare/matches.py", "from ..retrieval import index"),
         ("tasks/tokens.py", "from .attention import maps"),
         ("web/header.py", "from ..train import losses"),
+        ("web/app.py", "from ..scale import cluster"),
+        ("scale/cluster.py", "from ..web import app"),
+        ("commands.py", "from .web import app"),
+        ("cli.py", "from .train import loop"),
+        ("tasks/__init__.py", "from ..web import app"),
+        ("tasks/matching.py", "from ..engine import engine"),
+        ("tasks/depth/cli.py", "from ...web import header"),
+        ("io/images.py", "from .. import Engine"),
     ],
 )
 def test_a_forbidden_import_is_seen_wherever_it_is(file, statement, copied, tmp_path):
@@ -255,6 +291,29 @@ def loaded(modules: str) -> list[str]:
 def test_importing_the_package_loads_neither_torch_nor_gradio():
     names = ("io.images", "engine", "engine.features", "backbones", "backbones.offline", "engine.cache", "tasks")
     assert loaded(", ".join(["dinodemo", *(f"dinodemo.{name}" for name in names)])) == []
+
+
+OPENED = """
+import importlib, pkgutil, sys, cv2, gradio, transformers, torch
+ours, found = tuple(sys.argv[1:]), set()
+
+def look(event, args):
+    if event == "open" and str(args[0]).startswith(ours) and not str(args[0]).endswith((".py", ".pyc")):
+        found.add(str(args[0]))
+
+sys.addaudithook(look)
+import dinodemo
+for module in pkgutil.walk_packages(dinodemo.__path__, "dinodemo."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+print(*sorted(found), torch.cuda.is_initialized())
+"""
+
+
+def test_importing_any_module_opens_no_file_and_picks_no_device():
+    check = [sys.executable, "-c", OPENED, *(str(ROOT / folder) for folder in ("dinodemo", "assets", "weights"))]
+    done = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"], done.stdout
 
 
 def test_commands_and_what_tabs_draw_need_no_gradio():

@@ -55,7 +55,7 @@ print(json.dumps({
     "patch": (PROJECT_WEIGHTS / manifest()["sources"]["patch"]["file"]).is_file(),
     "ready": [label for label, _ in ready],
     "unit": [probe_store.ProbeStore(None).load(key).unit_ for _, key in ready],
-    "css": len(app.CSS),
+    "css": len(app.own_text("style.css")),
     "written_to": [str(weights_root()), str(settings.parse(["--backbone", "b"]).runs_folder())],
 }))
 """

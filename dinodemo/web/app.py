@@ -41,9 +41,6 @@ MAX_UPLOAD = "100mb"
 SESSIONS = 256  # pages kept in memory, the latest used; Gradio's bookkeeping takes 0.8 MB of each, used or not
 CACHE_SWEEP = (600, 6 * 3600)  # seconds: how often uploads are swept, and how old they may grow
 START_SECONDS = 300  # that a busy machine may take until the server answers
-CSS = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
-JS = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
-ANSWERS = f"<script>{(Path(__file__).parent / 'answers.js').read_text(encoding='utf-8')}</script>"
 # a link names the tab that it opens; answers.js keeps the name, because the first tab writes its own when it appears
 WRITE_TAB = "() => { history.replaceState(null, '', '#%s'); }"
 READ_TAB = """() => {
@@ -112,9 +109,9 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
         show_error=False,
         run_history=False,
         ssr_mode=False,
-        css=CSS,
-        js=JS,
-        head=ANSWERS + HEAD,
+        css=own_text("style.css"),
+        js=own_text("page.js"),
+        head=f"<script>{own_text('answers.js')}</script>{HEAD}",
         i18n=translations(),
         mcp_server=settings.mcp,
         theme=build_theme(),
@@ -134,6 +131,11 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
         logging.shutdown()
         os._exit(0)  # threads that are inside of native code would abort the interpreter's own way out
     return demo
+
+
+def own_text(name: str) -> str:
+    """Return the content of a style sheet or script of the page."""
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
 def check_port(port: int | None) -> None:
