@@ -121,6 +121,11 @@ def test_normalised_maps_have_no_unit_unless_one_is_given(tmp_path, top):
     assert alone.info.unit == "metres" and "look normalised" in alone.info.warnings[0]
 
 
+def test_metres_that_are_cut_off_at_one_are_not_normalised(tmp_path):
+    pairs = read(tmp_path, [(FLOOR / 4).clip(0, 1)] * 3, "npy")
+    assert pairs.info.unit == "metres"
+
+
 INVERSE = {
     "16 bits": (whole(10000 / FLOOR), "png"),
     "float": (1 / FLOOR, "npy"),

@@ -155,6 +155,24 @@ def test_segment(client, send, folder):
     assert "1 references and 0 masks" in refused(client, "/segment", photos=photos, **given)
 
 
+def test_inverse_depth_is_found_without_a_word_and_can_be_turned_off(client, tmp_path, make_picture):
+    archive = tmp_path / "pairs.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        for i in range(4):
+            stream = io.BytesIO()
+            Image.fromarray((10000 / (np.linspace(6, 1, 60)[:, None] + np.zeros((60, 90)))).astype(np.uint16)).save(
+                stream, "PNG"
+            )
+            opened.writestr(f"depth/{i}.png", stream.getvalue())
+            stream = io.BytesIO()
+            Image.fromarray(make_picture(60, 90, seed=i)).save(stream, "PNG")
+            opened.writestr(f"rgb/{i}.png", stream.getvalue())
+    found = client.predict(pairs=handle_file(archive), api_name="/depth_pairs")
+    assert found["inverse"] is True and found["unit"] == "relative" and "In 4 of 4 maps" in found["warnings"][0]
+    kept = client.predict(pairs=handle_file(archive), inverse=False, api_name="/depth_pairs")
+    assert kept["inverse"] is False and kept["unit"] == "metres"
+
+
 def test_depth_pairs_and_training(client, tmp_path, make_picture):
     archive = tmp_path / "pairs.zip"
     with zipfile.ZipFile(archive, "w") as opened:

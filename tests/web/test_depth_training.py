@@ -1,13 +1,15 @@
 """Training a depth probe on the page: what is read is shown, charts of whole epochs, held-out pictures, the file."""
 
 import re
+import zipfile
+from pathlib import PurePosixPath
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from dinodemo.tasks.depth import DepthProbe, read_pairs, survey
+from dinodemo.tasks.depth import DepthProbe, read_pairs, survey, training_tab
 from dinodemo.tasks.depth.probe_store import probe_file
 from dinodemo.tasks.depth.training_tab import _train
 from dinodemo.web.i18n import translate
@@ -65,3 +67,18 @@ def test_what_was_read_is_said_in_korean(folder):
     pairs, _ = read_pairs(folder)
     text = translate(survey.describe_pairs(pairs), "ko")
     assert not re.search(r"[a-z]{5,}", re.sub(r"\S+\.png|KITTI|\(.*?\)", "", text)), text
+
+
+@pytest.mark.parametrize(("choice", "inverse"), [("auto", True), ("farther", False), ("nearer", True)])
+def test_the_page_takes_three_answers_to_what_larger_values_are(folder, monkeypatch, choice, inverse):
+    archive = folder / "pairs.zip"
+    metres = np.linspace(6, 1, 60)[:, None] + np.zeros((60, 90))
+    with zipfile.ZipFile(archive, "w") as opened:
+        for i in range(6):
+            Image.fromarray((10000 / metres).astype(np.uint16)).save(folder / f"depth/{i}.png")
+            opened.write(folder / f"depth/{i}.png", f"depth/{i}.png")
+            opened.write(folder / f"rgb/{i}.png", f"rgb/{i}.png")
+    monkeypatch.setattr(training_tab, "read_upload", lambda value: [(archive, PurePosixPath("pairs.zip"))])
+    _, pairs, _ = training_tab._read({}, "auto", choice, False, str(folder / "out"))
+    assert pairs.info.inverse is inverse
+    assert np.corrcoef(pairs[0].depth[:, 0], metres[:, 0])[0, 1] * (1 if inverse else -1) > 0.8

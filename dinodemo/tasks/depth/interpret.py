@@ -22,7 +22,7 @@ from .tables import Table
 from .units import guess_unit, measure, names_a_unit
 
 LARGEST_16_BIT = 65535
-LEAST_NORMALISED = 2  # maps that end at the same full scale
+LEAST_NORMALISED, MOST_AT_TOP = 2, 0.05  # maps that end at the same full scale; share of readings that lie there
 SAY_FARTHER = "if larger values mean farther, say so (Larger values are: Farther; inverse off)."
 TAKEN = (
     "So larger numbers were taken as nearer (disparity, inverse depth), and the maps have no unit. If larger is "
@@ -129,7 +129,10 @@ def _has_no_unit(raw: list[Raw], asked: Asked, scale: float | None, inverse: boo
     if not raw or (scale is not None and not asked.relative):
         return False
     tops = {float(one.values.max()) for one in raw}
-    normalised = len(raw) >= LEAST_NORMALISED and (tops == {1.0} or tops == {float(LARGEST_16_BIT)})
+    full = len(raw) >= LEAST_NORMALISED and (tops == {1.0} or tops == {float(LARGEST_16_BIT)})
+    normalised = (
+        full and float(np.median([_share_at_top(one.values) for one in raw])) < MOST_AT_TOP
+    )  # else cut off there
     if not (asked.relative or inverse or normalised):
         return False
     if normalised and not (asked.relative or inverse):
@@ -139,6 +142,10 @@ def _has_no_unit(raw: list[Raw], asked: Asked, scale: float | None, inverse: boo
         )
     said.messages.append("The maps count as having no unit: near and far are learnt, not metres.")
     return True
+
+
+def _share_at_top(values: np.ndarray) -> float:
+    return float((values == values.max()).sum() / (values > 0).sum())
 
 
 def _with_readings(raw: list[Raw], problems: list[Problem]) -> list[Raw]:
