@@ -17,6 +17,7 @@ from ..engine.features import Features
 from ..engine.pool import EnginePool
 from ..io.images import Photo
 from ..jobs.runs import Limits, Runs
+from .held import Shelf
 from .settings import Settings
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Services:
     pool: EnginePool
     start: "StartBackbone" = field(init=False)
     runs: Runs = field(init=False)
+    shelf: Shelf = field(default_factory=Shelf)
 
     def __post_init__(self):
         object.__setattr__(self, "start", StartBackbone(self.settings, self.pool))

@@ -161,15 +161,16 @@ def wire_results(result: ResultParts) -> None:
 
 def select(found: Found | None, event: gr.SelectData) -> Found | None:
     """Remember which photo was clicked."""
-    return None if found is None else Found(found.results, found.made_with, event.index)
+    return None if found is None else Found(found.held, found.made_with, event.index)
 
 
 @friendly
 def show_one(found: Found | None, *look) -> tuple:
     """Draw the selected photo, list its objects, and ask whether they are right."""
+    _check(found)
     if found is None or not found.results:
         return None, gr.update(choices=[], value=[], visible=False), gr.update(visible=False)
-    result = found.results[found.selected]
+    result = _selected(found)
     shown = draw.look_at(result, Look(*look))
     choices = [(f"{part.number}: {part.area / shown.mask.size:.1%}", part.number) for part in shown.instances]
     ticked = [number for _, number in choices if number not in result.hidden]
@@ -191,12 +192,11 @@ def show_all(found: Found | None, *look) -> tuple:
 @friendly
 def on_toggle(shown: list[int], found: Found | None, *look) -> tuple:
     """Switch parts of the selected photo on and off."""
-    if found is None:
-        raise ValueError("there is nothing to change any more; find something again")
-    asked, results = Look(*look), list(found.results)
-    changed = draw.toggle(draw.look_at(results[found.selected], asked), shown)
-    results[found.selected] = changed
-    return Found(tuple(results), found.made_with, found.selected), draw.draw_result(draw.look_at(changed, asked))
+    before, asked = _selected(found), Look(*look)
+    assert found is not None
+    changed = draw.toggle(draw.look_at(before, asked), shown)
+    found.held.results = tuple(changed if one is before else one for one in found.results)
+    return found, draw.draw_result(draw.look_at(changed, asked))
 
 
 @friendly
@@ -223,12 +223,19 @@ def answer_yes(found: Found | None, answers: Answers, name: str, *look) -> Answe
 
 
 def _selected(found: Found | None) -> draw.Result:
+    _check(found)
     if found is None or not found.results:
         raise ValueError("there is nothing to answer any more; find something again")
     return found.results[min(found.selected, len(found.results) - 1)]
 
 
+def _check(found: Found | None) -> None:
+    if found is not None and found.held.gone:
+        raise ValueError("these results were let go, because others needed the server's memory; find them again")
+
+
 def _zip_file(found: Found | None, *look) -> tuple[str, bytes]:
+    _check(found)
     if found is None or not found.results:
         raise ValueError("there is nothing to download yet; find something first")
     return draw.zip_file(list(found.results), Look(*look), found.made_with)

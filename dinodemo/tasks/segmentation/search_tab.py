@@ -9,6 +9,7 @@ from ...engine.provenance import made_with_name
 from ...io.files import plural
 from ...io.images import Photo, load_photo, shrink
 from ...web.errors import as_message
+from ...web.held import Held
 from ...web.painter import is_painted, read_drawing
 from ...web.services import Services
 from . import draw
@@ -22,9 +23,14 @@ from .references import DEFAULT_NAME, MOST_TARGETS, fit
 class Found:
     """Represent one person's results, the best match first, and the words on the network that made them."""
 
-    results: tuple[Result, ...]
+    held: Held
     made_with: str
     selected: int = 0
+
+    @property
+    def results(self) -> tuple[Result, ...]:
+        """Return what was found; nothing where other pages needed the memory."""
+        return self.held.results
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,7 @@ def search(
     segmenter = fit(services, wanted, others, asked.backbone, asked.resolution, asked.target, asked.absent)
     words = made_with_name(segmenter.backbone_, segmenter.identity_)
     results: list[Result] = []
+    held = Held()
     paths = paths[:MOST_TARGETS]
     for i, path in enumerate(paths, start=1):
         yield gr.skip(), gr.skip(), f"Photo {i} of {len(paths)}", gr.skip()
@@ -138,10 +145,18 @@ def search(
             gr.Warning(as_message(error).message)
             continue
         thumb = gr.skip() if len(results) % max(1, len(results) // 8) else draw.draw_thumbs(results, look)
-        yield Found(tuple(results), words), thumb, f"Photo {i} of {len(paths)}", gr.skip()
+        services.shelf.put(held, tuple(results), size_of)
+        yield Found(held, words), thumb, f"Photo {i} of {len(paths)}", gr.skip()
     results = draw.by_match(results)
     done = summary(results, look, segmenter.backbone_)
-    yield Found(tuple(results), words), draw.draw_thumbs(results, look), done, gr.update(visible=False)
+    services.shelf.put(held, tuple(results), size_of)
+    yield Found(held, words), draw.draw_thumbs(results, look), done, gr.update(visible=False)
+
+
+def size_of(result: Result) -> int:
+    """Return the bytes that a result takes, nearly all in pictures of the target's size."""
+    found = result.segmentation
+    return result.photo.rgb.nbytes + found.mask.nbytes + found.score.nbytes
 
 
 def summary(results: list[Result], look: Look, backbone: str) -> str:
