@@ -177,14 +177,27 @@ class Batch:
             self.made.append({"photo": target.item.path, "files": [str(path) for path in paths], **facts})
 
     def finish(self, engine: "Engine", **facts) -> int:
-        """Print what was done; returns the exit status."""
+        """Print what was done; returns the exit status.
+
+        Args:
+            engine: That ran.
+            **facts: For the summary.
+        """
         summary = {"photos": self.made, "kept": self.kept, **facts}
         message = f"{len(self.made)} done, {self.kept} were there already; results in {self.args.out}"
         return report(self.args, engine, summary, message, self.left_out)
 
 
 def report(args: argparse.Namespace, engine: "Engine", summary: dict, message: str, left_out: Iterable = ()) -> int:
-    """Print a summary as JSON, or a sentence and what was left out; returns the exit status."""
+    """Print a summary as JSON, or a sentence and what was left out; returns the exit status.
+
+    Args:
+        args: Of the command.
+        engine: That ran.
+        summary: For programs.
+        message: For people.
+        left_out: (file, reason) each.
+    """
     left_out = list(left_out)
     if args.json:
         head = {

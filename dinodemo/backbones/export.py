@@ -35,7 +35,23 @@ class Exported:
 
 
 def export(backbone: str | None, kind: str, out: str | Path | None = None, overwrite: bool = False) -> Exported:
-    """>What was written, and where."""
+    """Write a backbone in another form.
+
+    Args:
+        backbone: a name, folder, finished run or hub id; None is the default.
+        kind: "hf" (a folder that `transformers.AutoModel.from_pretrained` opens), "safetensors" (one file, also of
+            weights in several; the configuration in its metadata) or "onnx" (see `onnx_graph.write_graph`).
+        out: the folder, or the file; of a file also the folder that it goes to. By default the backbone's name.
+        overwrite: replace what is there.
+
+    Returns:
+        What was written, and where.
+
+    Raises:
+        ValueError: for an unknown kind or backbone, and where something is in the way.
+        RuntimeError: when the weights cannot be had, the disk cannot be written, or an ONNX graph does not compute
+            what the network computes.
+    """
     if kind not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {kind!r}")
     row, folder = resolve(backbone)

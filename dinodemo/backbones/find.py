@@ -59,7 +59,21 @@ def default_backbone() -> str:
 
 
 def resolve(name: str | None = None, progress: Report | None = None) -> tuple[Backbone, Path]:
-    """>The backbone's row, and the folder of its weights."""
+    """Find a backbone's row and folder of weights; download what is missing.
+
+    Args:
+        name: a row of `BACKBONES`, a local folder (a finished training run too), or a hub id such as "org/model".
+            A named backbone is never replaced by another one. None is the default: the official one, or the offline
+            default where that cannot be had; the row's name and notice tell which, and the log why.
+        progress: is told how a download goes; by default a line or bar on stderr.
+
+    Returns:
+        The backbone's row, and the folder of its weights.
+
+    Raises:
+        ValueError: for unknown names and folders without a model.
+        RuntimeError: when weights cannot be had (`HubError` and its kinds).
+    """
     if name is None:
         return _resolve_default(progress)
     name = canonical_name(name)

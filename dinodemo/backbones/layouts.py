@@ -50,7 +50,7 @@ def convert(state: dict[str, Tensor], declared: dict, source: object) -> Convert
 
     Args:
         state: its tensors, under their own names without a prefix.
-        told: the config.json beside it, of Hugging Face's or timm's; {} where there is none.
+        declared: the config.json beside it, of Hugging Face's or timm's; {} where there is none.
         source: the file or folder, for the messages.
 
     Returns:
@@ -144,7 +144,7 @@ def _patches(weights: Parameters, source: object) -> tuple[int, int]:
 
 
 def _heads(weights: Parameters, kind: str, width: int, declared: dict, notes: list[str], source: object) -> int:
-    """Count the heads: told by the settings or by DINOv3's rotation, taken from the width else."""
+    """Return the number of heads: declared by the settings or by DINOv3's rotation, taken from the width else."""
     given = declared.get("num_attention_heads") or dict(declared.get("model_args") or {}).get("num_heads")
     if given:
         if not isinstance(given, int) or given < 1 or width % given:

@@ -36,7 +36,14 @@ DINO, TAIL = ("dino",), ("diet", "labels")  # objectives
 
 
 def setting(default: Any, help: str, rule: Rule = ANY, only: tuple[str, ...] = (*DINO, *TAIL)) -> Any:
-    """>What `dataclasses.field` returns."""
+    """Declare a field of FinetuneConfig.
+
+    Args:
+        default: Its value unless another is given; its type is the setting's.
+        help: What the page and `explanations` show of it.
+        rule: Which values it may have.
+        only: The objectives that it means something to.
+    """
     return dataclasses.field(default=default, metadata={"help": help, "rule": rule, "only": only})
 
 

@@ -59,7 +59,21 @@ class Worth:
 
 
 def weigh(features: np.ndarray, backbone: str, ordinary: float | None = None) -> Worth:
-    """>The judgement, with its numbers."""
+    """Judge whether training a network on photos is worth it.
+
+    Uniformity is that of Wang and Isola 2020 (arXiv:2005.10242, eq. 2, t = 2).
+
+    Args:
+        features: Class tokens of the photos, (n, D).
+        backbone: Name of the network, by which ordinary photos' value is looked up.
+        ordinary: Uniformity of ordinary photos, where the network has no stored value.
+
+    Returns:
+        The judgement, with its numbers.
+
+    Raises:
+        ValueError: There are fewer than two photos.
+    """
     if len(features) < 2:
         raise ValueError(f"photos can only be compared with each other; there must be 2 or more, got {len(features)}")
     rows = np.asarray(features, np.float64)

@@ -53,7 +53,13 @@ class Work:
             self._steps.put(error)
 
     def report(self, done: int, total: int | None, message: str = "") -> None:
-        """Tell how far the work is and never stop it: for work that asks `asked_to_stop` and ends in its own way."""
+        """Keep how far the work is, for the page to show.
+
+        Args:
+            done: Steps done.
+            total: Steps in all, None where that is not known.
+            message: What is done now.
+        """
         self._steps.put((done / total if total else 0.0, message))
 
     def _progress(self, done: int, total: int | None, message: str = "") -> None:

@@ -153,7 +153,18 @@ class AnomalyDetector(Estimator):
         self.foreground, self.layers, self.max_patches = foreground, layers, max_patches
 
     def fit(self, good: GoodPhotos, progress: Progress | None = None) -> Self:
-        """>Self."""
+        """Learn from good photos.
+
+        Args:
+            good: 1 to 100 photos (paths, bytes, PIL, (H, W, 3) uint8 or Photo), or a folder of them.
+            progress: Called as progress(done, total) after each photo.
+
+        Returns:
+            Self.
+
+        Raises:
+            ValueError: For no photos, too many, one that cannot be read, or parameters out of range.
+        """
         photos = read_good(good)
         views = VIEWS[AUGMENT.check(self.augment)]
         FOREGROUND.check(self.foreground)

@@ -37,7 +37,21 @@ class Labelled:
 
 @contextmanager
 def read_labelled(source: str | Path, table: str | Path | None = None, level: str = "auto") -> Iterator[Labelled]:
-    """>The photos with their labels, in a context manager."""
+    """List labelled photos; a zip stays open inside the `with`.
+
+    Args:
+        source: A folder or zip with a folder for each class; with a table, where its paths begin. A table alone is
+            taken too, its paths begin in its folder.
+        table: CSV (comma, semicolon or tab) with a column of paths and one of labels.
+        level: Which folder of a path names the class: "first" below the source, "last", or "auto": "last", unless
+            folders of the same name lie in several first ones (cats/2021, dogs/2021).
+
+    Returns:
+        The photos with their labels, in a context manager.
+
+    Raises:
+        ValueError: When the source or table does not exist, a table has no such columns, or nothing has a label.
+    """
     source = Path(source).expanduser().absolute()
     if level not in LEVELS:
         raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {level!r}")

@@ -82,7 +82,18 @@ def gather(
     progress: Callable[[int, int, str], None] | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Gathered:
-    """>Tokens and labels of what could be read, and the reasons of the rest."""
+    """Read photos and compute their tokens, a batch at a time; those that cannot be read are left out with a reason.
+
+    Args:
+        classifier: With its engine.
+        items: The photos.
+        labels: Of each, empty where there is none.
+        progress: Called as progress(done, total, message).
+        stopped: Ends the work after the photo at hand.
+
+    Returns:
+        Tokens and labels of what could be read, and the reasons of the rest.
+    """
     found, todo = Gathered(), list(zip(items, labels, strict=True))
 
     def photos() -> Iterator[Photo]:

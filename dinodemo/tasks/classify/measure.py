@@ -83,7 +83,19 @@ class Report:
 def measure(
     pairs: np.ndarray, labels: np.ndarray, method: str, tokens: str, seed: int, progress: Progress | None = None
 ) -> Report:
-    """>The chosen way, and how often it is right."""
+    """Choose a way to classify, and measure it on photos that were left out.
+
+    Args:
+        pairs: (N, 2, D) float32 class tokens and patch means.
+        labels: (N,) texts; two classes or more, two photos or more of one of them.
+        method: "auto" or one of `heads.METHODS`.
+        tokens: "auto" or one of `heads.TOKENS`.
+        seed: Of the folds.
+        progress: Called as progress(steps done, steps, message).
+
+    Returns:
+        The chosen way, and how often it is right.
+    """
     report = progress or (lambda done, total, message: None)
     classes, codes = np.unique(labels, return_inverse=True)
     scenes = scenes_of(pairs, codes)

@@ -34,7 +34,21 @@ class Packed:
 
 
 def pack(features: Sequence[Features], basis: np.ndarray | None = None, most_bytes: int = MOST_BYTES) -> Packed:
-    """>The tokens as a browser takes them."""
+    """Quantise the patch tokens of photos so that a browser can compare them.
+
+    Where D directions would take more than `most_bytes`, tokens are projected on the leading ones of all of them.
+
+    Args:
+        features: of photos, from one backbone.
+        basis: directions of place (D, n) that are taken out first, see `tokens.positional_basis_of`.
+        most_bytes: of all tokens together.
+
+    Returns:
+        The tokens as a browser takes them.
+
+    Raises:
+        ValueError: for no photo, several backbones, or where cosines would be off by more than 0.02.
+    """
     if not features:
         raise ValueError("there are no photos to look at; give at least one")
     if len(names := sorted({f.backbone for f in features})) > 1:

@@ -54,7 +54,16 @@ class Instances:
 
 
 def find_instances(mask: np.ndarray, smallest: float = SMALLEST, split: bool = True) -> Instances:
-    """>The objects, each with its pixels."""
+    """Split a mask into its objects: connected pieces, diagonal neighbours included, cut where they only touch.
+
+    Args:
+        mask: (H, W) bool.
+        smallest: pieces below this share of the picture are left out.
+        split: cut pieces at narrow necks, where two objects touch.
+
+    Returns:
+        The objects, each with its pixels.
+    """
     count, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     kept = [i for i in range(1, count) if stats[i, cv2.CC_STAT_AREA] >= smallest * mask.size]
     labels = np.zeros(mask.shape, np.int32)

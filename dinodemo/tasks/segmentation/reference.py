@@ -171,7 +171,21 @@ class ReferenceSegmenter(Estimator):
         references: Iterable[tuple[Picture, np.ndarray | Sequence[np.ndarray]]],
         negatives: Iterable[tuple[Picture, np.ndarray] | Picture] = (),
     ) -> ReferenceSegmenter:
-        """>Self."""
+        """Remember references and negatives.
+
+        Args:
+            references: [(image, mask or masks), ...]. Masks are (H, W) arrays of their picture's upright size, true or
+                above 127 on the object, and taken as they are; for scribbles see `grow`. Masks on the same picture
+                are united.
+            negatives: [(image, mask) or image, ...]: "not this" of what the mask covers, or "it is not here" of the
+                whole picture. The latter also set the bound of the match for these references.
+
+        Returns:
+            Self.
+
+        Raises:
+            ValueError: for a mask that is empty, full or of another size, with what to do.
+        """
         if self.target not in BOUNDS:
             raise ValueError(f"target must be one of {', '.join(BOUNDS)}; got {self.target!r}")
         photos, masks = _unite(references)

@@ -133,7 +133,11 @@ class StartAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Let the tail hold the average meanwhile, and its own weights again afterwards, to the bit."""
+        """Put the average into the tail, and its own weights back afterwards.
+
+        Yields:
+            Nothing.
+        """
         own = [parameter.detach().clone() for parameter in self._learnt]
         with torch.no_grad():
             for parameter, start in zip(self._learnt, self._start, strict=True):
