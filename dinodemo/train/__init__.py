@@ -6,7 +6,7 @@ Read it in this order:
 - ssl.py: student, teacher and one step's losses; heads.py, losses.py, optim.py (schedules, groups, unfreezing).
 - data.py: photos; augment.py, colour.py, masking.py, loader.py: batches of crops and masks.
 - evaluate.py, metrics.py, monitor.py: how good the teacher is, and what follows from that.
-- config.py: every setting; planning.py: what is decided before a run.
+- config.py, rules.py: every setting; planning.py: what is decided before a run.
 - network.py, export.py, runfolder.py: backbones and files, in and out; distributed.py: several processes.
 - tail/: the quick way, the last blocks alone on cached activations.
 """

@@ -53,7 +53,7 @@ class Work:
             self._steps.put(error)
 
     def report(self, done: int, total: int | None, message: str = "") -> None:
-        """Keep how far the work is, for the page to show.
+        """Report how far the work is and never stop it: for work that asks `asked_to_stop` and ends in its own way.
 
         Args:
             done: Steps done.

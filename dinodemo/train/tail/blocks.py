@@ -133,7 +133,7 @@ class StartAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Put the average into the tail, and its own weights back afterwards.
+        """Put the average into the tail, and its own weights back afterwards, to the bit.
 
         Yields:
             Nothing.
