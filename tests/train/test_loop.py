@@ -152,7 +152,7 @@ def test_a_signal_ends_a_long_measurement_too(tmp_path, photos, settings, monkey
     monkeypatch.setattr(evaluate.Evaluator, "remember_start", lambda self, backbone: None)
     monkeypatch.setattr(evaluate.Evaluator, "_pixels", read)
     report = finetune(photos, tmp_path, settings())
-    assert report == {"state": "stopped", "better": False, "sentence": report["sentence"]}
+    assert report == {"state": "stopped", "left_out": 0, "better": False, "sentence": report["sentence"]}
     monkeypatch.undo()
     assert evaluate.Evaluator._pixels is real
     assert finetune(None, tmp_path, resume=True)["state"] == "finished"
