@@ -59,3 +59,14 @@ def download(page, selector: str) -> tuple[str, bytes]:
     with page.expect_download() as caught:
         page.click(selector)
     return caught.value.suggested_filename, Path(caught.value.path()).read_bytes()
+
+
+def cut_captions(page, gallery: str) -> list[str]:
+    """Return the captions of a gallery that are wider than their box, so that a person cannot read them whole."""
+    script = "(labels) => labels.filter((e) => e.scrollWidth > e.clientWidth + 1).map((e) => e.textContent)"
+    return page.locator(f"{gallery} .caption-label").evaluate_all(script)
+
+
+def boxes(page, selector: str) -> list[dict[str, float]]:
+    """Return where elements lie on the page: x, y, width, height in pixels."""
+    return [one.bounding_box() for one in page.locator(selector).all()]

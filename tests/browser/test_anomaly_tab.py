@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from .helpers import ASSETS, download, source, wait_for_new
+from .helpers import ASSETS, boxes, cut_captions, download, source, wait_for_new
 
 EXAMPLE = ASSETS / "anomaly"
 
@@ -37,6 +37,11 @@ def test_the_example_is_checked_and_the_line_moves_the_counts(anomaly_page, scre
     assert "6 good photos" in page.inner_text("#anomaly-learned")
     captions = page.locator("#anomaly-gallery .caption-label").all_inner_texts()
     assert [text.split(" · ")[0] for text in captions] == ["anomaly"] * 3 + ["good"] * 2
+    assert cut_captions(page, "#anomaly-gallery") == []
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert cut_captions(page, "#anomaly-gallery") == []
+    assert max(box["x"] + box["width"] for box in boxes(page, "#anomaly-gallery img")) <= 390
+    page.set_viewport_size({"width": 1400, "height": 1000})
     set_line(page, 3)
     page.wait_for_selector("#anomaly-status >> text=0 anomalies, 5 good")
     set_line(page, 1)
