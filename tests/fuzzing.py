@@ -94,6 +94,8 @@ def depth_maps() -> dict[str, bytes]:
         "depth.tif": _picture("TIFF", metres),
         "depth.npy": npy.getvalue(),
         "depth.exr": _exr(metres),
+        "depth.pgm": b"P5\n32 24\n65535\n" + millimetres.astype(">u2").tobytes(),
+        "depth.pfm": b"Pf\n32 24\n-1.0\n" + metres.astype("<f4").tobytes(),
     }
 
 

@@ -7,7 +7,9 @@ import numpy as np
 from ...io.images import MAX_PIXELS
 from .files import BadFile, Entry
 
-HEADER = re.compile(rb"(P5|Pf)\s+(?:#[^\n]*\n\s*)*(\d+)\s+(?:#[^\n]*\n\s*)*(\d+)\s+(?:#[^\n]*\n\s*)*([-+.\deE]+)\s")
+HEADER = re.compile(
+    rb"(P5|Pf)\s+(?:#[^\n]*\n\s*)*(\d{1,9})\s+(?:#[^\n]*\n\s*)*(\d{1,9})\s+(?:#[^\n]*\n\s*)*([-+.\deE]{1,40})\s"
+)
 
 
 def sees_numbers(data: bytes) -> bool:
