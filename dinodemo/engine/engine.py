@@ -22,6 +22,7 @@ from .backends import open_network
 from .cache import SharedCache
 from .capacity import Capacity
 from .features import Features
+from .kept import through_disk
 from .raw import Raw, to_raw
 from .scheduler import Request, Scheduler
 
@@ -245,10 +246,13 @@ class Engine:
         rgb = network_input(photo.rgb, resolution, self.backbone.patch_size, crop)
         key = (photo.digest, self._key, resolution, crop, layers, row_tokens)
 
-        def compute() -> Raw:  # only here is memory needed: what is cached is given out however little is free
+        def run() -> Raw:  # only here is memory needed: what is cached is given out however little is free
             return self._scheduler.ask(Request(rgb, (layers, row_tokens)), self._capacity.check_fits(rgb.shape[:2]))
 
-        raw, cached = self._cache.get(key, compute)
+        def name() -> tuple:  # of the weights by their checksum: other ones may lie in the same folder tomorrow
+            return self.identity.sha256, self._key[2:4], photo.digest, resolution, crop, layers, row_tokens
+
+        raw, cached = self._cache.get(key, lambda: through_disk(name, run))
         request_log.note(self.backbone.name, computed=not cached, cached=cached)
         return rgb, raw, cached
 
