@@ -7,7 +7,7 @@ setup(
     package_dir={"dinodemo.assets": "assets", "dinodemo.weights": "weights"},
     package_data={
         "dinodemo": ["py.typed"],
-        "dinodemo.web": ["*.css", "*.js", "locales/*.json", "*/*.css", "*/*.html", "*/*.js"],
+        "dinodemo.web": ["*.css", "*.js", "*.json", "locales/*.json", "*/*.css", "*/*.html", "*/*.js"],
         "dinodemo.assets": ["*.jpg", "segmentation/*", "anomaly/*", "CREDITS*"],
         "dinodemo.weights": ["manifest.json", "README.md", "*.safetensors"],  # not the folders that are built there
     },

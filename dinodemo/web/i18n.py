@@ -55,6 +55,17 @@ def translations() -> gr.I18n:
     return gr.I18n(**{name: {k: v for k, v in catalogue(name).items() if "{}" not in k} for name in LANGUAGES})
 
 
+@functools.cache
+def component_texts() -> Mapping[str, str]:
+    """Return {English: Korean} of the texts that stand in the components' own files, for `texts.js`."""
+    files = [path for suffix in ("html", "js", "py") for path in sorted(_FOLDER.parent.rglob(f"*.{suffix}"))]
+    own = [path for path in files if path.parent != _FOLDER.parent or path.name == "painter.py"]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in own)
+    return {
+        key: korean for key, korean in catalogue().items() if re.search(rf"[\"'>]\s*{re.escape(key)}\s*[\"'<]", text)
+    }
+
+
 def translate_page(page: gr.Blocks) -> None:
     """Mark every fixed text of a finished page that the catalogue knows for translation in the browser."""
     for block in page.blocks.values():

@@ -7,6 +7,17 @@
     timer = setTimeout(() => event.target.dispatchEvent(new PointerEvent('pointerup', {bubbles: true})), 500);
   });
 
+  // Gradio's dropdowns let go of the focus when an option is taken; whoever uses the keyboard would begin at the top again
+  document.addEventListener('focusout', (event) => {
+    if (event.target.getAttribute?.('role') !== 'combobox' || event.relatedTarget) return;
+    const block = event.target.closest('.block');
+    setTimeout(() => {
+      if (!block || document.activeElement !== document.body) return;
+      block.tabIndex = -1;
+      block.focus({preventScroll: true});
+    });
+  });
+
   const banner = document.createElement('div');
   banner.id = 'page-banner';
   banner.setAttribute('role', 'alert');

@@ -1,4 +1,6 @@
 // value: {files: [{path, name}], left_out: [names]}; name keeps the sub-folders. folder_picker.py checks it.
+window.dinodemoTranslate?.(element);
+const told = (text, ...values) => values.reduce((made, value) => made.replace('{}', value), window.dinodemoText?.(text) ?? text);
 const PHOTO = /[.](jpe?g|jpe|jfif|mpo|png|webp|gif|bmp|tiff?|heic|heif|avif|jp2|zip)$/i, AT_ONCE = 4;
 const drop = element.querySelector('.drop'), bar = element.querySelector('progress');
 const message = element.querySelector('.message');
@@ -17,12 +19,12 @@ async function send(all) {
       const {file, name} = wanted[next++];
       try { files.push({path: (await upload(file)).path, name}); } catch (error) { left_out.push(name); }
       bar.value = ++done;
-      message.textContent = `Uploading: ${done} of ${wanted.length}`;
+      message.textContent = told('Uploading: {} of {}', done, wanted.length);
     }
   }
   await Promise.all(Array.from({length: AT_ONCE}, worker));
   bar.hidden = true;
-  message.textContent = `${files.length} uploaded` + (left_out.length ? `, ${left_out.length} left out` : '');
+  message.textContent = told('{} uploaded', files.length) + (left_out.length ? told(', {} left out', left_out.length) : '');
   props.value = {files, left_out};
   trigger('submit');
 }

@@ -2,6 +2,7 @@
 // also runs in a page of its own. createLens(root) -> {load(value), state(), ...}; root holds lens.html.
 function createLens(root) {
   const MAPS = /*MAPS*/{}, MOST_PINS = 32;
+  const told = (text, ...values) => values.reduce((made, value) => made.replace('{}', value), window.dinodemoText?.(text) ?? text);
   const $ = (selector) => root.querySelector(selector);
   const board = $('.lens-board'), readout = $('.lens-readout'), spoken = $('.lens-spoken'), hint = $('.lens-hint');
   const control = {map: $('.lens-map'), opacity: $('.lens-opacity'), cut: $('.lens-cut'), mask: $('.lens-mask'),
@@ -60,7 +61,7 @@ function createLens(root) {
     element('figcaption', '', figure).textContent = given.name;
     stage.tabIndex = 0;
     stage.setAttribute('role', 'application');
-    stage.setAttribute('aria-label', `${given.name}, ${w} by ${h} patches. Arrows move, Enter pins what is alike, minus what is not.`);
+    stage.setAttribute('aria-label', told('{}, {} by {} patches. Arrows move, Enter pins what is alike, minus what is not.', given.name, w, h));
     listen(photo, index);
     return photo;
   }
@@ -172,19 +173,19 @@ function createLens(root) {
 
   function describe() {
     if (!pointer) {
-      readout.textContent = photos.length ? 'Move over a photo: every patch is coloured by how much it resembles the one under the pointer.' : '';
+      readout.textContent = photos.length ? told('Move over a photo: every patch is coloured by how much it resembles the one under the pointer.') : '';
       return;
     }
     const photo = photos[pointer.photo], row = pointer.patch / photo.w | 0, column = pointer.patch % photo.w;
-    const here = `row ${row + 1}, column ${column + 1}`;
+    const here = told('row {}, column {}', row + 1, column + 1);
     let text = here;
-    if (pins.length) text += `: ${photo.values[pointer.patch].toFixed(2)} to the pins`;
+    if (pins.length) text += told(': {} to the pins', photo.values[pointer.patch].toFixed(2));
     else {
       const others = photos.filter((other) => other !== photo).map((other) => {
         const best = bestOf(other, -1), second = bestOf(other, best);
-        return `${other.name} ${other.values[best].toFixed(2)}` + (second >= 0 ? ` (next ${other.values[second].toFixed(2)})` : '');
+        return `${other.name} ${other.values[best].toFixed(2)}` + (second >= 0 ? told(' (next {})', other.values[second].toFixed(2)) : '');
       });
-      if (others.length) text += `. Best match: ${others.join(', ')}`;
+      if (others.length) text += told('. Best match: {}', others.join(', '));
     }
     readout.textContent = text;
     clearTimeout(speaking);  // a screen reader is told where the pointer rests

@@ -1,5 +1,6 @@
 // value: what tasks/lens/packing.py's lens_value returns; web/lens_view.py's STATE asks for pins and threshold
 let version = null;
+window.dinodemoTranslate?.(element);
 const lens = createLens(element);
 element.lens = lens;
 function show() {

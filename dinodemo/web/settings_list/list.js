@@ -1,4 +1,5 @@
 // value: {fields: [[name, chosen value, what it is]] from the server, edits: {name: text} from here}; see settings_list.py.
+window.dinodemoTranslate?.(element);
 const rows = element.querySelector('.rows'), search = element.querySelector('.search');
 const inputs = {};
 let edits = props.value?.edits || {};
