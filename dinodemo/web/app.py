@@ -25,9 +25,9 @@ from ..tasks.retrieval.index_store import private_root
 from .agents import guard_agents
 from .api import build_api
 from .gradio_log import quieten_gradio, quieten_server
-from .header import build_header
+from .header import build_facts, build_header
 from .health import health_routes
-from .i18n import HEAD, SWITCH, translate_page, translations
+from .i18n import HEAD, SWITCH, component_texts, translate_page, translations
 from .memory import UNQUEUED
 from .protection import Protection, rules_for
 from .security import check_backbone, fetch_nothing, name_foreign_files
@@ -52,12 +52,14 @@ FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "mon
 
 def build_app(services: Services) -> gr.Blocks:
     """Lay out the whole page; loads no backbone."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CACHE_SWEEP) as demo:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CACHE_SWEEP, fill_width=True) as demo:
         with gr.Row(elem_id="top"):
             gr.Markdown(f"# {TITLE}\n{SUBTITLE}", elem_id="title")
+            facts = build_facts(services)
+            gr.Button("?", size="sm", scale=0, min_width=34, elem_id="help")
             language = gr.Button("한국어", size="sm", scale=0, min_width=90, elem_id="language")  # in Korean: English
             language.click(None, None, None, js=SWITCH, api_visibility="private")
-        header = build_header(services, demo)
+        header = build_header(services, demo, *facts)
         with header.tabs.render():
             for task in tasks.TASKS:
                 if room := task.room("tab"):
@@ -111,7 +113,7 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
         ssr_mode=False,
         css=own_text("style.css"),
         js=own_text("page.js"),
-        head=f"<script>{own_text('answers.js')}</script>{HEAD}",
+        head=page_head(),
         i18n=translations(),
         mcp_server=settings.mcp,
         theme=build_theme(),
@@ -124,7 +126,7 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
         blocked_paths=_private_folders(settings),
     )
     quieten_server()
-    threading.Thread(target=services.start.prepare, name="warm-up", daemon=True).start()
+    threading.Thread(target=services.prepare, name="warm-up", daemon=True).start()
     if block:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the server closes in good order
         demo.block_thread()
@@ -136,6 +138,15 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
 def own_text(name: str) -> str:
     """Return the content of a style sheet or script of the page."""
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def page_head() -> str:
+    """Return what stands in the page's head: scripts that run before Gradio's, and their texts."""
+    korean = json.dumps(dict(component_texts()), ensure_ascii=False).replace("<", "\\u003c")
+    texts = own_text("texts.js").replace("/*KOREAN*/{}", korean)
+    told = json.dumps(json.loads(own_text("help.json")), ensure_ascii=False).replace("<", "\\u003c")
+    drawer = own_text("help.js").replace("/*HELP*/{}", told)
+    return f"<script>{own_text('answers.js')}</script><script>{texts}{drawer}</script>{HEAD}"
 
 
 def check_port(port: int | None) -> None:
@@ -154,7 +165,7 @@ def check_port(port: int | None) -> None:
 
 def build_theme() -> gr.themes.Base:
     """Return the page's look: Gradio's, with texts that are read against their ground (WCAG AA, 4.5 to 1)."""
-    theme = gr.themes.Default(primary_hue="indigo", font=FONTS["font"], font_mono=FONTS["font_mono"])
+    theme = gr.themes.Default(primary_hue="indigo", spacing_size="sm", font=FONTS["font"], font_mono=FONTS["font_mono"])
     return theme.set(
         body_text_color_subdued="*neutral_600",
         body_text_color_subdued_dark="*neutral_300",

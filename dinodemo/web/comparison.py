@@ -18,7 +18,14 @@ def comparison_image(elem_id: str, height: int | None = None) -> gr.Image:
         height: px.
     """
     return gr.Image(
-        format="jpeg", interactive=False, visible=False, buttons=["fullscreen"], height=height, elem_id=elem_id
+        format="jpeg",
+        interactive=False,
+        visible=False,
+        buttons=["fullscreen"],
+        height=height,
+        elem_id=elem_id,
+        elem_classes="" if height else "main-picture",
+        scale=2,
     )
 
 

@@ -12,14 +12,14 @@ from typing import Any, Literal
 import gradio as gr
 from gradio import component_meta
 
-from ..io.files import resource_folder
 from ..io.images import DISPLAY_SIDE, LONGEST_SIDE, Photo, fit_within, load_photo
 from ..tasks.base import COLOUR_MAP, Option
 from .errors import friendly
 from .events import QUIET, Options
+from .examples import ASSETS, Opening, when_opened
 
-ASSETS = resource_folder("assets")
 BROWSER_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif", ".bmp")
+DROP_HEIGHT = 120  # pixels of the fields that photos are dropped on
 DOWNLOAD_AGE = 3600  # seconds that a prepared download is kept
 
 
@@ -149,6 +149,7 @@ def wire_photo(
     empty: Sequence,
     current: gr.State,
     tab: gr.Tab,
+    opening: Opening,
     run: Options = QUIET,
     again: Sequence[Callable] = (),
     fresh: Callable[..., bool] = lambda *_: False,
@@ -165,7 +166,8 @@ def wire_photo(
         outputs: components that it fills.
         empty: values of `outputs` while there is no photo.
         current: the person's latest photo, whichever tab it came from.
-        tab: opening it takes the current photo if that is another than the tab's own.
+        tab: opening it takes the current photo if that is another than the tab's own, the example if there is none.
+        opening: what the tab shows before anybody gave a photo.
         run: options of the events that call `take`.
         again: event listeners after which the tab's own photo is taken anew.
         fresh: `fresh(*inputs)` tells whether the outputs already hold what `take` would return for the same photo.
@@ -174,41 +176,53 @@ def wire_photo(
         The events after which the outputs have changed.
     """
     own = gr.State(None, time_to_live=4 * 3600)
-    on_photo, on_tab, on_again = _photo_handlers(take, fresh, len(outputs))
+    choices = gr.State([])  # grows with each photo that is given, so that the example never replaces one
+    hidden = gr.update(visible=False)
+    on_photo, on_tab, on_again = _photo_handlers(take, fresh, opening, len(outputs))
 
     def pick(event: gr.SelectData):
         return example_photos()[event.index]
 
-    emptied = [*outputs, photo, own, current]
+    emptied = [*outputs, photo, own, current, opening.mark]
     picked = examples.select(pick, None, photo, **QUIET)  # the photo is seen before its result is there
-    events = [start(on_photo, [photo, *inputs], emptied, **run) for start in (photo.upload, picked.success)]
-    events += [event.failure(lambda: (*empty, None, None, None), None, emptied, **QUIET) for event in events]
+    events = [start(on_photo, [photo, choices, *inputs], emptied, **run) for start in (photo.upload, picked.success)]
+    events += [event.failure(lambda: (*empty, None, None, None, hidden), None, emptied, **QUIET) for event in events]
     events.append(photo.clear(lambda: (*empty, None, None), None, [*outputs, own, current], **QUIET))
-    events.append(tab.select(on_tab, [current, own, *inputs], [*outputs, photo, own], **run))
+    opened = when_opened(tab, opening.start)
+    filled = [*outputs, photo, own, opening.mark]
+    events.append(opened.success(on_tab, [current, own, choices, *inputs], filled, **run))
     return events + [trigger(on_again, [own, *inputs], list(outputs), **run) for trigger in again]
 
 
-def _photo_handlers(take: Callable[..., Sequence], fresh: Callable[..., bool], count: int) -> tuple[Callable, ...]:
+def _photo_handlers(
+    take: Callable[..., Sequence], fresh: Callable[..., bool], opening: Opening, count: int
+) -> tuple[Callable, ...]:
     """Return what follows a new photo, the opening of the tab, and a change of what `take` depends on."""
-    nothing = [gr.skip()] * (count + 1)
+    nothing = [gr.skip()] * (count + 3)
+    hidden, shown = gr.update(visible=False), gr.update(visible=True)
 
     @friendly
-    def on_photo(given: Photo | None, *values):
+    def on_photo(given: Photo | None, chosen: list, *values):
         if given is None:
             raise ValueError("no photo was given; drop one on the field first")
-        return *take(given, *values), browser_copy(given), given, given
+        chosen.append(True)
+        return *take(given, *values), browser_copy(given), given, given, hidden
 
     @friendly
-    def on_tab(latest: Photo | None, before: Photo | None, *values):
+    def on_tab(latest: Photo | None, before: Photo | None, chosen: list, *values):
         wanted = latest or before
+        if wanted is None and opening.photo and not chosen:
+            made = take(load_photo(opening.photo), *values)
+            return nothing if chosen else [*made, gr.skip(), load_photo(opening.photo), shown]
         same = wanted is not None and before is not None and wanted.digest == before.digest
         if wanted is None or (same and fresh(*values)):
-            return *nothing, gr.skip()
-        return *take(wanted, *values), gr.skip() if same else fit_within(wanted.rgb, DISPLAY_SIDE), wanted
+            return nothing
+        seen = (gr.skip(), gr.skip()) if same else (fit_within(wanted.rgb, DISPLAY_SIDE), hidden)
+        return *take(wanted, *values), seen[0], wanted, seen[1]
 
     @friendly
     def on_again(before: Photo | None, *values):
-        return nothing[1:] if before is None or fresh(*values) else take(before, *values)
+        return nothing[3:] if before is None or fresh(*values) else take(before, *values)
 
     return on_photo, on_tab, on_again
 

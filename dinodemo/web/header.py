@@ -52,7 +52,14 @@ class Lines:
     cancel: gr.Button
 
 
-def build_header(services: Services, page: gr.Blocks) -> Header:
+def build_facts(services: Services) -> tuple[gr.Markdown, gr.Markdown]:
+    """Make the lines on what the backbone costs and on what has to be said of it."""
+    default = services.start.name
+    cost = gr.Markdown(cost_line(services, default, RESOLUTION.default), elem_id="cost")
+    return cost, gr.Markdown(notice_of(default), elem_id="notice")
+
+
+def build_header(services: Services, page: gr.Blocks, cost: gr.Markdown, notice: gr.Markdown) -> Header:
     """Build the shared controls and their events; once a page is open it learns what the backbone costs here."""
     default = services.start.name
     with gr.Row(elem_id="header"):
@@ -80,9 +87,6 @@ def build_header(services: Services, page: gr.Blocks) -> Header:
                 elem_id="resolution",
                 info="Input size in pixels. Higher is sharper and slower.",
             )
-    with gr.Row(elem_id="facts"):
-        cost = gr.Markdown(cost_line(services, default, RESOLUTION.default), elem_id="cost")
-        notice = gr.Markdown(notice_of(default), elem_id="notice")
     with gr.Row(elem_id="download-row"):
         download = gr.Markdown(elem_id="download")
         cancel = gr.Button(

@@ -18,6 +18,7 @@ from ..engine.pool import EnginePool
 from ..io.images import Photo
 from ..jobs.runs import Limits, Runs
 from .held import Shelf
+from .openings import Openings
 from .settings import Settings
 
 log = logging.getLogger(__name__)
@@ -43,10 +44,17 @@ class Services:
     start: "StartBackbone" = field(init=False)
     runs: Runs = field(init=False)
     shelf: Shelf = field(default_factory=Shelf)
+    openings: Openings = field(init=False)
 
     def __post_init__(self):
         object.__setattr__(self, "start", StartBackbone(self.settings, self.pool))
         object.__setattr__(self, "runs", make_runs(self.settings))
+        object.__setattr__(self, "openings", Openings(self.settings.examples and not self.settings.zero_gpu))
+
+    def prepare(self) -> None:
+        """Load the backbone that pages open with, then what tabs open with; runs in a thread while pages open."""
+        self.start.prepare()
+        self.openings.prepare(self.start.name)
 
     def run(self, photo: Photo, backbone: str, resolution: int, attention: bool = False) -> Run:
         """Return a photo's features with a backbone, timed.
@@ -94,9 +102,9 @@ class StartBackbone:
             self.ready = True
 
     def progress(self) -> str:
-        """Return a line on a download that is going on, else an empty one."""
+        """Return a line on what the start is doing."""
         job = self._pool.downloads.running(self.name) if self._pool.downloads else None
-        return f"Downloading {job.progress.sentence(self.name)}" if job else ""
+        return f"Downloading {job.progress.sentence(self.name)}" if job else f"Loading {self.name}; results follow."
 
     def _load(self) -> None:
         import numpy as np

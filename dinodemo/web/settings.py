@@ -32,6 +32,7 @@ class Settings:
     photos: folder of the server whose photos visitors may index and train on by name; without one they can only upload.
     trusted_hosts: names under which a proxy serves an app that listens for this machine alone; "*" is any.
     mcp: offer the API's functions to agents too, as tools of the Model Context Protocol.
+    examples: tabs open with results of shipped photos; without, nothing runs before somebody asks.
     zero_gpu: this is a Space that lends a GPU for seconds at a time (ZeroGPU), which the app does not use.
     """
 
@@ -50,6 +51,7 @@ class Settings:
     run_hours: float = 12.0
     run_photos: int = 20_000
     run_days: float = 14.0
+    examples: bool = True
     zero_gpu: bool = False
     backbone_named: bool = False
 
@@ -109,6 +111,12 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
         metavar="NAME,...",
         help="names under which a proxy on this machine serves the app (*: any); other names are refused",
     )
+    parser.add_argument(
+        "--examples",
+        action=argparse.BooleanOptionalAction,
+        default=_is_on(environment.get("EXAMPLES", "1")),
+        help="open tabs with results of shipped photos; without, nothing runs before somebody asks",
+    )
     public = _is_on(environment.get("PUBLIC", "1" if environment.get("SPACE_ID") else None))
     parser.add_argument(
         "--public",
@@ -144,6 +152,7 @@ def from_arguments(args: argparse.Namespace) -> Settings:
         auth=(user, password) if args.auth else None,
         public=args.public,
         mcp=args.mcp,
+        examples=args.examples,
         zero_gpu=_is_on(os.environ.get("SPACES_ZERO_GPU")),
         **{name: getattr(args, name) for name, *_ in RUN_LIMITS},
     )

@@ -47,7 +47,8 @@ def app_url(tmp_path_factory):
     """Start `python app.py` on a free port; gives its address once it answers."""
     if find_local(OFFLINE_DEFAULT) is None:
         pytest.skip(f"{OFFLINE_DEFAULT} is not in weights/; run `dinodemo weights fetch`")
-    with start_app(tmp_path_factory.mktemp("app"), BACKBONE=OFFLINE_DEFAULT) as url:
+    # tabs open empty, so that a test sees only what it asked for; test_openings.py sees the examples
+    with start_app(tmp_path_factory.mktemp("app"), BACKBONE=OFFLINE_DEFAULT, EXAMPLES="0") as url:
         yield url
 
 

@@ -1,6 +1,7 @@
 """Anomalies tab: drop good photos, drop photos to check, see what is unlike all good ones."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import gradio as gr
 
@@ -8,9 +9,11 @@ from ...engine.provenance import made_with_name
 from ...web.components import ASSETS, download_button, option_control
 from ...web.errors import friendly
 from ...web.events import LIVE, PICTURE, QUIET, Options, runs_network
+from ...web.examples import example_mark, when_opened
 from ...web.header import Header
 from ...web.memory import remember
 from ...web.services import Services
+from ..base import RESOLUTION
 from . import draw
 from .detector import AUGMENT, FOREGROUND
 from .draw import LINE
@@ -26,6 +29,7 @@ class Inputs:
 
     good: gr.File
     example: gr.Button
+    mark: gr.Markdown
     saved: gr.File
     learned_status: gr.Markdown
     check: gr.File
@@ -66,12 +70,14 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
             _downloads(inputs, results)
     remember(page, "anomaly", [results.view, results.opacity])
     _wire_work(services, header, inputs, results)
+    _wire_opening(services, header, tab, inputs, results)
     _wire_look(results)
 
 
 def _inputs() -> Inputs:
     good = gr.File(label="1. Good photos (1 to 100)", file_count="multiple", height=130, elem_id="anomaly-good")
     example = gr.Button("Try the example: cups, some damaged", size="sm", elem_id="anomaly-example")
+    mark = example_mark("**Example.** Drop good photos of your own to replace it.")
     learned_status = gr.Markdown(elem_id="anomaly-learned")
     photos = gr.File(
         label=f"2. Photos to check (up to {MOST_CHECKED})", file_count="multiple", height=130, elem_id="anomaly-check"
@@ -86,7 +92,7 @@ def _inputs() -> Inputs:
                 FOREGROUND, info="Auto leaves a plain background out.", min_width=130, elem_id="anomaly-foreground"
             )
         saved = gr.File(label="Load a saved set (.safetensors)", height=110, elem_id="anomaly-load")
-    return Inputs(good, example, saved, learned_status, photos, stop, augment, foreground, gr.State(None))
+    return Inputs(good, example, mark, saved, learned_status, photos, stop, augment, foreground, gr.State(None))
 
 
 def _look() -> tuple[gr.Radio, gr.Slider]:
@@ -102,7 +108,10 @@ def _results(view: gr.Radio, opacity: gr.Slider) -> Results:
     line = option_control(LINE, info="1 is what the good photos gave; move it.", elem_id="anomaly-line")
     with gr.Row():
         picture = gr.Image(
-            label="Click a spot for its nearest good patch", height=360, elem_id="anomaly-picture", **PICTURE
+            label="Click a spot for its nearest good patch",
+            elem_id="anomaly-picture",
+            elem_classes="main-picture low",
+            **PICTURE,
         )
         nearest = gr.Image(
             label="Clicked patch and nearest good patch",
@@ -113,7 +122,7 @@ def _results(view: gr.Radio, opacity: gr.Slider) -> Results:
         )
     why = gr.Markdown(elem_id="anomaly-why")
     fine = gr.Button("This is fine too", size="sm", elem_id="anomaly-fine")
-    gallery: Options = {"columns": 4, "height": "auto", "object_fit": "contain", "format": "jpeg"}
+    gallery: Options = {"columns": 4, "height": "auto", "format": "jpeg", "elem_classes": "shaped small"}
     shown = gr.Gallery(
         label="Most anomalous first: click one", allow_preview=False, buttons=[], elem_id="anomaly-gallery", **gallery
     )
@@ -169,12 +178,45 @@ def _wire_work(services: Services, header: Header, inputs: Inputs, results: Resu
         cancels=[*events, *checks, fine],
         **QUIET,
     ).then(show_all, redraw, _shown(results), **QUIET)
-    inputs.example.click(
-        lambda: tuple([str(path) for path in sorted(EXAMPLE.glob(f"{kind}_*.jpg"))] for kind in ("good", "check")),
-        None,
-        [inputs.good, inputs.check],
-        **QUIET,
-    )
+    inputs.example.click(_example, None, [inputs.good, inputs.check], **QUIET)
+
+
+def _example() -> tuple[list[str], list[str]]:
+    """Return the paths of the example's good photos, and of those to check."""
+    good, others = ([str(path) for path in sorted(EXAMPLE.glob(f"{kind}_*.jpg"))] for kind in ("good", "check"))
+    return good, others
+
+
+def _wire_opening(services: Services, header: Header, tab: gr.Tab, inputs: Inputs, results: Results) -> None:
+    """Open with the example; all visitors see the same one."""
+    used = gr.State([])  # holds something once the person has given photos
+
+    @lru_cache(maxsize=2)
+    def example(backbone: str, resolution: int) -> tuple[Learned, Found]:
+        good, others = _example()
+        *_, (learned, _, _) = learn(services, good, None, backbone, resolution, AUGMENT.default, FOREGROUND.default)
+        *_, (found, _, _) = check(services, learned, others, None)
+        return learned, found
+
+    services.openings.add(lambda backbone: example(backbone, RESOLUTION.default))
+
+    @friendly
+    def on_tab(before: Learned | None, choices: list, backbone: str, resolution: float):
+        nothing = (gr.skip(),) * 4
+        if before is not None or choices or not services.openings.on:
+            return nothing
+        learned, found = example(backbone, int(resolution))
+        return nothing if choices else (learned, learned.about(), found, gr.update(visible=True))
+
+    def leave(choices: list):
+        choices.append(True)
+        return gr.update(visible=False)
+
+    asked = [inputs.learned, used, header.backbone, header.resolution]
+    filled = [inputs.learned, inputs.learned_status, results.found, inputs.mark]
+    opened = when_opened(tab, services.start).success(on_tab, asked, filled, **runs_network(results.status))
+    opened.success(show_all, [results.found, *results.look()], _shown(results), **QUIET)
+    gr.on([inputs.good.upload, inputs.saved.upload, inputs.example.click], leave, used, inputs.mark, **QUIET)
 
 
 def _shown(results: Results) -> list:

@@ -4,9 +4,11 @@ from dataclasses import dataclass, replace
 
 import gradio as gr
 
-from ...io.images import DISPLAY_SIDE, Photo
+from ...io.images import DISPLAY_SIDE, Photo, load_photo
 from ...web.comparison import comparison_image, wire_comparison
 from ...web.components import (
+    ASSETS,
+    DROP_HEIGHT,
     colour_map_picker,
     download_button,
     example_gallery,
@@ -16,15 +18,17 @@ from ...web.components import (
 )
 from ...web.errors import friendly
 from ...web.events import LIVE, PICTURE, QUIET, Options, runs_network
+from ...web.examples import Opening
 from ...web.header import Header
 from ...web.memory import remember
 from ...web.services import Services
-from ..base import OPACITY, SMOOTH
+from ..base import OPACITY, RESOLUTION, SMOOTH
 from ..tokens import patch_at
 from . import draw
 from .draw import Look, View
 from .maps import attention_of
 
+OPENING = "cat_chelsea.jpg"
 EMPTY = "Drop a photo or choose an example to see where the model looks."
 HIDDEN = gr.update(value=None, visible=False)
 NOTHING: tuple = (None, HIDDEN, HIDDEN, [], None, "", EMPTY)  # what `Outputs` shows without a photo
@@ -70,15 +74,19 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
     view = gr.State(None, time_to_live=4 * 3600)
     with gr.Row(elem_classes="work"):
         with gr.Column(scale=2, min_width=320):
-            photo = photo_input("Photo", "attention-photo", height=220)
+            photo = photo_input("Photo", "attention-photo", height=DROP_HEIGHT)
             examples = example_gallery("attention-examples")
+            opening = Opening.of(services, OPENING)
             controls = _controls()
             point_x, point_y, ask = _point_controls()
         with gr.Column(scale=3, min_width=320):
             outputs = _outputs(view, controls)
             compare_attention(services, header, (outputs.overlay, outputs.comparison), view, controls.all())
+    services.openings.add(
+        lambda backbone: services.run(load_photo(ASSETS / OPENING), backbone, RESOLUTION.default, attention=True)
+    )
     remember(page, "attention", [controls.opacity, controls.colour_map, controls.smooth])
-    _wire_photo(services, header, tab, view, photo, examples, controls, outputs)
+    _wire_photo(services, header, tab, view, (photo, examples, opening), controls, outputs)
     _wire_controls(view, controls, outputs)
     _wire_point(services, view, photo, (point_x, point_y, ask), controls, outputs)
 
@@ -91,7 +99,7 @@ def _controls() -> Controls:
     with gr.Row():
         opacity = option_control(OPACITY, elem_id="opacity", min_width=140)
         colour_map = colour_map_picker()
-        smooth = option_control(SMOOTH, label="Smooth", elem_id="smooth", min_width=120)
+    smooth = option_control(SMOOTH, label="Smooth", elem_id="smooth")
     return Controls(layer, head, mass, opacity, colour_map, smooth)
 
 
@@ -105,15 +113,16 @@ def _outputs(view: gr.State, controls: Controls) -> Outputs:
     with gr.Row():
         overlay = gr.Image(
             label="Attention. Click anywhere to see what that patch attends to",
-            height=400,
             elem_id="attention-overlay",
+            elem_classes="main-picture",
+            scale=2,
             **PICTURE,
         )
-        comparison = comparison_image("attention-second", 400)
-    with gr.Row():
-        point: Options = {**PICTURE, "height": 200, "visible": False}
-        point_attention = gr.Image(label="Where the clicked patch looks", elem_id="point-attention", **point)
-        point_cosine = gr.Image(label="What resembles the clicked patch", elem_id="point-cosine", **point)
+        comparison = comparison_image("attention-second")
+        with gr.Column(min_width=160, elem_classes="beside-picture"):
+            point: Options = {**PICTURE, "visible": False, "elem_classes": "half-picture"}
+            point_attention = gr.Image(label="Where the clicked patch looks", elem_id="point-attention", **point)
+            point_cosine = gr.Image(label="What resembles the clicked patch", elem_id="point-cosine", **point)
     status = gr.Markdown(EMPTY, elem_id="attention-status")
     note = gr.Markdown(elem_id="attention-note")
     with gr.Row(elem_classes="late"):
@@ -140,7 +149,9 @@ def _outputs(view: gr.State, controls: Controls) -> Outputs:
     return Outputs(overlay, comparison, point_attention, point_cosine, heads, norms, note, status)
 
 
-def _wire_photo(services, header, tab, view, photo, examples, controls, outputs) -> None:
+def _wire_photo(services, header, tab, view, given, controls, outputs) -> None:
+    photo, examples, opening = given
+
     def take(given: Photo, before: View | None, backbone: str, resolution: float):
         return analyse(services, given, backbone, resolution, before)
 
@@ -156,6 +167,7 @@ def _wire_photo(services, header, tab, view, photo, examples, controls, outputs)
         empty=(None, gr.skip(), gr.skip()),
         current=header.photo,
         tab=tab,
+        opening=opening,
         run=runs_network(outputs.overlay),
         again=[header.ready.change],
         fresh=fresh,

@@ -1,7 +1,7 @@
 """The Classify tab: labelled photos in, a classifier with what it is worth out; then it is asked about others."""
 
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import gradio as gr
@@ -17,6 +17,7 @@ from ...web.components import (
 )
 from ...web.errors import friendly
 from ...web.events import QUIET, runs_network
+from ...web.examples import example_mark, when_opened
 from ...web.folder_picker import folder_picker, read_upload, server_folder, server_folder_box
 from ...web.header import Header
 from ...web.services import Services
@@ -56,12 +57,14 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
     """Build the tab: one sub-tab makes a classifier, the other uses it."""
     indexes = IndexStore(services)
     fitted, work = gr.State(None, time_to_live=4 * 3600), gr.State(None)
+    mark = example_mark("**Example.** Choose photos of your own to replace it.")
     with gr.Tabs():
         with gr.Tab("Make a classifier", id="classify-make"):
             parts = _parts(services, fitted)
         with gr.Tab("Use it", id="classify-use"):
             build_applying(services, header, fitted)
     _wire(services, indexes, header, parts, fitted, work)
+    _wire_opening(services, header, tab, parts, fitted, mark)
     tab.select(
         lambda owner: gr.update(choices=[("None", ""), *indexes.choices(owner)]), header.owner, parts.index, **QUIET
     )
@@ -81,7 +84,7 @@ def _parts(services: Services, fitted: gr.State) -> Parts:
             )
             folder = server_folder_box(services.settings, "classify-folder")
             index = gr.Dropdown([("None", "")], value="", label="Or the labels of an index", elem_id="classify-index")
-            with gr.Row():
+            with gr.Accordion("More settings", open=False), gr.Row():
                 method = option_control(draw.METHOD, elem_id="classify-method", min_width=140)
                 tokens = option_control(draw.TOKENS, elem_id="classify-tokens", min_width=140)
             with gr.Row():
@@ -166,6 +169,39 @@ def _wire(services: Services, indexes: IndexStore, header: Header, parts: Parts,
         **QUIET,
     )
     parts.stop.click(_stop, work, parts.stop, **QUIET)
+
+
+def _wire_opening(
+    services: Services, header: Header, tab: gr.Tab, parts: Parts, fitted: gr.State, mark: gr.Markdown
+) -> None:
+    """Open with a classifier made of the shipped photos; all visitors see the same one."""
+    used = gr.State([])  # holds something once the person has made one
+
+    @lru_cache(maxsize=2)
+    def example(backbone: str) -> tuple:
+        items, labels = example_items(example_photos())
+        *_, last = _follow(services, backbone, items, labels, "", draw.METHOD.default, draw.TOKENS.default, None)
+        return last[0], *last[2:9]  # neither the work nor the inputs
+
+    services.openings.add(example)
+    shown = [fitted, parts.status, parts.stop, parts.matrix, parts.curve, parts.pairs, parts.mistakes, parts.suspicious]
+
+    @friendly
+    def on_tab(before: Fitted | None, choices: list, backbone: str):
+        if before is not None or choices or not services.openings.on:
+            return (gr.skip(),) * (len(shown) + 1)
+        made = example(backbone)
+        return (gr.skip(),) * (len(shown) + 1) if choices else (*made, gr.update(visible=True))
+
+    opened = when_opened(tab, services.start)
+    asked = [fitted, used, header.backbone]
+    opened.success(on_tab, asked, [*shown, mark], **runs_network(parts.status))
+
+    def leave(choices: list):
+        choices.append(True)
+        return gr.update(visible=False)
+
+    gr.on([parts.fit.click, parts.example.click], leave, used, mark, **QUIET)
 
 
 def _sources(services: Services, indexes: IndexStore, owner, value, folder, key, name) -> tuple[list, list, str]:

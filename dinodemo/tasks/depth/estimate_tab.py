@@ -40,6 +40,7 @@ def wire_estimate(
         empty=(None, None, gr.skip(), gr.skip(), gr.skip(), EMPTY),
         current=header.photo,
         tab=tab,
+        opening=inputs.opening,
         run=runs_network(outputs.picture),
         again=again,
     )

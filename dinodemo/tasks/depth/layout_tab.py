@@ -6,6 +6,7 @@ import gradio as gr
 
 from ...web.comparison import comparison_image
 from ...web.components import (
+    DROP_HEIGHT,
     PhotoInput,
     colour_map_picker,
     download_button,
@@ -14,10 +15,13 @@ from ...web.components import (
     photo_input,
 )
 from ...web.events import PICTURE
+from ...web.examples import Opening
+from ...web.services import Services
 from . import draw
 from .draw import Look, View
 from .options import FAR, FLIP, FOV, GUIDED, INVERSE_COLOURS, METRES, NEAR
 
+OPENING = "room_wine.jpg"
 EMPTY = "Drop a photo, or take an example."
 
 
@@ -27,6 +31,7 @@ class Inputs:
 
     photo: PhotoInput
     examples: gr.Gallery
+    opening: Opening
     probe: gr.Dropdown
     other: gr.Dropdown
     flip: gr.Checkbox
@@ -79,15 +84,12 @@ class Memory:
     own: gr.State
 
 
-def build_inputs(ready: list[tuple[str, str]]) -> Inputs:
+def build_inputs(services: Services, ready: list[tuple[str, str]]) -> Inputs:
     """Build the left side: photo, probes, settings, the probe's card."""
-    photo = photo_input("Photo", "depth-photo", height=280)
+    photo = photo_input("Photo", "depth-photo", height=DROP_HEIGHT)
     examples = example_gallery("depth-examples")
+    opening = Opening.of(services, OPENING)
     probe = gr.Dropdown(ready, value=ready[0][1] if ready else None, label="Probe", elem_id="depth-probe")
-    other = gr.Dropdown([("None", ""), *ready], value="", label="Compare with", elem_id="depth-other")
-    with gr.Row():
-        flip = option_control(FLIP, min_width=140, elem_id="depth-flip")
-        guided = option_control(GUIDED, min_width=140, elem_id="depth-guided")
     metres = option_control(METRES, elem_id="depth-metres", info="For pictures unlike those that the probe knows.")
     with gr.Row():
         near = option_control(NEAR, elem_id="depth-near", min_width=120)
@@ -95,23 +97,34 @@ def build_inputs(ready: list[tuple[str, str]]) -> Inputs:
     with gr.Row():
         colour_map = colour_map_picker()
         inverse = option_control(INVERSE_COLOURS, min_width=140, elem_id="depth-inverse")
+    with gr.Accordion("More settings", open=False):
+        other = gr.Dropdown([("None", ""), *ready], value="", label="Compare with", elem_id="depth-other")
+        with gr.Row():
+            flip = option_control(FLIP, min_width=140, elem_id="depth-flip")
+            guided = option_control(GUIDED, min_width=140, elem_id="depth-guided")
     with gr.Accordion("Load a probe of your own, or a published head", open=False):
         loader = gr.File(label="Probe (.safetensors, or Meta's .pth)", height=110, elem_id="depth-load")
     with gr.Accordion("About this probe", open=True):
         card = gr.Markdown(elem_id="depth-card")
-    return Inputs(photo, examples, probe, other, flip, guided, metres, loader, near, far, colour_map, inverse, card)
+    look = (near, far, colour_map, inverse)
+    return Inputs(photo, examples, opening, probe, other, flip, guided, metres, loader, *look, card)
 
 
 def build_outputs(memory: Memory, inputs: Inputs) -> Outputs:
     """Build the right side: depth, photo and depth, space; downloads."""
-    status = gr.Markdown(EMPTY, elem_id="depth-status")
     message = gr.Markdown(elem_id="depth-message")
     with gr.Tabs():
         with gr.Tab("Depth"):
             with gr.Row():
-                picture = gr.Image(label="Depth: click to read a point", height=460, elem_id="depth-picture", **PICTURE)
-                comparison = comparison_image("depth-second", 460)
-            bar = gr.HTML(elem_id="depth-bar")
+                picture = gr.Image(
+                    label="Depth: click to read a point",
+                    elem_id="depth-picture",
+                    elem_classes="main-picture low",
+                    scale=2,
+                    **PICTURE,
+                )
+                comparison = comparison_image("depth-second")
+            bar = gr.HTML(elem_id="depth-bar", padding=False)
             reading = gr.Markdown(elem_id="depth-reading")
             compared = gr.Image(label="The other probe", height=360, elem_id="depth-compared", visible=False, **PICTURE)
             differ = gr.Markdown(elem_id="depth-differ")
@@ -125,6 +138,7 @@ def build_outputs(memory: Memory, inputs: Inputs) -> Outputs:
             )
         with gr.Tab("3D") as space:
             fov, model = _space(memory)
+    status = gr.Markdown(EMPTY, elem_id="depth-status")
     _downloads(memory, inputs)
     return Outputs(message, picture, comparison, bar, reading, status, slider, model, fov, space, compared, differ)
 

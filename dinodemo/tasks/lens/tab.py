@@ -9,14 +9,16 @@ import numpy as np
 from ...engine.features import Features
 from ...engine.provenance import made_with
 from ...io.files import stem
-from ...io.images import Photo
-from ...web.components import ASSETS, download_button, option_control, read_photos
+from ...io.images import Photo, load_photo
+from ...web.components import ASSETS, DROP_HEIGHT, download_button, option_control, read_photos
 from ...web.errors import friendly
 from ...web.events import QUIET, runs_network
+from ...web.examples import example_mark, when_opened
 from ...web.header import Header
 from ...web.lens_view import lens_of, lens_view, with_state
+from ...web.openings import photos_to_show
 from ...web.services import Services, status_line
-from ..base import Option
+from ..base import RESOLUTION, Option
 from ..tokens import positional_basis_of
 from .packing import MOST_PHOTOS, pack
 from .similarity import mask_above, pinned_similarity, read_state
@@ -48,9 +50,10 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
     view = gr.State(None, time_to_live=4 * 3600)
     with gr.Row(elem_classes="work"):
         with gr.Column(scale=1, min_width=260):
-            files = gr.File(label="Photos (1 to 8)", file_count="multiple", elem_id="lens-photos", height=150)
+            files = gr.File(label="Photos (1 to 8)", file_count="multiple", elem_id="lens-photos", height=DROP_HEIGHT)
             with gr.Row():
                 examples = [gr.Button(name, size="sm", min_width=110) for name in EXAMPLES]
+            mark = example_mark()
             placeless = option_control(
                 PLACELESS, elem_id="lens-placeless", info="Otherwise patches in the same corner look alike."
             )
@@ -60,21 +63,25 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
             download_button("Share as one page (.html)", _page_file, [view], "lens-page")
         with gr.Column(scale=4, min_width=320):
             lens = lens_view("lens-view")
-    _wire_photos(services, header, tab, (view, files, examples, placeless, stop, status, lens))
+    _wire_photos(services, header, tab, (view, files, examples, mark, placeless, stop, status, lens))
     _wire_mask(header, view, lens, send)
 
 
 def _wire_photos(services: Services, header: Header, tab: gr.Tab, parts: tuple) -> None:
-    view, files, examples, placeless, stop, status, lens = parts
+    view, files, examples, mark, placeless, stop, status, lens = parts
     chosen = [placeless, header.backbone, header.resolution]
     run = runs_network(status)
 
-    given = gr.State([])  # grows with each choice of photos, so that what the tab opens with never replaces it
+    given = gr.State([])  # holds the choice of photos, so that what the tab opens with never replaces it
+    opening = _example(OPENING) if services.openings.on else []
+    services.openings.add(lambda backbone: _look_ahead(services, backbone))
 
     @friendly
     def on_files(paths: list[str] | None, choices: list, *settings):
-        choices.append(len(paths or []))
-        yield from analyse(services, read_photos(paths or [], MOST_PHOTOS), *settings)
+        choices[:] = paths or []
+        photos = read_photos(paths or [], MOST_PHOTOS)
+        for step in analyse(services, photos, *settings):
+            yield *step, photos[0] if photos else None, gr.update(visible=False)
 
     @friendly
     def refresh(current: View | None, *settings):
@@ -85,18 +92,21 @@ def _wire_photos(services: Services, header: Header, tab: gr.Tab, parts: tuple) 
 
     @friendly
     def on_tab(latest: Photo | None, current: View | None, choices: list, *settings):
-        if current is None:  # the tab opens with something to look at
-            photos = read_photos(_example(OPENING), MOST_PHOTOS) if latest is None else [latest]
-            for step in analyse(services, photos, *settings):
-                yield (gr.skip(), gr.skip(), gr.skip()) if choices else step
-        else:
-            yield from refresh(current, *settings)
+        photos, is_example = photos_to_show(latest, current.photos if current else (), bool(choices), opening)
+        if photos is None:
+            for step in refresh(current, *settings):
+                yield *step, gr.skip()
+            return
+        for step in analyse(services, photos, *settings):  # the tab opens with something to look at
+            yield (gr.skip(),) * 4 if choices else (*step, gr.update(visible=is_example))
 
     after = [view, status, stop]
-    opened = tab.select(on_tab, [header.photo, view, given, *chosen], after, **run)
+    opened = when_opened(tab, services.start).success(
+        on_tab, [header.photo, view, given, *chosen], [*after, mark], **run
+    )
     events = [
         opened,
-        files.change(on_files, [files, given, *chosen], after, **run),
+        files.change(on_files, [files, given, *chosen], [*after, header.photo, mark], **run),
         header.ready.change(refresh, [view, *chosen], after, **run),
         placeless.change(refresh, [view, *chosen], after, **run),
     ]
@@ -155,6 +165,13 @@ def show(view: View | None) -> dict:
 
 def _example(name: str) -> list[str]:
     return [str(ASSETS / f"{photo}.jpg") for photo in EXAMPLES[name]]
+
+
+def _look_ahead(services: Services, backbone: str) -> None:
+    """See the example's photos, so that the tab opens with them."""
+    for path in _example(OPENING):
+        services.run(load_photo(path), backbone, RESOLUTION.default)
+    positional_basis_of(services.pool.get(backbone), RESOLUTION.default)
 
 
 def _key(placeless: bool, backbone: str, resolution: float) -> tuple[str, int, bool]:

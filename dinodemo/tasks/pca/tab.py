@@ -6,21 +6,26 @@ from pathlib import Path
 
 import gradio as gr
 
+from ...io.images import Photo, load_photo
 from ...web.comparison import wire_comparison
-from ...web.components import ASSETS, download_button, option_control, read_photos
+from ...web.components import ASSETS, DROP_HEIGHT, download_button, option_control, read_photos
 from ...web.errors import friendly
 from ...web.events import QUIET, Options, runs_network
+from ...web.examples import example_mark, when_opened
 from ...web.header import Header
 from ...web.memory import remember
+from ...web.openings import photos_to_show
 from ...web.services import Services, status_line
+from ..base import RESOLUTION
 from . import draw
 from .basis import PatchPCA
 from .draw import KEPT_COMPONENTS, MOST_PHOTOS, Look, View
 
 EMPTY = "Drop one to eight photos, or take an example."
+OPENING = "One object, three places"
 EXAMPLES = {
     "Cat and dogs": ["cat_chelsea.jpg", "two_dogs_balcony.jpg"],
-    "One object, three places": [
+    OPENING: [
         "coffee_cup.jpg",
         "segmentation/cup_by_the_stream.jpg",
         "segmentation/cup_and_dandelions.jpg",
@@ -48,13 +53,14 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
     basis = gr.State(None)
     with gr.Row(elem_classes="work"):
         with gr.Column(scale=2, min_width=320):
-            files = gr.File(label="Photos (1 to 8)", file_count="multiple", elem_id="pca-photos", height=170)
+            files = gr.File(label="Photos (1 to 8)", file_count="multiple", elem_id="pca-photos", height=DROP_HEIGHT)
             with gr.Row():
                 examples = [gr.Button(name, size="sm", min_width=110) for name in EXAMPLES]
+            mark = example_mark()
             stop = gr.Button("Stop", size="sm", variant="stop", visible=False, elem_id="pca-stop")
             controls = _controls()
         with gr.Column(scale=3, min_width=320):
-            gallery: Options = {"columns": 2, "height": "auto", "object_fit": "contain", "format": "jpeg"}
+            gallery: Options = {"columns": 2, "height": "auto", "format": "jpeg", "elem_classes": "shaped"}
             pictures = gr.Gallery(
                 label="Same colour, same meaning", elem_id="pca-pictures", buttons=["fullscreen"], **gallery
             )
@@ -69,7 +75,7 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
             with gr.Accordion("Apply a saved basis", open=False):
                 loader = gr.File(label="Basis (.npz)", height=130, elem_id="pca-load")
     remember(page, "pca", controls[-3:])
-    _wire(services, header, tab, (view, basis, files, examples, stop, loader), controls, outputs)
+    _wire(services, header, tab, (view, basis, files, examples, mark, stop, loader), controls, outputs)
 
 
 def _controls() -> list:
@@ -83,7 +89,7 @@ def _controls() -> list:
     threshold = option_control(
         draw.THRESHOLD, elem_id="pca-threshold", interactive=True, info="Moving it switches to the manual threshold."
     )
-    with gr.Row():
+    with gr.Accordion("Colours", open=False), gr.Row():
         components = list(range(1, KEPT_COMPONENTS + 1))
         colours = [
             gr.Dropdown(components, value=one.default, label=one.label, min_width=90, elem_id=f"pca-{one.name}")
@@ -97,14 +103,21 @@ def _controls() -> list:
 
 
 def _wire(services, header, tab, parts, controls, outputs) -> None:
-    view, basis, files, examples, stop, loader = parts
+    view, basis, files, examples, mark, stop, loader = parts
+    given = gr.State([])  # holds the choice of photos, so that what the tab opens with never replaces it
+    opening = _example(OPENING) if services.openings.on else []
+    services.openings.add(
+        lambda backbone: [services.run(load_photo(p), backbone, RESOLUTION.default) for p in _example(OPENING)]
+    )
     chosen = [header.backbone, header.resolution]
     run = runs_network(outputs.status)
 
     @friendly
-    def on_files(paths: list[str] | None, backbone: str, resolution: float):
+    def on_files(paths: list[str] | None, choices: list, backbone: str, resolution: float):
+        choices[:] = paths or []
         photos = read_photos(paths or [], MOST_PHOTOS)
-        yield from analyse(services, photos, backbone, resolution)
+        for step in analyse(services, photos, backbone, resolution):
+            yield *step, photos[0] if photos else None, gr.update(visible=False)
 
     @friendly
     def refresh(current: View | None, backbone: str, resolution: float):
@@ -113,18 +126,29 @@ def _wire(services, header, tab, parts, controls, outputs) -> None:
         else:
             yield from analyse(services, current.photos, backbone, resolution)
 
+    @friendly
+    def on_tab(latest: Photo | None, current: View | None, choices: list, *settings):
+        photos, is_example = photos_to_show(latest, current.photos if current else (), bool(choices), opening)
+        if photos is None:
+            for step in refresh(current, *settings):
+                yield *step, gr.skip()
+            return
+        for step in analyse(services, photos, *settings):  # the tab opens with something to look at
+            yield (gr.skip(),) * 4 if choices else (*step, gr.update(visible=is_example))
+
     after = [view, outputs.status, stop]
+    opened = when_opened(tab, services.start)
     events = [
-        files.change(on_files, [files, *chosen], after, **run),
+        files.change(on_files, [files, given, *chosen], [*after, header.photo, mark], **run),
         header.ready.change(refresh, [view, *chosen], after, **run),
-        tab.select(refresh, [view, *chosen], after, **run),
+        opened.success(on_tab, [header.photo, view, given, *chosen], [*after, mark], **run),
     ]
     show_inputs = [view, basis, *controls]
     for event in events:
         event.success(show, show_inputs, [*outputs.all(), controls[1]], **QUIET)
     stop.click(lambda: ("Stopped.", gr.update(visible=False)), None, [outputs.status, stop], cancels=events, **QUIET)
-    for button, names in zip(examples, EXAMPLES.values(), strict=True):
-        button.click(lambda names=names: [str(ASSETS / name) for name in names], None, files, **QUIET)
+    for button, name in zip(examples, EXAMPLES, strict=True):
+        button.click(lambda name=name: _example(name), None, files, **QUIET)
 
     foreground, threshold, *others = controls
     for control in (foreground, *others):
@@ -166,6 +190,10 @@ def show(view: View | None, basis: PatchPCA | None, *values) -> tuple:
 def load_basis(path: str | None) -> PatchPCA | None:
     """Read an uploaded basis; None when the file was removed."""
     return PatchPCA.load(path) if path else None
+
+
+def _example(name: str) -> list[str]:
+    return [str(ASSETS / photo) for photo in EXAMPLES[name]]
 
 
 def _with_basis(make):

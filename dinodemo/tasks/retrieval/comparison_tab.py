@@ -30,6 +30,7 @@ def build_comparison(indexes: IndexStore, header: Header, search: gr.State, firs
         format="jpeg",
         object_fit="contain",
         elem_id="retrieval-second",
+        elem_classes="shaped small",
     )
 
     @friendly

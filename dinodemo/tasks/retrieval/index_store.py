@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...io.files import lock, resource_folder
+
 if TYPE_CHECKING:
     from ...web.services import Services
     from . import ImageIndex
@@ -19,6 +21,7 @@ KEPT_OPEN = 8  # indexes whose vectors stay in memory
 PRIVATE_AGE = 48 * 3600  # seconds after the last use until a private index is removed
 MOST_PRIVATE = 20  # of one person
 UPLOADS = ".photos"  # beside the indexes: the files that were uploaded for them
+EXAMPLES = "Free photos"  # of the index that everybody can search
 COMPARISONS = ".beside"  # the same photos, as second backbones see them
 _OWNER = re.compile(r"[A-Za-z0-9_-]{22,64}")
 _NAME = re.compile(r"[\w][\w .()-]{0,59}")
@@ -41,13 +44,15 @@ class IndexStore:
         self.services = services
         self.shared = Path(services.settings.indexes).expanduser() if services.settings.indexes else None
         self._root = root or private_root()
+        self.examples: Path | None = None  # the folder of the index of free photos, once it is there
         self._open: OrderedDict[str, ImageIndex] = OrderedDict()
         self._lock = threading.Lock()
 
     def choices(self, owner: str | None) -> list[tuple[str, str]]:
         """Return (label, key) of what a person can use, one's own first."""
         rows = [(name, f"mine:{name}") for name in _names(self._private(owner))] if owner else []
-        return rows + [(f"{name} · shared", f"shared:{name}") for name in _names(self.shared)]
+        rows += [(f"{name} · shared", f"shared:{name}") for name in _names(self.shared)]
+        return rows + [(f"{name} · example", f"example:{name}") for name in _names(self.examples)]
 
     def new_key(self, owner: str, name: str) -> str:
         """Return the key of a new index; on a server with a shared folder it is for everybody.
@@ -81,13 +86,16 @@ class IndexStore:
             ValueError: The key is not this person's.
         """
         kind, _, name = (key or "").partition(":")
-        root = {"mine": self._private(owner), "shared": self.shared}.get(kind)
+        roots = {"mine": self._private(owner), "shared": self.shared, "example": self.examples}
+        root = roots.get(kind)
         if root is None or not _NAME.fullmatch(name):
             raise ValueError("no index is chosen; choose one from the list, or make a new one in the tab Build")
         return root / name
 
     def check_may_change(self, key: str | None) -> None:
         """Raise ValueError for an index that visitors can search but not change."""
+        if (key or "").startswith("example:"):
+            raise ValueError("the index of examples cannot be changed; name a new one of your own")
         if self.services.settings.public and (key or "").startswith("shared:"):
             raise ValueError("this index is everybody's and cannot be changed here; name a new one of your own")
 
@@ -142,6 +150,17 @@ class IndexStore:
         path = self._comparison(owner, key) / which
         return self._opened(path, lambda: ImageIndex(path, engine, resolution))
 
+    def make_examples(self, backbone: str) -> None:
+        """Index the shipped photos with a backbone; once made, the index stays on disk."""
+        from . import ImageIndex
+
+        engine = self.services.pool.get(backbone)
+        root = self.services.openings.folder / f"index-{engine.identity.sha256[:16]}"
+        root.mkdir(parents=True, exist_ok=True)
+        with lock(root / ".lock", timeout=600):  # several servers may start at once
+            ImageIndex(root / EXAMPLES, engine).add([(name, path.read_bytes()) for name, path in free_photos()])
+        self.examples = root
+
     def delete(self, owner: str, key: str | None) -> None:
         """Delete an index and the files that were uploaded for it.
 
@@ -183,6 +202,13 @@ class IndexStore:
             raise ValueError("this page has lost its key to your indexes; reload it")
         # hashed: a path may be seen by others, in a message or a file, and must not tell the key
         return self._root / hashlib.sha256(owner.encode()).hexdigest()[:32]
+
+
+def free_photos() -> list[tuple[str, Path]]:
+    """List (name, path) of the shipped photos, two of the many cups among them."""
+    assets = resource_folder("assets")
+    kinds = {"photos": "*.jpg", "cups": "segmentation/*.jpg", "more cups": "anomaly/*_1.jpg"}
+    return [(f"{kind}/{path.name}", path) for kind, pattern in kinds.items() for path in sorted(assets.glob(pattern))]
 
 
 def _names(folder: Path | None) -> list[str]:

@@ -6,9 +6,17 @@ import gradio as gr
 import numpy as np
 
 from ...io.images import Photo
-from ...web.components import download_button, example_gallery, option_control, photo_input, wire_photo
+from ...web.components import (
+    DROP_HEIGHT,
+    download_button,
+    example_gallery,
+    option_control,
+    photo_input,
+    wire_photo,
+)
 from ...web.errors import friendly
 from ...web.events import LIVE, QUIET, runs_network
+from ...web.examples import Opening
 from ...web.header import Header
 from ...web.memory import WITH_KEY
 from ...web.painter import painter_value, read_drawing, region_painter
@@ -22,6 +30,8 @@ from .index_store import IndexStore
 from .labels_tab import build_labels
 from .map_tab import build_map
 
+OPENING = "coffee_cup.jpg"
+COMING = "The index of example photos is being made; open this tab again in a minute, or create one under Build."
 EMPTY = "Choose an index, or create one under Build, then drop a photo."
 
 
@@ -58,6 +68,7 @@ class Found:
 def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> None:
     """Build the picker of indexes and the four sub-tabs."""
     indexes = IndexStore(services)
+    services.openings.add(indexes.make_examples)
     with gr.Row(equal_height=True):
         index = gr.Dropdown(
             [],
@@ -70,7 +81,7 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
         about = gr.Markdown(EMPTY, elem_id="index-about")
     with gr.Tabs():
         with gr.Tab("Search", id="retrieval-search"):
-            photo, examples, asked, found = _search_parts(indexes, header, index)
+            photo, examples, opening, asked, found = _search_parts(indexes, header, index)
         with gr.Tab("Build", id="retrieval-build"):
             changed = build_building(indexes, header, index, services)
         with gr.Tab("Labels", id="retrieval-labels"):
@@ -78,21 +89,23 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
         with gr.Tab("Map and duplicates", id="retrieval-map"):
             build_map(indexes, header.owner, index)
     _wire_index(indexes, tab, page, asked, about, changed, found.labelled)
-    _wire_search(indexes, header.photo, tab, photo, examples, asked, found)
+    _wire_search(indexes, header.photo, tab, (photo, examples, opening), asked, found)
 
 
 def _search_parts(indexes: IndexStore, header: Header, index: gr.Dropdown) -> tuple:
     query, search = gr.State(None, time_to_live=4 * 3600), gr.State(None, time_to_live=4 * 3600)
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
-            photo = photo_input("Query", "retrieval-photo", height=160)
+            photo = photo_input("Query", "retrieval-photo", height=DROP_HEIGHT)
             examples = example_gallery("retrieval-examples")
+            opening = Opening.of(indexes.services, OPENING)
             painter = region_painter("retrieval-painter")
             with gr.Row():
                 count = option_control(COUNT, elem_id="retrieval-count", min_width=140)
                 rerank = option_control(RERANK, elem_id="retrieval-rerank", min_width=140)
-            labels = gr.Dropdown([], multiselect=True, label="Only these labels", elem_id="retrieval-labels-filter")
-            path = gr.Textbox(label="Only paths that contain", elem_id="retrieval-path", max_lines=1)
+            with gr.Accordion("Filters", open=False):
+                labels = gr.Dropdown([], multiselect=True, label="Only these labels", elem_id="retrieval-labels-filter")
+                path = gr.Textbox(label="Only paths that contain", elem_id="retrieval-path", max_lines=1)
         with gr.Column(scale=3, min_width=320):
             status = gr.Markdown(EMPTY, elem_id="retrieval-status")
             gallery = gr.Gallery(
@@ -104,13 +117,8 @@ def _search_parts(indexes: IndexStore, header: Header, index: gr.Dropdown) -> tu
                 format="jpeg",
                 object_fit="contain",
                 elem_id="retrieval-hits",
+                elem_classes="shaped small",
             )
-            with gr.Row():
-                download_button("Hits (.csv)", lambda s: draw.hits_csv(_need(s)), [search], "retrieval-csv")
-                download_button("Hits (.json)", lambda s: draw.hits_json(_need(s)), [search], "retrieval-json")
-            labelled = label_hits(indexes, header.owner, search)
-            moved = offer_new_folder(indexes, header.owner, search, gallery)
-            build_comparison(indexes, header, search, gallery, [count, labels, path, rerank])
             message = gr.Markdown(elem_id="retrieval-message")
             why = gr.Image(
                 label="Why: parts that agree",
@@ -120,8 +128,14 @@ def _search_parts(indexes: IndexStore, header: Header, index: gr.Dropdown) -> tu
                 buttons=["fullscreen"],
                 elem_id="retrieval-why",
             )
+            with gr.Row():
+                download_button("Hits (.csv)", lambda s: draw.hits_csv(_need(s)), [search], "retrieval-csv")
+                download_button("Hits (.json)", lambda s: draw.hits_json(_need(s)), [search], "retrieval-json")
+            labelled = label_hits(indexes, header.owner, search)
+            moved = offer_new_folder(indexes, header.owner, search, gallery)
+            build_comparison(indexes, header, search, gallery, [count, labels, path, rerank])
     asked = Asked(header.owner, index, query, painter, count, labels, path, rerank)
-    return photo, examples, asked, Found(search, status, gallery, why, message, moved, labelled)
+    return photo, examples, opening, asked, Found(search, status, gallery, why, message, moved, labelled)
 
 
 def _wire_index(
@@ -137,7 +151,8 @@ def _wire_index(
     @friendly
     def describe(owner: str, key: str | None):
         if not key:
-            return EMPTY, gr.update(choices=[], value=[])
+            coming = indexes.services.openings.on and indexes.examples is None
+            return COMING if coming else EMPTY, gr.update(choices=[], value=[])
         found = indexes.open(owner, key, indexes.services.start.name).statistics()
         return draw.statistics(found), gr.update(choices=list(found.labels), value=[])
 
@@ -147,9 +162,8 @@ def _wire_index(
         trigger(describe, [asked.owner, asked.index], [about, asked.labels], **LIVE)
 
 
-def _wire_search(
-    indexes: IndexStore, current: gr.State, tab: gr.Tab, photo, examples, asked: Asked, found: Found
-) -> None:
+def _wire_search(indexes: IndexStore, current: gr.State, tab: gr.Tab, given: tuple, asked: Asked, found: Found) -> None:
+    photo, examples, opening = given
     run = runs_network(found.gallery)
 
     @friendly
@@ -173,6 +187,7 @@ def _wire_search(
         empty=(None, painter_value(None)),
         current=current,
         tab=tab,
+        opening=opening,
         fresh=lambda: True,
     )
     for event in events:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import gradio as gr
 
 from ...io.images import Photo
-from ...web.components import option_control, photo_input
+from ...web.components import DROP_HEIGHT, option_control, photo_input
 from ...web.errors import friendly
 from ...web.events import ENGINE_QUEUE, LIVE, QUIET
 from ...web.header import Header
@@ -46,7 +46,7 @@ class ReferenceParts:
 
 def reference_parts() -> ReferenceParts:
     """Make the components of the reference side."""
-    photo = photo_input("1. Reference photo", "seg-reference", height=190)
+    photo = photo_input("1. Reference photo", "seg-reference", height=DROP_HEIGHT)
     painter = mask_painter("seg-painter")
     outline = outline_layer("seg-outline", "seg-painter")
     hint = gr.Markdown(elem_id="seg-paint-status")
@@ -131,7 +131,7 @@ def wire_reference(services: Services, header: Header, reference: ReferenceParts
         return (), gr.update(value=[], visible=False)
 
     cleared = [*on_painter, reference.outline, reference.hint]
-    reference.photo.upload(on_photo, reference.photo, cleared, **QUIET)
+    reference.photo.upload(lambda photo: (*on_photo(photo), photo), reference.photo, [*cleared, header.photo], **QUIET)
     reference.photo.clear(lambda: (painter_value(None), None, outline_value(None), ""), None, cleared, **QUIET)
     painted = [*on_painter, reference.exact, *network]
     gr.on(

@@ -7,7 +7,7 @@ import gradio as gr
 import numpy as np
 
 from ...web.comparison import comparison_image
-from ...web.components import download_button, option_control
+from ...web.components import DROP_HEIGHT, download_button, option_control
 from ...web.errors import friendly
 from ...web.events import LIVE, QUIET
 from . import draw
@@ -52,8 +52,14 @@ def result_parts() -> ResultParts:
     """Make the components of the target side."""
     search = _search_parts()
     status = gr.Markdown(EMPTY, elem_id="seg-status")
-    selected = _selected_parts()
-    threshold, opacity, presence, view = _look_controls()
+    selected, (threshold, opacity, presence, view) = _selected_parts()
+    with gr.Accordion("Photos without it (optional)", open=False):
+        tray = gr.File(
+            label="Photos that do not show it: they set the bound",
+            file_count="multiple",
+            height=110,
+            elem_id="seg-tray",
+        )
     found = gr.State(None, time_to_live=4 * 3600)
     gallery = gr.Gallery(
         label="All photos, the best match first: click one to select it",
@@ -62,6 +68,7 @@ def result_parts() -> ResultParts:
         allow_preview=False,
         buttons=[],
         elem_id="seg-gallery",
+        elem_classes="shaped small",
         format="jpeg",
         object_fit="contain",
     )
@@ -72,6 +79,7 @@ def result_parts() -> ResultParts:
     return ResultParts(
         **search,
         **selected,
+        tray=tray,
         gallery=gallery,
         status=status,
         threshold=threshold,
@@ -85,35 +93,37 @@ def result_parts() -> ResultParts:
 
 def _search_parts() -> dict[str, Any]:
     """Make what is searched, and the buttons that start and stop it."""
-    targets = gr.File(
-        label=f"2. Photos to search (up to {MOST_TARGETS})", file_count="multiple", height=150, elem_id="seg-targets"
-    )
-    target = option_control(draw.TARGET, radio=True, elem_id="seg-target")
-    with gr.Accordion("Photos without it (optional)", open=False):
-        tray = gr.File(
-            label="Photos that do not show it: they set the bound",
-            file_count="multiple",
-            height=110,
-            elem_id="seg-tray",
-        )
     with gr.Row():
-        find = gr.Button("3. Find it", variant="primary", elem_id="seg-find")
-        stop = gr.Button("Stop", variant="stop", elem_id="seg-stop", visible=False)
-    return {"targets": targets, "target": target, "tray": tray, "find": find, "stop": stop}
+        targets = gr.File(
+            label=f"2. Photos to search (up to {MOST_TARGETS})",
+            file_count="multiple",
+            height=DROP_HEIGHT,
+            min_width=240,
+            elem_id="seg-targets",
+        )
+        with gr.Column(min_width=240):
+            target = option_control(draw.TARGET, radio=True, elem_id="seg-target")
+            with gr.Row():
+                find = gr.Button("3. Find it", variant="primary", elem_id="seg-find", min_width=110)
+                stop = gr.Button("Stop", variant="stop", elem_id="seg-stop", visible=False, min_width=80)
+    return {"targets": targets, "target": target, "find": find, "stop": stop}
 
 
-def _selected_parts() -> dict[str, Any]:
-    """Make the selected photo, the question about it, and its objects."""
+def _selected_parts() -> tuple[dict[str, Any], tuple]:
+    """Make the selected photo with the controls that redraw beside it, the question about it, and its objects."""
     with gr.Row():
         picture = gr.Image(
             label="Selected photo",
             format="jpeg",
             interactive=False,
-            height=420,
             elem_id="seg-picture",
+            elem_classes="main-picture low",
+            scale=2,
             buttons=["fullscreen"],
         )
-        comparison = comparison_image("seg-second", 420)
+        comparison = comparison_image("seg-second")
+        with gr.Column(min_width=210):
+            look = _look_controls()
     with gr.Row(visible=False) as question:
         no = gr.Button("It is not here", size="sm", elem_id="seg-no")
         yes = gr.Button("Yes, also this", size="sm", elem_id="seg-yes")
@@ -121,25 +131,22 @@ def _selected_parts() -> dict[str, Any]:
         [], label="Objects found (untick what is wrong)", elem_id="seg-instances", visible=False
     )
     asked = {"question": question, "yes": yes, "no": no}
-    return {"picture": picture, "comparison": comparison, "instances": instances, **asked}
+    return {"picture": picture, "comparison": comparison, "instances": instances, **asked}, look
 
 
 def _look_controls() -> tuple[gr.Slider, gr.Slider, gr.Slider, gr.Radio]:
     """Make the controls that only redraw."""
-    with gr.Row():
-        threshold = option_control(
-            draw.THRESHOLD.changed(low=0.02, high=0.98),
-            elem_id="seg-threshold",
-            info="Lower values select more",
-            min_width=140,
-        )
-        opacity = option_control(draw.OPACITY, elem_id="seg-opacity", min_width=140)
-    presence = option_control(
-        draw.PRESENCE,
-        elem_id="seg-presence",
-        info="Photos below are unsure (outline only) or not here; 0 always paints.",
+    threshold = option_control(
+        draw.THRESHOLD.changed(low=0.02, high=0.98), elem_id="seg-threshold", info="Lower values select more"
     )
     view = option_control(draw.VIEW, radio=True, elem_id="seg-view")
+    with gr.Accordion("More settings", open=False):
+        opacity = option_control(draw.OPACITY, elem_id="seg-opacity")
+        presence = option_control(
+            draw.PRESENCE,
+            elem_id="seg-presence",
+            info="Photos below are unsure (outline only) or not here; 0 always paints.",
+        )
     return threshold, opacity, presence, view
 
 

@@ -3,45 +3,52 @@
 from dataclasses import replace
 
 import gradio as gr
+import numpy as np
 
-from ...io.images import DISPLAY_SIDE, fit_within, load_photo, shrink
+from ...io.images import DISPLAY_SIDE, Photo, fit_within, load_photo, shrink
 from ...web.comparison import wire_comparison
 from ...web.components import ASSETS
 from ...web.errors import friendly
 from ...web.events import ENGINE_QUEUE, QUIET
+from ...web.examples import example_mark, when_opened
 from ...web.header import Header
 from ...web.memory import remember
 from ...web.painter import outline_value, painter_value
 from ...web.services import Services
+from ..base import RESOLUTION
 from ..segmentation_head.tab import build_head_tab
 from . import draw
-from .draw import Look
+from .draw import Look, Reference
 from .masks import read_mask_file
 from .reference_tab import ReferenceParts, reference_parts, wire_masks, wire_reference
-from .references import fit
-from .results_tab import ResultParts, answer_no, answer_yes, result_parts, show_all, wire_results
+from .references import DEFAULT_NAME, fit
+from .results_tab import EMPTY, ResultParts, answer_no, answer_yes, result_parts, show_all, wire_results
 from .search_tab import Answers, Asked, Found, gather, search
 from .video_tab import build_video_tab
 
 EXAMPLE = ASSETS / "segmentation"
+PHOTO = "coffee_cup.jpg"
+TARGETS = ("segmentation/cup_by_the_stream.jpg", "segmentation/cup_and_dandelions.jpg", "mountain_path.jpg")
+EXAMPLE_SHOWN = "example"
 
 
 def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> None:
     """Build the sub-tabs: find by reference, follow through a video, and train a head on what was painted."""
     with gr.Tabs():
         with gr.Tab("Find by reference", id="seg-find-tab"):
-            references = _build_find_tab(services, header, page)
+            references = _build_find_tab(services, header, tab, page)
         with gr.Tab("In a video", id="seg-video-tab"):
             build_video_tab(services, header, references.drawing())
         with gr.Tab("Train a head", id="seg-head-tab"):
             build_head_tab(services, header, references.references)
 
 
-def _build_find_tab(services: Services, header: Header, page: gr.Blocks) -> ReferenceParts:
+def _build_find_tab(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> ReferenceParts:
     with gr.Row():
         with gr.Column(scale=1, min_width=320):
-            example = gr.Button("Try the example: find this cup", size="sm", elem_id="seg-example")
+            mark = example_mark()
             reference = reference_parts()
+            example = gr.Button("Try the example: find this cup", size="sm", elem_id="seg-example")
         with gr.Column(scale=1, min_width=320):
             result = result_parts()
             pictures = (result.picture, result.comparison)
@@ -51,7 +58,8 @@ def _build_find_tab(services: Services, header: Header, page: gr.Blocks) -> Refe
     wire_masks(reference)
     loaded = _wire_example(reference, result, example)
     _wire_painted(header, reference)
-    _wire_search(services, header, reference, result, loaded)
+    asked = _wire_opening(services, header, tab, reference, result, mark)
+    _wire_search(services, header, reference, result, (loaded, asked.change))
     wire_results(result)
     return reference
 
@@ -61,15 +69,74 @@ def _wire_example(reference: ReferenceParts, result: ResultParts, example: gr.Bu
 
     @friendly
     def load_example():
-        photo = load_photo(ASSETS / "coffee_cup.jpg")
-        mask = read_mask_file(EXAMPLE / "cup_mask.png", photo)
-        targets = [str(EXAMPLE / name) for name in ("cup_by_the_stream.jpg", "cup_and_dandelions.jpg")]
-        targets.append(str(ASSETS / "mountain_path.jpg"))
-        picture = str(ASSETS / "coffee_cup.jpg")
-        return picture, painter_value(photo, mask), photo, targets, None, Answers(), outline_value(None)
+        painter, targets, rest = example_values()
+        return str(ASSETS / PHOTO), *painter, *rest, targets
 
-    filled = [reference.photo, reference.painter, reference.current, result.targets, reference.opened, result.answers]
-    return example.click(load_example, None, [*filled, reference.outline], **QUIET).success
+    filled = [reference.photo, reference.painter, reference.current, reference.opened, result.answers]
+    return example.click(load_example, None, [*filled, reference.outline, result.targets], **QUIET).success
+
+
+def example_values() -> tuple[tuple, list[str], tuple]:
+    """Return what the example fills in: (painter, photo), targets, (uploaded mask, answers, outline)."""
+    photo, mask = _example()
+    return (painter_value(photo, mask), photo), _targets(), (None, Answers(), outline_value(None))
+
+
+def _example() -> tuple[Photo, np.ndarray]:
+    photo = load_photo(ASSETS / PHOTO)
+    return photo, read_mask_file(EXAMPLE / "cup_mask.png", photo)
+
+
+def _targets() -> list[str]:
+    return [str(ASSETS / name) for name in TARGETS]
+
+
+def _wire_opening(
+    services: Services, header: Header, tab: gr.Tab, reference: ReferenceParts, result: ResultParts, mark: gr.Markdown
+) -> gr.State:
+    """Open with the photo of another tab, else with the example; returns a state that changes to ask for a search."""
+    given = gr.State([])  # holds something once the person has put something into this tab
+    shown, asked = gr.State(""), gr.State(0)  # what the tab opened with: a photo's digest, or EXAMPLE_SHOWN
+    emptied = [result.targets, result.found, result.gallery, result.picture, result.status, mark, shown]
+    nothing = gr.skip()
+    empty: tuple = (None, None, [], None, EMPTY, gr.update(visible=False))
+    services.openings.add(lambda backbone: _look_ahead(services, backbone))
+
+    @friendly
+    def on_tab(latest: Photo | None, before: str, choices: list, count: int):
+        if choices or before == (latest.digest if latest else EXAMPLE_SHOWN):
+            return [nothing] * 14
+        if latest is not None:
+            painter = painter_value(latest), latest, None, Answers(), outline_value(None)
+            return fit_within(latest.rgb, DISPLAY_SIDE), *painter, *empty, latest.digest, nothing
+        if not services.openings.on:
+            return [nothing] * 14
+        painter_and_photo, targets, rest = example_values()
+        kept = (nothing,) * 4
+        return nothing, *painter_and_photo, *rest, targets, *kept, gr.update(visible=True), EXAMPLE_SHOWN, count + 1
+
+    @friendly
+    def on_photo(choices: list, before: str):
+        choices.append(True)
+        return (*empty, "") if before == EXAMPLE_SHOWN else [nothing] * len(emptied)
+
+    filled = [reference.photo, reference.painter, reference.current, reference.opened, result.answers]
+    when_opened(tab, services.start).success(
+        on_tab, [header.photo, shown, given, asked], [*filled, reference.outline, *emptied, asked], **QUIET
+    )
+    reference.photo.upload(on_photo, [given, shown], emptied, **QUIET)
+    work = [reference.painter.change, reference.mask_file.upload, result.targets.upload, reference.add.click]
+    gr.on(work, lambda choices: choices.append(True), given, None, **QUIET)
+    return asked
+
+
+def _look_ahead(services: Services, backbone: str) -> None:
+    """Search the example's photos, so that the tab opens with them."""
+    photo, mask = _example()
+    wanted = [Reference(photo, mask, np.zeros_like(mask), DEFAULT_NAME)]
+    segmenter = fit(services, wanted, [], backbone, RESOLUTION.default)
+    for path in _targets():
+        segmenter.predict(shrink(load_photo(path)))
 
 
 def _wire_painted(header: Header, reference: ReferenceParts) -> None:
@@ -86,7 +153,7 @@ def _wire_painted(header: Header, reference: ReferenceParts) -> None:
     header.painted.change(on_painted, header.painted, filled, **QUIET)
 
 
-def _wire_search(services: Services, header: Header, reference: ReferenceParts, result: ResultParts, example) -> None:
+def _wire_search(services: Services, header: Header, reference: ReferenceParts, result: ResultParts, loaded) -> None:
     @friendly
     def on_find(*values):
         drawing, (paths, tray, answers, target, backbone, resolution, *look) = values[:6], values[6:]
@@ -107,7 +174,7 @@ def _wire_search(services: Services, header: Header, reference: ReferenceParts, 
         ).success,
     ]
     events = []
-    for trigger in (result.find.click, example, *again):
+    for trigger in (result.find.click, *loaded, *again):
         event = trigger(
             on_find, inputs, outputs, **ENGINE_QUEUE, api_visibility="private", show_progress_on=[result.status]
         )

@@ -1,6 +1,7 @@
 // value: {photo: data URL | null, mask: PNG data URL | null, box: [x0, y0, x1, y1] in shares | null,
 //         painted: true once somebody drew, version: number set by the server}.
 // Red pixels of the mask mean "this", blue ones "exclude"; see painter.py, which reads them.
+window.dinodemoTranslate?.(element);
 const THIS = '#ff2020', NOT_THIS = '#2060ff', MOST_UNDO = 30, DOT = 10, FILL_BOX = false;
 const photo = element.querySelector('.photo'), mask = element.querySelector('.mask');
 const outline = element.querySelector('.outline');
@@ -31,6 +32,7 @@ async function load() {
   const image = await picture(value.photo);
   photo.width = mask.width = outline.width = image.naturalWidth;
   photo.height = mask.height = outline.height = image.naturalHeight;
+  stage.style.setProperty('--shape', photo.width / photo.height);
   photo.getContext('2d').drawImage(image, 0, 0);
   if (value.mask) pen.drawImage(await picture(value.mask), 0, 0, mask.width, mask.height);
 }
@@ -130,7 +132,7 @@ element.addEventListener('click', (event) => {
 zoom.addEventListener('input', () => {
   const middle = [(view.scrollLeft + view.clientWidth / 2) / stage.clientWidth,
                   (view.scrollTop + view.clientHeight / 2) / stage.clientHeight];
-  stage.style.width = zoom.value * 100 + '%';
+  stage.style.setProperty('--zoom', zoom.value);
   view.scrollTo(middle[0] * stage.clientWidth - view.clientWidth / 2, middle[1] * stage.clientHeight - view.clientHeight / 2);
 });
 element.addEventListener('keydown', (event) => {
