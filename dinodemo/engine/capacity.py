@@ -23,6 +23,7 @@ class Capacity:
         self.backbone, self.prefix, self.device, self.dtype = backbone, prefix, device, dtype
         self.most = MAX_BATCH_CPU if device.type == "cpu" else MAX_BATCH  # pictures
         self._speed, self._seen = 5e10, False  # operations a second, a running mean
+        self._besides = 0.0  # seconds of a request besides the network's, a running mean
 
     def check_fits(self, size: tuple[int, int]) -> int:
         """Return how many pictures of an input size (H, W) fit into memory at once; RuntimeError when none does."""
@@ -56,6 +57,19 @@ class Capacity:
         speed = pictures * self._flops(tokens) / max(seconds, 1e-6)
         self._speed = 0.5 * self._speed + 0.5 * speed if self._seen else speed
         self._seen = True
+
+    def request_seconds(self, tokens: int) -> float:
+        """Return the estimated time of a request: the network's, and what requests waited besides."""
+        return self.seconds(tokens) + self._besides
+
+    def learn_request(self, tokens: int, seconds: float) -> None:
+        """Update what requests take besides the network: shrinking the picture, waiting for the device.
+
+        Args:
+            tokens: Of the picture.
+            seconds: From the question to the answer.
+        """
+        self._besides = 0.5 * (self._besides + max(0.0, seconds - self.seconds(tokens)))
 
     def picture_bytes(self, size: tuple[int, int]) -> int:
         """Return the bytes of a picture's activations: MLP, q, k, v, residuals, and all layers kept at worst."""

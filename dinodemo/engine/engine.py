@@ -233,6 +233,10 @@ class Engine:
         """Return the estimated time of one picture of so many tokens, from the speed seen so far."""
         return self._capacity.seconds(tokens)
 
+    def request_seconds(self, tokens: int) -> float:
+        """Return the estimated time until a request for one picture is answered, waiting included."""
+        return self._capacity.request_seconds(tokens)
+
     def grid(self, size: tuple[int, int], resolution: int) -> tuple[int, int]:
         """Return the patch grid (h, w) of a picture.
 
@@ -243,11 +247,15 @@ class Engine:
         return grid_size(size, resolution, self.backbone.patch_size)
 
     def _raw(self, photo: Photo, resolution: int, crop: str | None, layers, row_tokens) -> tuple[np.ndarray, Raw, bool]:
+        started = time.perf_counter()
         rgb = network_input(photo.rgb, resolution, self.backbone.patch_size, crop)
         key = (photo.digest, self._key, resolution, crop, layers, row_tokens)
 
         def run() -> Raw:  # only here is memory needed: what is cached is given out however little is free
-            return self._scheduler.ask(Request(rgb, (layers, row_tokens)), self._capacity.check_fits(rgb.shape[:2]))
+            raw = self._scheduler.ask(Request(rgb, (layers, row_tokens)), self._capacity.check_fits(rgb.shape[:2]))
+            h, w = (side // self.backbone.patch_size for side in rgb.shape[:2])
+            self._capacity.learn_request(h * w, time.perf_counter() - started)
+            return raw
 
         def name() -> tuple:  # of the weights by their checksum: other ones may lie in the same folder tomorrow
             return self.identity.sha256, self._key[2:4], photo.digest, resolution, crop, layers, row_tokens

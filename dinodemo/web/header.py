@@ -209,7 +209,7 @@ def cost_line(services: Services, name: str, resolution: float) -> str:
     engine = services.pool.get(name) if name in services.pool.loaded() else None
     patch = engine.backbone.patch_size if engine else row.patch_size if row else 14
     h, w = grid_size((1, 1), int(resolution), patch)
-    seconds = f", about {_duration(engine.estimate_seconds(h * w))} a picture here" if engine else ""
+    seconds = f", about {_duration(engine.request_seconds(h * w))} a picture here" if engine else ""
     return f"{h} × {w} = **{h * w} patch tokens**{seconds}"
 
 

@@ -189,6 +189,12 @@ def test_the_model_and_its_row_are_public(engine):
     assert (engine.backbone.width, engine.backbone.depth) == (32, 3)
 
 
+def test_a_request_is_told_to_take_more_than_the_network_alone(engine, make_picture):
+    assert engine.request_seconds(100) == engine.estimate_seconds(100)
+    engine.features(make_picture(), 56)
+    assert engine.request_seconds(100) > engine.estimate_seconds(100)
+
+
 def test_time_estimates_grow_with_tokens_and_follow_what_was_seen(engine, make_picture):
     assert engine.estimate_seconds(1000) > engine.estimate_seconds(100) > 0
     before = engine.estimate_seconds(1000)
