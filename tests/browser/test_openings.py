@@ -106,3 +106,42 @@ def test_an_own_photo_replaces_the_example_and_comes_along(opened):
     opened.wait_for_selector("#depth-photo img")
     go_to(opened, "segmentation")  # what was given here stays
     opened.wait_for_selector("#seg-targets >> text=coffee_cup")
+
+
+def test_help_opens_beside_the_tab_and_gives_the_focus_back(opened, screenshot):
+    opened.get_by_role("button", name="Help for this tab").click()
+    opened.wait_for_selector("#help-drawer h2 >> text=Attention")
+    assert opened.locator("#help-drawer li").count() == 3
+    screenshot(opened, "help")
+    go_to(opened, "compare")
+    opened.wait_for_selector("#help-drawer h2 >> text=Compare")
+    opened.keyboard.press("Escape")
+    opened.wait_for_selector("#help-drawer", state="hidden")
+    assert opened.evaluate("document.activeElement.id") == "help"
+
+
+def test_the_keyboard_goes_on_from_a_dropdown(opened):
+    box = opened.get_by_role("combobox", name="Colour map").first
+    box.focus()
+    opened.keyboard.press("ArrowDown")
+    opened.keyboard.press("Enter")
+    opened.wait_for_function("() => document.activeElement.querySelector('[role=combobox][aria-label=\"Colour map\"]')")
+    assert box.input_value() != "inferno"
+
+
+def test_our_own_components_speak_korean(browser, opening_url, screenshot):
+    context = browser.new_context(viewport={"width": 390, "height": 844}, locale="ko-KR")
+    page = context.new_page()
+    page.set_default_timeout(MILLISECONDS)
+    page.goto(opening_url)
+    page.wait_for_selector("#cost >> text=여기서 사진")
+    go_to(page, "segmentation")
+    page.wait_for_selector("#seg-painter button >> text=지우개")
+    go_to(page, "lens")
+    page.wait_for_selector("#lens-view .lens-readout >> text=사진 위에서")
+    assert page.locator("#lens-view .lens-clear").inner_text() == "핀 지우기"
+    page.locator("#help").click()
+    page.wait_for_selector("#help-drawer h3 >> text=수식")
+    screenshot(page, "korean-phone")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 391
+    context.close()

@@ -1,5 +1,9 @@
 """The catalogue of Korean texts: whole, well formed, and used where a request asks for it."""
 
+import json
+import re
+from pathlib import Path
+
 import gradio as gr
 import pytest
 from gradio.context import LocalContext
@@ -7,6 +11,7 @@ from gradio.context import LocalContext
 from dinodemo.backbones import BACKBONES
 from dinodemo.engine.pool import EnginePool
 from dinodemo.io.render import COLOUR_MAPS
+from dinodemo.tasks import TASKS
 from dinodemo.web import i18n
 from dinodemo.web.app import build_app
 from dinodemo.web.errors import friendly
@@ -106,3 +111,24 @@ def test_handlers_answer_in_the_language_of_the_request(entries, korean):
     with pytest.raises(gr.Error) as caught:
         fails()
     assert caught.value.message == "b.png: 파일이 없습니다."
+
+
+def test_every_tab_has_help_in_both_languages():
+    texts = json.loads((Path(i18n.__file__).parent / "help.json").read_text(encoding="utf-8"))
+    tabs = {task.name for task in TASKS if "tab" in task.rooms}
+    for language in i18n.LANGUAGES:
+        assert set(texts[language]) == {"words", *tabs}
+        for name in tabs:
+            told = texts[language][name]
+            assert all(told[part].strip() for part in ("seen", "formula", "more")) and len(told["try"]) == 3
+            assert f"docs/{name}.md" in told["more"]
+
+
+def test_texts_of_our_own_components_have_translations():
+    known = i18n.component_texts()
+    folder = Path(i18n.__file__).parent
+    shown = re.findall(r">([^<>{}]*[A-Za-z]{2}[^<>{}]*)<", (folder / "painter" / "painter.html").read_text("utf-8"))
+    shown += re.findall(r">([^<>{}]*[A-Za-z]{2}[^<>{}]*)<", (folder / "lens" / "lens.html").read_text("utf-8"))
+    shown += re.findall(r"told\('([^']+)'", (folder / "lens" / "core.js").read_text("utf-8"))
+    texts = {text.strip() if "{}" not in text else text for text in shown} - {"?"}
+    assert len(texts) > 20 and sorted(text for text in texts if text not in known) == []
