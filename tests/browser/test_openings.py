@@ -72,7 +72,7 @@ def test_every_tab_opens_with_a_result_on_one_screen(opened, screenshot):
                     outside.append((tab, selector, f"ends at {right}, {bottom} of {width}, {height}"))
         screenshot(opened, f"opening-{tab}")
         opened.set_viewport_size({"width": SIZES[0][0], "height": SIZES[0][1]})
-    assert outside == []
+    assert outside == [], outside
 
 
 def wait_for_result(page, tab: str) -> None:
@@ -133,11 +133,10 @@ def test_our_own_components_speak_korean(browser, opening_url, screenshot):
     context = browser.new_context(viewport={"width": 390, "height": 844}, locale="ko-KR")
     page = context.new_page()
     page.set_default_timeout(MILLISECONDS)
-    page.goto(opening_url)
-    page.wait_for_selector("#cost >> text=여기서 사진")
-    go_to(page, "segmentation")
+    page.goto(f"{opening_url}/#segmentation")
     page.wait_for_selector("#seg-painter button >> text=지우개")
-    go_to(page, "lens")
+    page.goto(f"{opening_url}/#lens")
+    page.reload()
     page.wait_for_selector("#lens-view .lens-readout >> text=사진 위에서")
     assert page.locator("#lens-view .lens-clear").inner_text() == "핀 지우기"
     page.locator("#help").click()

@@ -84,13 +84,13 @@ def _parts(services: Services, fitted: gr.State) -> Parts:
             )
             folder = server_folder_box(services.settings, "classify-folder")
             index = gr.Dropdown([("None", "")], value="", label="Or the labels of an index", elem_id="classify-index")
-            with gr.Accordion("More settings", open=False), gr.Row():
-                method = option_control(draw.METHOD, elem_id="classify-method", min_width=140)
-                tokens = option_control(draw.TOKENS, elem_id="classify-tokens", min_width=140)
             with gr.Row():
                 fit = gr.Button("Make the classifier", variant="primary", elem_id="classify-fit", min_width=160)
                 example = gr.Button("Example", elem_id="classify-example", min_width=100)
                 stop = gr.Button("Stop", variant="stop", visible=False, elem_id="classify-stop", min_width=100)
+            with gr.Accordion("More settings", open=False), gr.Row():
+                method = option_control(draw.METHOD, elem_id="classify-method", min_width=140)
+                tokens = option_control(draw.TOKENS, elem_id="classify-tokens", min_width=140)
             status = gr.Markdown("", elem_id="classify-status")
             with gr.Row():
                 download_button("Classifier (.safetensors)", _classifier_file, [fitted], "classify-save")

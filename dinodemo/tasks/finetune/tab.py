@@ -98,7 +98,7 @@ def _parts(services: Services) -> Parts:
         with gr.Column(scale=1, min_width=320):
             name = gr.Textbox(label="Name of the run", value="my photos", max_length=60, elem_id="tune-name")
             method = option_control(METHOD, radio=True, elem_id="tune-method")
-            gr.Markdown(METHOD_HELP)
+            gr.Markdown(METHOD_HELP, elem_id="tune-method-help")
             granted = [name for name, minutes in TIMES.items() if minutes <= 60 * services.runs.limits.hours]
             time = gr.Radio(
                 granted or list(TIMES)[:1],
