@@ -52,6 +52,7 @@ def attention(page: Page) -> str:
 def lens(page: Page) -> str:
     """Show the rim of a cup under the pointer, found on two other photos."""
     page.get_by_role("tab", name="Lens").click()
+    page.get_by_role("button", name="One cup, three places").click()
     page.wait_for_selector("#lens-view .lens-board[data-count='3']")
     _look(page, 0.5, 0.12)
     return "#lens-view"
@@ -217,7 +218,7 @@ def served() -> Iterator[str]:
         sys.exit(f"{OFFLINE_DEFAULT} is not in weights/; run `dinodemo weights fetch {OFFLINE_DEFAULT}`")
     with tempfile.TemporaryDirectory() as folder:
         own = {"TMPDIR": folder, "GRADIO_TEMP_DIR": folder, "XDG_CACHE_HOME": folder, "PYTHONUNBUFFERED": "1"}
-        environment = {**os.environ, **own, "BACKBONE": OFFLINE_DEFAULT, "HF_HUB_OFFLINE": "1"}
+        environment = {**os.environ, **own, "BACKBONE": OFFLINE_DEFAULT, "EXAMPLES": "0", "HF_HUB_OFFLINE": "1"}
         environment.pop("PORT", None)
         log = Path(folder) / "log.txt"
         with log.open("w") as stream:

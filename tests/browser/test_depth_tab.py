@@ -181,6 +181,7 @@ def test_train_a_probe_see_it_and_use_it(depth_page, tmp_path, screenshot):
     depth_page.wait_for_function(
         "() => document.querySelector('#depth-probe input').value.startsWith('Mine: depth-slope')"
     )
+    depth_page.get_by_role("button", name="More settings").locator("visible=true").click()
     depth_page.locator("#depth-other input").click()
     depth_page.get_by_role("option", name="Built-in: rooms (metres)").click()
     estimate(depth_page)
