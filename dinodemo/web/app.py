@@ -123,7 +123,7 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
         auth=settings.auth,
         footer_links=["api"],
         allowed_paths=[],
-        blocked_paths=_private_folders(settings),
+        blocked_paths=[*_private_folders(settings), str(services.openings.folder)],
     )
     quieten_server()
     threading.Thread(target=services.prepare, name="warm-up", daemon=True).start()
