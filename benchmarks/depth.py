@@ -7,8 +7,10 @@ split only measures: it stops nothing.
 
 --data is a folder with office_hololens/, more_places/ and misc_indoor_a/, each with depth.json, rgb/ and depth/.
 --save writes the four-layer probe, with its card, to a file.
---probe measures a probe's file instead of training one.
---places leaves one place out at a time (the start of the training only: no epochs).
+--probe measures a probe's file instead of training one; with --nearness N its map of near and far is first fitted
+again, on every Nth picture of the office walk and all others.
+--places leaves one place out at a time: position alone, the probe, and its map of near and far, which is what is shown
+of pictures unlike the training's.
 depth_order.json holds points of photos (assets/, and gallery/ and coco_classes of --photos) of which the nearer was
 chosen by eye; printed is how often a probe agrees, beside "the lower one is nearer".
 """
@@ -28,12 +30,16 @@ from _common import ROOT
 from dinodemo.io.images import Photo, load_photo
 from dinodemo.tasks.depth import DepthProbe, read_pairs
 from dinodemo.tasks.depth.metrics import align, depth_metrics, mean_metrics
+from dinodemo.tasks.depth.refit import add_nearness
+from dinodemo.tasks.depth.tokens import read_tokens
+from dinodemo.tasks.depth.upsample import guided_to_pixels
 
 BACKBONE = "dinov2-small-offline"
 RESOLUTION = 518
 BINS = 160  # with 256 the saved probe would have more than 2 MB
 EPOCHS = 4
 TRAIN, MORE, CHECK = "office_hololens", "more_places", "misc_indoor_a"
+WALK = "office_floor"
 COLUMNS = ("rmse", "delta1", "abs_rel", "silog")
 CARD = {
     "data": "office_hololens (95 pairs of one office floor, HoloLens, from deep-video-mvs) and more_places (33 pairs: "
@@ -124,9 +130,23 @@ def fit(engine, kind: str, train: list[Known], val: list[Known]) -> tuple[DepthP
     return probe, {"features": features, "epochs": stamps[-1][0] - read, "total": stamps[-1][0] - started}
 
 
+def near_and_far(engine, probe: DepthProbe, photo: Photo) -> np.ndarray:
+    """Return the probe's map of near and far for a photo, (H, W), whether it knows such photos or not."""
+    patches, _ = read_tokens(engine, photo, tuple(probe.card_["layers"]), RESOLUTION)
+    return guided_to_pixels(probe.nearness_.depth(patches), photo.rgb)
+
+
+def refit(engine, probe: DepthProbe, train: list[Known], val: list[Known], step: int) -> None:
+    """Fit a probe's map of near and far on every step-th picture of the walk and all others."""
+    walk = [pair for pair in train if pair.place == WALK][::step]
+    chosen = walk + [pair for pair in train if pair.place != WALK]
+    pairs, measured = ([pair[:2] for pair in part] for part in (chosen, val))
+    add_nearness(probe, engine, pairs, measured, [pair.place for pair in chosen])
+
+
 def print_places(engine, pairs: list[Known]) -> None:
     """Print the aligned AbsRel in each place of probes that have seen all others, beside the place in the picture."""
-    print(f"\nleft out: {'place':32}{'position':>10}{'probe':>10}")
+    print(f"\nleft out: {'place':32}{'position':>10}{'probe':>10}{'near, far':>10}")
     rows = []
     for place in sorted({pair.place for pair in pairs}):
         train = [pair for pair in pairs if pair.place != place]
@@ -134,7 +154,11 @@ def print_places(engine, pairs: list[Known]) -> None:
         probe, _ = fit(engine, "lin4", train, test[:1])
         each = [
             measure(predict, test, True)["abs_rel"]
-            for predict in (position_ridge(train), lambda pair, probe=probe: probe.predict(engine, pair[0]))
+            for predict in (
+                position_ridge(train),
+                lambda pair, probe=probe: probe.predict(engine, pair[0]),
+                lambda pair, probe=probe: near_and_far(engine, probe, pair[0]),
+            )
         ]
         rows.append(each)
         print(f"{'':10}{place[:32]:32}" + "".join(f"{value:10.3f}" for value in each), flush=True)
@@ -157,7 +181,7 @@ def print_order(engine, probe: DepthProbe, photos: Path) -> None:
         inside.append(found.inside is not False)
         height, width = found.depth.shape
         for x, y, other_x, other_y in row["pairs"]:
-            at = [found.metres[int(v * height), int(u * width)] for u, v in ((x, y), (other_x, other_y))]
+            at = [found.depth[int(v * height), int(u * width)] for u, v in ((x, y), (other_x, other_y))]
             right.append(at[0] < at[1])
             lower.append(y > other_y)
     agree, position = np.array(right), np.array(lower)
@@ -196,6 +220,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, default=default.parent, help="folder with gallery/ and segmentation/")
     parser.add_argument("--save", type=Path, help="write the four-layer probe to this file")
     parser.add_argument("--probe", type=Path, help="measure this probe instead of training one")
+    parser.add_argument("--nearness", type=int, metavar="N", help="with --probe: fit its map of near and far again")
     parser.add_argument("--places", action="store_true", help="also leave one place out at a time")
     args = parser.parse_args()
     train, val = (read_split(args.data, TRAIN, split) for split in ("train", "val"))
@@ -210,6 +235,8 @@ def main() -> None:
     print_metrics("ridge on position alone", position_ridge(train), val, check)
     if args.probe:
         four = DepthProbe.load(args.probe)
+        if args.nearness:
+            refit(engine, four, train, val, args.nearness)
     else:
         one, _ = fit(engine, "lin1", train, val)
         print_metrics("lin.1", lambda pair: one.predict(engine, pair[0]), val, check)

@@ -42,8 +42,6 @@ def test_a_strange_picture_has_near_and_far_only_unless_asked(probe):
     found = probe.estimate(STRANGE)
     assert found.inside is False and found.unit == "relative" and found.distance > 1 and "no metres" in found.message
     assert found.depth.max() == 1 and found.depth.min() > 0
-    order = [part.ravel().argsort() for part in (found.depth, found.metres)]
-    assert np.array_equal(*order)
     asked = probe.estimate(STRANGE, metres=True)
     assert asked.unit == "metres" and asked.inside is False and asked.message
     assert np.array_equal(asked.depth, probe.predict(STRANGE))
@@ -123,11 +121,11 @@ def test_a_probe_of_version_01_opens_and_says_what_it_does_not_know(probe, engin
 
     path = tmp_path / "old.safetensors"
     probe.save(path)
-    card = {k: v for k, v in probe.card_.items() if k not in ("identity", "inverse", "balanced", "metrics")}
+    card = {k: v for k, v in probe.card_.items() if k not in ("identity", "inverse", "balanced", "metrics", "nearness")}
     card |= {"format": "dinodemo depth probe 1", "figures": probe.metrics_}
-    tensors = {k: v for k, v in load(path.read_bytes()).items() if not k.startswith("world")}
+    tensors = {k: v for k, v in load(path.read_bytes()).items() if not k.startswith(("world", "nearness"))}
     path.write_bytes(save(tensors, {"card": json.dumps(card)}))
-    old = DepthProbe.load(path)
+    old, probe.nearness_ = DepthProbe.load(path), None
     assert np.array_equal(old.predict(engine, room(3)[0]), probe.predict(room(3)[0]))
     assert "version 0.1" in check_engine(old, engine) and check_engine(probe, engine) == ""
     assert old.metrics_ == probe.metrics_ and old.world_ is None

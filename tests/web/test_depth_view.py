@@ -105,4 +105,7 @@ def test_a_card_tells_what_the_probe_was_trained_on():
     }
     text = view.card_text(card, "A note.")
     assert text.startswith("A note.") and "an office · MIT" in text and "rmse 0.500" in text and "0.1 to 8 m" in text
+    assert "Near and far" not in text
+    near = view.card_text(card | {"nearness": {"layer": 11, "ridge": 2.0, "window": 0.2, "share": 0.5}}, "A note.")
+    assert "Near and far: layer 12, 50% of the metres' shape" in near
     assert view.card_text(None, "Only this.") == "Only this."

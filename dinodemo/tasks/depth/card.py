@@ -103,6 +103,7 @@ def describe(
         "held_out_pairs": counts[1],
         "chosen_on_held_out": trained.chosen,
         "metrics": trained.metrics,
+        "nearness": None if probe.nearness_ is None else {"layer": layers[-1], **probe.nearness_.facts()},
         "source": "trained with dinodemo",
         **words,
     }

@@ -215,11 +215,12 @@ def card_text(card: dict | None, note: str) -> str:
     """Return a probe's card as Markdown: what it is, on what it was trained, how well it does."""
     if card is None:
         return note
-    metrics = card.get("metrics") or {}
+    metrics, near = card.get("metrics") or {}, card.get("nearness")
     rows = {
         "Backbone": card["backbone"],
         "Kind": f"{card['kind']}, {card['bins']} bins",
         "Range": f"{card['range'][0]:g} to {card['range'][1]:g} {'(relative)' if card['relative'] else 'm'}",
+        "Near and far": f"layer {near['layer'] + 1}, {near['share']:.0%} of the metres' shape" if near else "",
         "Trained on": " · ".join(str(card[k]) for k in ("data", "source", "licence") if card.get(k)),
         "Held out": " · ".join(f"{name} {value:.3f}" for name, value in metrics.items()),
     }

@@ -1,7 +1,7 @@
 """DepthProbe: fit on photos with depth maps, predict on any photo, save with a card."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,41 +15,18 @@ from .card import check_engine, check_fitted, check_options, describe, make_note
 from .dataset import RELATIVE_RANGE, depth_range, prepare
 from .fitting import Pairs, Progress, Reader, apart, direction, split_pairs
 from .head import KINDS, LinearDepthHead, layer_indices
+from .judgement import DepthEstimate, judge
 from .metrics import align, depth_metrics, mean_metrics
+from .nearness import Nearness, fit_nearness
 from .official import read_official
 from .probe_file import damage_refused, read_file, write_file
 from .tokens import Tokens, flipped, read_tokens
-from .training import Settings, train
+from .training import Settings, Trained, badness, evaluate, train
 from .upsample import guided_to_pixels, to_pixels
-from .world import World, describe_picture, fit_world
+from .world import LEAST_PICTURES, World, describe_picture, fit_world
 
 if TYPE_CHECKING:
     from ...engine.engine import Engine
-
-OUTSIDE = "This picture is unlike those that the probe was trained on: no metres, and near and far are a guess."
-ASKED = "This picture is unlike those that the probe was trained on: its metres are a guess."
-UNKNOWN = "Whether the probe knows pictures like this one is not recorded in it; take its metres with care."
-
-
-@dataclass(frozen=True, eq=False)
-class DepthEstimate:
-    """What a probe says of a photo, and whether the photo is of the kind that it was trained on.
-
-    Args:
-        depth: (H, W) float32, larger is farther. With unit "metres" in metres, else in (0, 1] of the farthest.
-        metres: (H, W) float32 as the head gives it, to be believed only inside of the probe's world.
-        unit: "metres", or "relative" for probes without a unit and outside of the probe's world.
-        inside: whether the photo is like the training pictures; None where the probe does not know.
-        distance: how unlike they are, as a multiple of the largest distance inside; None where not known.
-        message: a sentence for the reader, "" where there is nothing to say.
-    """
-
-    depth: np.ndarray
-    metres: np.ndarray
-    unit: str
-    inside: bool | None
-    distance: float | None
-    message: str = ""
 
 
 class DepthProbe(Estimator):
@@ -74,7 +51,8 @@ class DepthProbe(Estimator):
     Learned: `card_` (a JSON object: backbone, identity, data, range, metrics, warning), `note_` (it in a sentence),
     `metrics_` on the held-out pairs or None, `held_out_` (their indices), `curve_` (a dict an epoch), `backbone_`,
     `unit_` ("metres" or "relative"), `inverse_` (whether larger numbers were
-    taken as nearer), `world_` (which pictures are like the training's, or None).
+    taken as nearer), `world_` (which pictures are like the training's, or None), `nearness_` (near and far within
+    a picture, or None).
     """
 
     def __init__(
@@ -144,12 +122,28 @@ class DepthProbe(Estimator):
             measured = list(zip(held_out, [depth for _, depth in split.held], strict=True))
             trained = train(head.to(runner.device), training, measured, settings, self._watch(reader))
         self._head = head.eval().requires_grad_(False)
+        few = len(split.chosen) < LEAST_PICTURES  # the head knows them by heart
+        self.nearness_ = None if self.relative or few else fit_nearness(training, runner.backbone.width)
+        trained = self._weigh_nearness(trained, measured, stop_early)
         self.world_ = fit_world(*reader.descriptors(len(split.chosen)))
         words = {"data": data, "licence": licence, "warning": " ".join(t for t in (warning, *split.remarks) if t)}
-        self._set_card(describe(self, runner, layers, limits, (len(split.chosen), len(split.held)), trained, words))
+        self.set_card(describe(self, runner, layers, limits, (len(split.chosen), len(split.held)), trained, words))
         reader.done = reader.total - 1  # also after an early stop
         reader.step(self.note_)
         return self
+
+    def _weigh_nearness(self, trained: Trained, measured: list, choose: bool) -> Trained:
+        """Measure with the map of near and far; where held-out pictures may choose and are worse with it, leave it out.
+
+        "Out" is a share of 0: it goes on ordering pictures that the probe does not know.
+        """
+        if self.nearness_ is None or not measured:
+            return trained
+        found = evaluate(self._head, measured, False, self.nearness_)
+        if choose and trained.metrics is not None and badness(found, False) > badness(trained.metrics, False):
+            self.nearness_ = replace(self.nearness_, share=0.0)
+            return trained
+        return replace(trained, metrics=found)
 
     def predict(
         self,
@@ -196,22 +190,18 @@ class DepthProbe(Estimator):
         runner, given = self._resolve(engine, image, "image")
         check_engine(self, runner)
         photo = given if isinstance(given, Photo) else load_photo(given)
-        tokens = self._tokens(runner, photo, resolution)
-        depth = self._coarse(runner, tokens)
-        if flip:
-            depth = (depth + self._coarse(runner, self._tokens(runner, flipped(photo), resolution))[:, ::-1]) / 2
-        whole = guided_to_pixels(depth, photo.rgb) if guided else to_pixels(depth, photo.size)
-        return self._judge(whole, self._unlikeness(tokens), metres)
+        views = [self._tokens(runner, view, resolution) for view in (photo, *([flipped(photo)] if flip else ()))]
+        depth = self._to_pixels(photo, [self._coarse(runner, tokens) for tokens in views], guided)
+        distance, order = self._unlikeness(views[0]), None
+        if self.nearness_ is not None and distance is not None and distance > 1:
+            order = self._to_pixels(photo, [self.nearness_.depth(patches) for patches, _ in views], guided)
+        return judge(depth, self.unit_, distance, metres, order)
 
-    def _judge(self, depth: np.ndarray, distance: float | None, metres: bool) -> DepthEstimate:
-        """Decide on the unit of a prediction (H, W)."""
-        inside = None if distance is None else distance <= 1
-        if self.unit_ != "metres":
-            return DepthEstimate(depth, depth, "relative", inside, distance)
-        if inside is False and not metres:
-            return DepthEstimate(depth / depth.max(), depth, "relative", inside, distance, OUTSIDE)
-        message = UNKNOWN if inside is None else ASKED if not inside else ""
-        return DepthEstimate(depth, depth, "metres", inside, distance, message)
+    @staticmethod
+    def _to_pixels(photo: Photo, maps: list[np.ndarray], guided: bool) -> np.ndarray:
+        """Bring a map on the head's grid, and that of the mirrored photo where there is one, to the photo's size."""
+        coarse = maps[0] if len(maps) == 1 else (maps[0] + maps[1][:, ::-1]) / 2
+        return guided_to_pixels(coarse, photo.rgb) if guided else to_pixels(coarse, photo.size)
 
     def _unlikeness(self, tokens: Tokens) -> float | None:
         """Return how far a picture lies outside of the training's, as a multiple of the largest distance inside."""
@@ -264,7 +254,7 @@ class DepthProbe(Estimator):
     def save(self, path: str | Path) -> None:
         """Write the probe as safetensors with its card as metadata (exactly to `path`)."""
         check_fitted(self)
-        write_file(Path(path), self._head, self.card_, self.world_)
+        write_file(Path(path), self._head, self.card_, self.world_, self.nearness_)
 
     @classmethod
     def load(cls, path: str | Path, engine: "Engine | None" = None) -> "DepthProbe":
@@ -294,7 +284,9 @@ class DepthProbe(Estimator):
         return cls._from(*read_official(Path(path), dataset, backbone))
 
     @classmethod
-    def _from(cls, card: dict, head: LinearDepthHead, world: World | None = None) -> "DepthProbe":
+    def _from(
+        cls, card: dict, head: LinearDepthHead, world: World | None = None, nearness: Nearness | None = None
+    ) -> "DepthProbe":
         low, high = (None, None) if card["relative"] else card["range"]
         probe = cls(
             card["kind"],
@@ -312,8 +304,8 @@ class DepthProbe(Estimator):
         )
         check_options(probe)
         probe._head = head.eval().requires_grad_(False)
-        probe.held_out_, probe.curve_, probe.world_ = [], [], world
-        probe._set_card(card)
+        probe.held_out_, probe.curve_, probe.world_, probe.nearness_ = [], [], world, nearness
+        probe.set_card(card)
         return probe
 
     def _watch(self, reader: "Reader") -> Callable[[dict], None]:
@@ -326,6 +318,12 @@ class DepthProbe(Estimator):
 
         return watch
 
+    @property
+    def head(self) -> LinearDepthHead:
+        """Return the module that turns tokens into depth."""
+        check_fitted(self)
+        return self._head
+
     def _tokens(self, engine: "Engine", photo: Photo, resolution: int | None) -> Tokens:
         layers, side = tuple(self.card_["layers"]), resolution or self.resolution
         return read_tokens(engine, photo, layers, side, self.card_["normed"])
@@ -334,10 +332,10 @@ class DepthProbe(Estimator):
     def _coarse(self, engine: "Engine", tokens: Tokens) -> np.ndarray:
         """Return depth on the head's grid (4 h, 4 w)."""
         head = self._head.to(engine.device)
-        depth = head(*(torch.tensor(part, device=engine.device) for part in tokens))
-        return depth.float().cpu().numpy()
+        depth = head(*(torch.tensor(part, device=engine.device) for part in tokens)).float().cpu().numpy()
+        return depth if self.nearness_ is None else self.nearness_.refine(depth, tokens[0])
 
-    def _set_card(self, card: dict) -> None:
+    def set_card(self, card: dict) -> None:
         """Derive all learned attributes from the card, so that a loaded probe has the same ones as a fitted one."""
         self.card_, self.backbone_, self.metrics_ = card, card["backbone"], card["metrics"]
         self.unit_ = "relative" if card["relative"] else "metres"

@@ -12,6 +12,7 @@ import torch
 from ...io import files
 from .card import FORMAT
 from .head import KINDS, LinearDepthHead
+from .nearness import PLACES, Nearness
 from .world import World
 
 FORMER = "dinodemo depth probe 1"  # of version 0.1: "figures" for metrics, no identity, no world
@@ -19,10 +20,13 @@ MAX_FILE_BYTES = 64_000_000  # the largest published head, four layers of ViT-g,
 DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError)
 TEXTS = ("backbone", "identity", "data", "licence", "warning", "source")
 CORESET = "world.coreset"
+NEARNESS, NEARNESS_PLACE = "nearness.weight", "nearness.place"
 
 
-def write_file(path: Path, head: LinearDepthHead, card: dict, world: World | None) -> None:
-    """Write head, card and world as safetensors; as float16 where that loses nothing."""
+def write_file(
+    path: Path, head: LinearDepthHead, card: dict, world: World | None, nearness: Nearness | None = None
+) -> None:
+    """Write head, card, world and nearness as safetensors; the head as float16 where that loses nothing."""
     from safetensors.torch import save
 
     tensors = {name: getattr(head, name).detach().cpu().contiguous() for name in ("weight", "bias")}
@@ -30,6 +34,8 @@ def write_file(path: Path, head: LinearDepthHead, card: dict, world: World | Non
         tensors = {name: tensor.half() for name, tensor in tensors.items()}
     if world is not None:
         tensors[CORESET], card = torch.from_numpy(world.coreset).half(), card | {"world": world.threshold}
+    if nearness is not None:
+        tensors |= {NEARNESS: torch.from_numpy(nearness.weight), NEARNESS_PLACE: torch.from_numpy(nearness.place)}
     files.write_file(path, save(tensors, {"card": json.dumps(card, allow_nan=False)}))
 
 
@@ -47,7 +53,7 @@ def damage_refused(path: Path) -> Iterator[None]:
         ) from error
 
 
-def read_file(path: Path) -> tuple[dict, LinearDepthHead, World | None]:
+def read_file(path: Path) -> tuple[dict, LinearDepthHead, World | None, Nearness | None]:
     """Read what `write_file` wrote; raises one of many errors for other files (see `damage_refused`)."""
     from safetensors import safe_open
 
@@ -60,7 +66,21 @@ def read_file(path: Path) -> tuple[dict, LinearDepthHead, World | None]:
         card = _from_former(card)
     _check_card(card)
     coreset, threshold = tensors.pop(CORESET, None), card.pop("world", None)
-    return card, build(card, tensors), _build_world(card, coreset, threshold)
+    nearness = _build_nearness(card, tensors.pop(NEARNESS, None), tensors.pop(NEARNESS_PLACE, None))
+    return card, build(card, tensors), _build_world(card, coreset, threshold), nearness
+
+
+def _build_nearness(card: dict, weight: torch.Tensor | None, place: torch.Tensor | None) -> Nearness | None:
+    facts = card.get("nearness")  # files of former versions have none
+    if facts is None and weight is None and place is None:
+        return None
+    if facts is None or weight is None or place is None:
+        raise ValueError("a part of its map of near and far is missing")
+    window, share = float(facts["window"]), float(facts["share"])
+    fits = weight.shape == (card["width"],) and place.shape == (PLACES,) and 0 <= window <= 1 and 0 <= share <= 1
+    if not (fits and weight.isfinite().all() and place.isfinite().all()):
+        raise ValueError("its map of near and far is damaged")
+    return Nearness(weight.float().numpy(), place.float().numpy(), window, share)
 
 
 def _from_former(card: dict) -> dict:

@@ -12,6 +12,7 @@ from .dataset import HIGHEST
 from .head import LinearDepthHead, expected_depth, shared_tokens, token_logits, upsampled
 from .losses import log_gradient, scale_and_shift_free, scale_and_shift_free_gradient, scale_invariant_log
 from .metrics import align, depth_metrics, mean_metrics, valid_pixels
+from .nearness import Nearness
 from .start import Standard, closed_form, standardise
 from .upsample import to_pixels
 
@@ -162,6 +163,16 @@ def train(
     return best.restore(head, epoch)
 
 
+def badness(found: dict[str, float], relative: bool) -> float:
+    """Return what held-out pictures choose by, lower is better.
+
+    Args:
+        found: Metrics of `evaluate`.
+        relative: Whether depths have no scale.
+    """
+    return found["abs_rel"] if relative else found["silog"] / 100 + found["abs_rel"]
+
+
 class _Best:
     """Keep the head of the epoch with the lowest held-out loss, where the held-out pictures may choose."""
 
@@ -177,7 +188,7 @@ class _Best:
             self.kept = epoch
             return None
         found = evaluate(head, self.held_out, self.settings.relative)
-        score = found["abs_rel"] if self.settings.relative else found["silog"] / 100 + found["abs_rel"]
+        score = badness(found, self.settings.relative)
         if not self.choosing or score < self.score:
             self.kept, self.metrics, self.score = epoch, found, score
             self.state = copy.deepcopy(head.state_dict())
@@ -245,18 +256,27 @@ def _fold(head: LinearDepthHead, weight: torch.Tensor, bias: torch.Tensor, stand
 
 
 @torch.no_grad()
-def evaluate(head: LinearDepthHead, held_out: list[tuple[Sample, np.ndarray]], relative: bool) -> dict[str, float]:
+def evaluate(
+    head: LinearDepthHead,
+    held_out: list[tuple[Sample, np.ndarray]],
+    relative: bool,
+    nearness: Nearness | None = None,
+) -> dict[str, float]:
     """Return the mean metrics over pictures, bilinear at the size of the depth maps.
 
     Args:
         head: To measure.
         held_out: Samples with their whole depth maps (H, W).
         relative: Whether depths have no scale; then they are fitted with `align` first.
+        nearness: To average the head's depths with.
     """
     each = []
     for sample, truth in held_out:
         device = head.weight.device
         logits = token_logits(sample.patches.to(device), sample.shared.to(device), head.weight, head.bias, head.layers)
-        depth = to_pixels(expected_depth(upsampled(logits), head.centres).cpu().numpy(), truth.shape)
+        coarse = expected_depth(upsampled(logits), head.centres).cpu().numpy()
+        if nearness is not None:
+            coarse = nearness.refine(coarse, sample.patches.numpy())
+        depth = to_pixels(coarse, truth.shape)
         each.append(depth_metrics(align(depth, truth) if relative else depth, truth))
     return mean_metrics(each)
