@@ -370,7 +370,7 @@ show(
 # This probe has seen four places indoors. Trust the order of things here, not the metres.
 
 # %%
-probe_file = ROOT / "weights" / f"depth_rooms_lin4_{engine.backbone.name}.safetensors"
+probe_file = ROOT / "weights" / f"depth_rooms_lin4-2_{engine.backbone.name}.safetensors"
 if probe_file.is_file():
     room = load_image(ASSETS / "room_wine.jpg")
     depth = DepthProbe.load(probe_file).predict(engine, room, resolution=RESOLUTION)

@@ -168,7 +168,7 @@ def tensor_files(folder: Path) -> dict[str, bytes]:
     PatchPCA(foreground=None).fit([features]).save(folder / "basis.npz")
     head = {"decode_head.conv_depth.weight": torch.rand(256, 768, 1, 1), "decode_head.conv_depth.bias": torch.rand(256)}
     torch.save({"state_dict": head}, folder / "dinov2_vits14_nyu_linear_head.pth")
-    ready = Path(__file__).parents[1] / "weights" / "depth_rooms_lin4_dinov2-small-offline.safetensors"
+    ready = Path(__file__).parents[1] / "weights" / "depth_rooms_lin4-2_dinov2-small-offline.safetensors"
     return {
         "basis.npz": (folder / "basis.npz").read_bytes(),
         "probe.safetensors": ready.read_bytes(),

@@ -302,7 +302,7 @@ def test_a_probe_is_trained_and_its_pairs_are_checked(tiny, tiny_folder, make_pi
 
 def test_depth_without_a_probe_or_with_anothers_names_the_remedy(tiny, capsys, offline_engine):
     assert "--probe" in refused(capsys, "depth", "photos", "--out", "depth", *SMALL)
-    ready = backbones.weights_root() / f"depth_rooms_lin4_{offline_engine.backbone.name}.safetensors"
+    ready = backbones.weights_root() / f"depth_rooms_lin4-2_{offline_engine.backbone.name}.safetensors"
     assert "--backbone" in refused(capsys, "depth", "photos", "--out", "depth", "--probe", ready, *SMALL)
     assert "below --far" in refused(capsys, "depth", "photos", "--out", "depth", "--near", 3, "--far", 2)
 

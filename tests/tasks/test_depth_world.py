@@ -161,11 +161,12 @@ def test_scenes_count_the_same_however_many_pairs_they_have(engine):
     assert even.card_["balanced"] is True
 
 
-WEIGHTS = Path(__file__).resolve().parents[2] / "weights" / "depth_rooms_lin4_dinov2-small-offline.safetensors"
+WEIGHTS = Path(__file__).resolve().parents[2] / "weights" / "depth_rooms_lin4-2_dinov2-small-offline.safetensors"
 
 
 def test_the_ready_probe_is_of_these_weights_and_knows_its_world(offline_engine, make_picture):
     probe = DepthProbe.load(WEIGHTS, offline_engine)
     assert WEIGHTS.stat().st_size < 2_000_000 and probe.unit_ == "metres" and probe.world_ is not None
+    assert probe.nearness_ is not None and probe.card_["nearness"]["share"] == 0.5
     found = probe.estimate(make_picture(84, 112, seed=1))  # of another backbone, or of other weights, it would raise
     assert found.inside is False and found.unit == "relative" and found.metres.max() < 12
