@@ -100,7 +100,7 @@ def plain(engine: Engine, good: list[Photo], cases: list[Case], resolution: int)
     for case in cases:
         tokens = patches(case.photo)
         distances = nearest(flat_unit(tokens), memory)[0].reshape(tokens.shape[:2]) ** 2 / 2
-        yield top_mean(distances), distances
+        yield top_mean(distances, most=None), distances
 
 
 def shrunk(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:

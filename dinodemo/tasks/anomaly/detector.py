@@ -62,7 +62,7 @@ class Anomaly:
     """What a detector says of one photo. 1 is the line up to which good photos reach.
 
     Attributes:
-        score: Mean of the highest 1 % of `patches`; above 1 the photo is an anomaly.
+        score: Mean of the highest 1 % of `patches`, of three at most; above 1 the photo is an anomaly.
         patches: (h, w) float32, distance of each patch to the nearest good one; 0 off the object.
         neighbours: (h, w) int32, index of the nearest patch in the memory.
         image_size: (H, W) of the photo.

@@ -11,6 +11,7 @@ from ..tokens import unit
 BLOCK = 2048  # patches whose distances are computed at once: bounds the memory
 CORESET_BLOCK = 4096
 MOST_FITTED = 20_000  # patches that the space is fitted on
+MOST_HIGHEST = 3  # patches that a photo's score is the mean of: many small defects cover no more
 SHRINKAGE = 0.1  # of the variances towards their mean: directions hardly seen in few photos must not explode
 
 
@@ -111,13 +112,14 @@ def _greedy(vectors: np.ndarray, count: int) -> np.ndarray:
     return chosen
 
 
-def top_mean(values: np.ndarray, share: float = 0.01) -> float:
+def top_mean(values: np.ndarray, share: float = 0.01, most: int | None = MOST_HIGHEST) -> float:
     """Return the mean of the highest values (AnomalyDINO, arXiv:2405.14529, eq. 2).
 
     Args:
         values: Of any shape.
         share: How many of them, 0 to 1, one at least.
+        most: No more than that, so that a small defect counts as much on a large photo; None for no limit.
     """
     flat = values.ravel()
-    count = max(1, round(share * len(flat)))
+    count = max(1, min(round(share * len(flat)), most or len(flat)))
     return float(np.partition(flat, len(flat) - count)[len(flat) - count :].mean())

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ...engine.engine import Engine
     from .detector import AnomalyDetector
 
-FORMAT = "dinodemo anomaly set 1"
+FORMAT = "dinodemo anomaly set 2"
 MAX_FILE_BYTES = 400_000_000  # 50,000 patches of 128 numbers and 100 small photos have about 20 MB
 PARAMETERS = ("resolution", "augment", "foreground", "layers", "max_patches")
 ARRAYS = ("memory", "owner", "place", "mean", "basis", "good_scores", "thumbs", "thumb_ends")

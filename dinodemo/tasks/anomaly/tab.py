@@ -263,6 +263,7 @@ def show_one(found: Found | None, *look) -> tuple:
     return *show_line(found, *look), gr.update(value=None, visible=False), ""
 
 
+@friendly
 def show_all(found: Found | None, *look) -> tuple:
     """Redraw everything; the network is not asked."""
     status, picture, nearest, why = show_one(found, *look)
