@@ -10,8 +10,9 @@ plain: tokens of the last layer, cosine distance to the nearest, mean of the hig
 the same photos. AUPRO is integrated up to 30 % false positives, on maps of at most 128 pixels. good, found: share of
 unseen good photos whose verdict is "good", of defective ones whose verdict is "anomaly".
 
-anomalib 2.7 cannot stand beside it: it needs timm, and with that torchvision, and its PatchCore fetches weights from
-hosts that are not everywhere in reach.
+anomalib 2.7.0 is on the package index but does not stand beside it: it needs timm, and with that torchvision, and the
+weights of its PatchCore and AnomalyDINO come from huggingface.co and dl.fbaipublicfiles.com, which were out of
+reach where the figures were made.
 
 --data is a folder with anomaly/magnetic_tiles/ and classification/elpv_solar_cells/.
 """

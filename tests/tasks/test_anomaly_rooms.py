@@ -155,6 +155,16 @@ def test_counts_captions_and_order_follow_the_line():
     assert draw.counts([], 1.0) == ""
 
 
+def test_captions_of_all_photos_follow_the_language(monkeypatch):
+    from dinodemo.tasks.anomaly import tab
+    from dinodemo.tasks.anomaly.session_tab import Found
+
+    monkeypatch.setattr("dinodemo.web.i18n.request_language", lambda: "ko")
+    found = Found(None, (checked(2.0, "a.png"), checked(0.5, "b.png")))
+    captions = [caption for _, caption in tab.show_all(found, 1.0, "Heat map", 0.5)[2]]
+    assert captions == ["이상 · 기준선의 2.00배 · a.png", "정상 · 기준선의 0.50배 · b.png"]
+
+
 def test_the_nearest_good_patch_is_shown_with_words():
     found = Neighbour((2, 3), 2.0, 0, (0.9, 0.1))
     picture = draw.nearest_picture(checked(2.0), np.zeros((80, 60, 3), np.uint8), found)
