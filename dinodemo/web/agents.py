@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from gradio.utils import get_upload_folder, is_in_or_equal
-from gradio_client import Client
 
 from .components import write_download
 
@@ -31,7 +30,7 @@ def guard_agents(auth: tuple[str, str] | None = None) -> None:
     def guarded(self: mcp.GradioMCPServer, value: Any, filedata_positions: list) -> Any:
         return convert(self, with_own_files(value), filedata_positions)
 
-    vars(mcp)["Client"] = functools.partial(Client, auth=auth)
+    vars(mcp)["Client"] = functools.partial(mcp.Client, auth=auth)
     mcp.GradioMCPServer.convert_strings_to_filedata = guarded  # type: ignore[method-assign]
 
 
