@@ -16,7 +16,7 @@ from ..backbones.adapter import BackboneAdapter
 from ..backbones.identity import Identity, identify, stamp_of
 from ..backbones.network import Tokens
 from ..io.defaults import RESOLUTION
-from ..io.images import ImageSource, Photo, grid_size, load_photo, network_input
+from ..io.images import ImageSource, Photo, as_photo, grid_size, network_input
 from . import devices, request_log
 from .backends import open_network
 from .cache import SharedCache
@@ -125,7 +125,7 @@ class Engine:
             attention: As for `features`.
             crop: As for `features`.
         """
-        photo = _as_photo(image)
+        photo = as_photo(image)
         rgb, raw, cached = self._raw(photo, resolution, crop, (), self._cls_rows(attention))
         return self._to_features(photo.size, rgb.shape[:2], raw), cached
 
@@ -147,7 +147,7 @@ class Engine:
             ValueError: There is no such layer, or the picture cannot be read.
         """
         wanted = tuple(self._layer_index(i) for i in layers)
-        rgb, raw, _ = self._raw(_as_photo(image), resolution, crop, tuple(sorted(set(wanted))), ())
+        rgb, raw, _ = self._raw(as_photo(image), resolution, crop, tuple(sorted(set(wanted))), ())
         return tuple(self._split(raw.layers[i], rgb.shape[:2])[::2] for i in wanted)
 
     def attention_rows(
@@ -166,7 +166,7 @@ class Engine:
         Raises:
             ValueError: The patch lies outside of the grid.
         """
-        photo = _as_photo(image)
+        photo = as_photo(image)
         h, w = grid_size(photo.size, resolution, self.backbone.patch_size)
         row, column = patch
         if not (0 <= row < h and 0 <= column < w):
@@ -265,7 +265,7 @@ class Engine:
         return rgb, raw, cached
 
     def _prepare(self, image: ImageSource | Photo, resolution: int, crop: str | None):
-        photo = _as_photo(image)
+        photo = as_photo(image)
         return photo.size, network_input(photo.rgb, resolution, self.backbone.patch_size, crop)
 
     def _run_window(self, ready: list, options: RowsAndOptions, batch_size: int | str) -> list[Features | Exception]:
@@ -339,10 +339,6 @@ class Engine:
             prefix_attention=prefix_attention,
             patch_norms=self._network.adapter.split(raw.norms, axis=-1)[2].reshape(patches.shape[:2]),
         )
-
-
-def _as_photo(image: ImageSource | Photo) -> Photo:
-    return image if isinstance(image, Photo) else load_photo(image)
 
 
 def _outcome(job):

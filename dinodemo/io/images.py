@@ -130,6 +130,11 @@ def load_photo(source: ImageSource, name: str | None = None, longest: int | None
     return Photo(rgb, name or (Path(source).name if isinstance(source, str | Path) else "picture"), notes)
 
 
+def as_photo(image: "ImageSource | Photo", name: str | None = None) -> "Photo":
+    """Return a photo as it is, and load anything else as `load_photo` does."""
+    return image if isinstance(image, Photo) else load_photo(image, name)
+
+
 def load_image(source: ImageSource) -> np.ndarray:
     """Read a picture into an upright (H, W, 3) uint8 sRGB array.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ...io.images import ImageSource, Photo, load_photo
+from ...io.images import ImageSource, Photo, as_photo
 from ...io.uploads import photos_in
 from .memory import nearest, top_mean
 from .views import View, centres
@@ -67,11 +67,6 @@ def fitting_resolution(photos: Sequence[Photo], most: int, patch: int) -> int:
     """
     own = float(np.median([(photo.size[0] * photo.size[1]) ** 0.5 for photo in photos]))
     return int(min(most, max(LEAST_RESOLUTION, -(-own // patch) * patch)))
-
-
-def as_photo(image: ImageSource | Photo) -> Photo:
-    """Return a photo; raises ValueError when it cannot be read."""
-    return image if isinstance(image, Photo) else load_photo(image)
 
 
 def layers_of(depth: int, layers: Sequence[int] | None) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from ...backbones.identity import Identity, check
-from ...io.images import DAMAGE, ImageSource, Photo, load_photo
+from ...io.images import DAMAGE, ImageSource, Photo, as_photo
 from ...io.vectors import unit
 from ..estimator import Estimator
 from ..retrieval.descriptor import input_side, squash
@@ -296,8 +296,3 @@ class PhotoClassifier(Estimator):
             )
         stored = Identity.from_json(self.card_["identity"])
         self.doubt_ = check(stored, self.engine.identity, "this classifier", "fit it again") if made else ""
-
-
-def as_photo(image: ImageSource | Photo) -> Photo:
-    """Return a Photo of whatever names a picture."""
-    return image if isinstance(image, Photo) else load_photo(image)

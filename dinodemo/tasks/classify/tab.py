@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
 
 import gradio as gr
 
@@ -13,7 +12,6 @@ from ...web.components import (
     example_photos,
     option_control,
     passing_folder,
-    problem_list,
 )
 from ...web.errors import friendly
 from ...web.events import QUIET, runs_network
@@ -25,11 +23,10 @@ from ..retrieval.index_store import IndexStore
 from ..retrieval.sources import Item, read_again
 from . import draw
 from .apply_tab import build_applying
-from .gathered import Fitted, Gathered, example_items, gather
+from .gathered import Fitted, example_items, gather
+from .results_tab import classifier_file, confusion_file, folder_file, onnx_file, results
 
 HELP = "Choose a folder that holds a folder for each class, or a zip of it. A few photos a class are enough to begin."
-MOST_SHOWN = 36
-CLASSES = "Classes"
 
 
 @dataclass(frozen=True)
@@ -93,10 +90,10 @@ def _parts(services: Services, fitted: gr.State) -> Parts:
                 tokens = option_control(draw.TOKENS, elem_id="classify-tokens", min_width=140)
             status = gr.Markdown("", elem_id="classify-status")
             with gr.Row():
-                download_button("Classifier (.safetensors)", _classifier_file, [fitted], "classify-save")
-                download_button("For ONNX Runtime (.onnx)", _onnx_file, [fitted], "classify-onnx")
-                download_button("For transformers (.zip)", _folder_file, [fitted], "classify-hf")
-                download_button("Confusion matrix (.csv)", _confusion_file, [fitted], "classify-csv")
+                download_button("Classifier (.safetensors)", classifier_file, [fitted], "classify-save")
+                download_button("For ONNX Runtime (.onnx)", onnx_file, [fitted], "classify-onnx")
+                download_button("For transformers (.zip)", folder_file, [fitted], "classify-hf")
+                download_button("Confusion matrix (.csv)", confusion_file, [fitted], "classify-csv")
         with gr.Column(scale=3, min_width=320):
             with gr.Row():
                 matrix = _picture("Confusion (rows truth, columns answer)", "classify-matrix")
@@ -267,45 +264,7 @@ def _follow(services: Services, backbone: str, items, labels, note: str, method:
     yield None, job, "Reading the photos", gr.update(visible=True), *[gr.skip()] * 7
     for share, message in job.steps():
         yield gr.skip(), gr.skip(), f"{share:.0%} · {message}", *[gr.skip()] * 8
-    yield (job.result, None, *_results(job.result))
-
-
-def _results(made: Fitted) -> tuple:
-    """Return status, Stop, confusion, curve, pairs, mistakes, doubtful labels, and empty inputs."""
-    photos, hidden = made.photos, gr.update(visible=False)
-    counts = ", ".join(f"{name} {count}" for name, count in photos.counts().items())
-    ending = f"\n\n{made.note}" if made.note else ""
-    lines = f"{CLASSES}: {counts}.{ending}{problem_list(photos.problems)}"
-    classifier = made.classifier
-    if classifier is None:
-        return lines, hidden, hidden, hidden, "", hidden, hidden, None, ""
-    report = classifier.report_
-    assert report is not None  # it was fitted just now
-    text = f"{draw.summary(classifier)}\n\n{lines}"
-    found = report.evaluation
-    if found is None:
-        return text, hidden, hidden, hidden, "", hidden, hidden, None, ""
-    wrong = [(row, found.truth[i], found.predicted[i]) for i, row in enumerate(report.rows) if i in set(found.mistakes)]
-    row_of = {int(row): i for i, row in enumerate(report.rows)}
-    doubt = [(row, found.truth[row_of[int(row)]], found.predicted[row_of[int(row)]]) for row in report.suspicious]
-    curve = draw.curve_picture(report)
-    return (
-        text,
-        hidden,
-        gr.update(value=draw.confusion_picture(found), visible=True),
-        gr.update(value=curve, visible=curve is not None),
-        draw.confused_pairs(found),
-        _thumbs(photos, wrong, "{truth}, classified as {said}"),
-        _thumbs(photos, doubt, "labelled {truth}, probably {said}"),
-        None,
-        "",
-    )
-
-
-def _thumbs(photos: Gathered, rows: list[tuple], caption: str):
-    few = rows[:: max(1, len(rows) // MOST_SHOWN)][:MOST_SHOWN]
-    pictures = [(photos.thumb(int(row)), caption.format(truth=truth, said=said)) for row, truth, said in few]
-    return gr.update(value=pictures, visible=bool(pictures))
+    yield (job.result, None, *results(job.result))
 
 
 def _same(before: Fitted, backbone: str) -> bool:
@@ -318,40 +277,3 @@ def _stop(job: Work | None):
     if job is not None:
         job.stop()
     return gr.update(visible=False)
-
-
-def _need(made: Fitted | None):
-    if made is None or made.classifier is None:
-        raise ValueError("there is no classifier yet; make one first")
-    return made.classifier
-
-
-def _classifier_file(made: Fitted | None) -> tuple[str, bytes]:
-    from .api import saved
-
-    return "classifier.safetensors", saved(_need(made))
-
-
-def _confusion_file(made: Fitted | None) -> tuple[str, bytes]:
-    classifier = _need(made)
-    if classifier.report_ is None or classifier.report_.evaluation is None:
-        raise ValueError("this classifier has no confusion matrix: it was loaded, or had too few photos; make it anew")
-    return draw.confusion_csv(classifier.report_.evaluation)
-
-
-def _onnx_file(made: Fitted | None) -> tuple[str, bytes]:
-    from .export import export_onnx
-
-    path = passing_folder() / "classifier.onnx"
-    export_onnx(_need(made), path)
-    return path.name, path.read_bytes()
-
-
-def _folder_file(made: Fitted | None) -> tuple[str, bytes]:
-    import shutil
-
-    from .export import export_folder
-
-    folder = passing_folder()
-    export_folder(_need(made), folder / "model")
-    return "classifier.zip", Path(shutil.make_archive(str(folder / "classifier"), "zip", folder / "model")).read_bytes()

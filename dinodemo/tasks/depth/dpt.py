@@ -10,7 +10,7 @@ import torch
 
 from ...backbones import fetch, find_local, is_hub_id
 from ...engine import devices
-from ...io.images import IMAGENET_MEAN, IMAGENET_STD, ImageSource, Photo, load_photo, network_input
+from ...io.images import IMAGENET_MEAN, IMAGENET_STD, ImageSource, Photo, as_photo, network_input
 from .tokens import flipped
 from .upsample import guided_to_pixels, to_pixels
 
@@ -95,7 +95,7 @@ class DptDepth:
         Returns:
             metres, or with the unit "relative" 0.1 (near) to 1 (far).
         """
-        photo = image if isinstance(image, Photo) else load_photo(image)
+        photo = as_photo(image)
         depth = self._run(photo, resolution)
         if flip:
             depth = (depth + self._run(flipped(photo), resolution)[:, ::-1]) / 2

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...io.images import ImageSource, Photo, load_photo
+from ...io.images import ImageSource, Photo, as_photo
 from .dataset import check_aspect, choose_held_out, prepare, scene_weights, without_scale
 from .tokens import flipped, read_tokens
 from .training import Sample, feature_type, to_sample
@@ -96,7 +96,7 @@ class Reader:
         """Return a sample for each pair, and for its mirror image right after it where `flips`."""
         samples = []
         for i, (image, depth) in enumerate(pairs):
-            photo = image if isinstance(image, Photo) else load_photo(image)
+            photo = as_photo(image)
             check_aspect(photo, depth, i)
             if self.probe.relative:
                 depth = without_scale(depth)

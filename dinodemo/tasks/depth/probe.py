@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ...io.defaults import RESOLUTION
-from ...io.images import ImageSource, Photo, load_photo
+from ...io.images import ImageSource, Photo, as_photo
 from ..estimator import Estimator
 from .card import check_engine, check_fitted, check_options, describe, make_note
 from .dataset import RELATIVE_RANGE, depth_range, prepare
@@ -189,7 +189,7 @@ class DepthProbe(Estimator):
         """
         runner, given = self._resolve(engine, image, "image")
         check_engine(self, runner)
-        photo = given if isinstance(given, Photo) else load_photo(given)
+        photo = as_photo(given)
         views = [self._tokens(runner, view, resolution) for view in (photo, *([flipped(photo)] if flip else ()))]
         depth = self._to_pixels(photo, [self._coarse(runner, tokens) for tokens in views], guided)
         distance, order = self._unlikeness(views[0]), None

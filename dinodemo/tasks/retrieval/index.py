@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...io.images import ImageSource, Photo, load_photo
+from ...io.images import ImageSource, Photo, as_photo
 from . import adding, localize
 from .descriptor import describe_one, squash
 from .moves import Moves, Relocation, relocate, under
@@ -118,7 +118,7 @@ class ImageIndex(IndexReader):
         Raises:
             ValueError: The engine runs another backbone, the picture cannot be read, or the index is empty.
         """
-        photo = image if isinstance(image, Photo) else load_photo(image)
+        photo = as_photo(image)
         if region is not None:
             photo = Photo(localize.crop(photo.rgb, region), photo.name)
         hits = self.search_vector(self.describe(photo), max(k, localize.RERANK_FIRST) if rerank else k, where)
@@ -149,7 +149,7 @@ class ImageIndex(IndexReader):
         """Return a picture's vector (D,) float32, unit length, made as the index's own."""
         recipe = self._needed_recipe()
         self._check_engine(recipe)
-        photo = image if isinstance(image, Photo) else load_photo(image)
+        photo = as_photo(image)
         small = squash(photo.rgb, recipe.resolution, photo.name)
         return describe_one(self._needed_engine(), small, recipe.resolution, recipe.descriptor)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...io.defaults import RESOLUTION
 from ...io.files import resource_folder
-from ...io.images import ImageSource, Photo, load_photo
+from ...io.images import ImageSource, Photo, as_photo
 from ..estimator import Estimator
 from ..tokens import flat_unit, positional_basis_of, without
 from .grow import Grown, Paint, grow
@@ -216,7 +216,7 @@ class ReferenceSegmenter(Estimator):
         """Return all that does not depend on the threshold; `Prediction.segment` then gives masks."""
         if not hasattr(self, "memory_"):
             raise ValueError("nothing is fitted yet; call fit with at least one reference first")
-        photo = _as_photo(image)
+        photo = as_photo(image)
         return Prediction(score_patches(self.tokens(photo), self.memory_), photo)
 
     def grow(self, image: Picture, paint: Paint) -> Grown:
@@ -226,7 +226,7 @@ class ReferenceSegmenter(Estimator):
             image: The picture.
             paint: What was drawn on it.
         """
-        photo = _as_photo(image)
+        photo = as_photo(image)
         if not hasattr(self, "basis_"):
             self._prepare()
         return grow(photo.rgb, self.tokens(photo), paint)
@@ -244,7 +244,7 @@ class ReferenceSegmenter(Estimator):
         return Memory(tokens, labels, reference, foreground, *shared)
 
     def _cosine(self, image: Picture, memory: Memory) -> float:
-        return match_cosine(memory.whiten(self.tokens(_as_photo(image))), memory)
+        return match_cosine(memory.whiten(self.tokens(as_photo(image))), memory)
 
     def _remember(self, photo: Photo, mask: np.ndarray, number: int) -> tuple[np.ndarray, ...]:
         patches = self.tokens(photo)
@@ -253,7 +253,7 @@ class ReferenceSegmenter(Estimator):
 
     def _remember_negative(self, negative: tuple[Picture, np.ndarray] | Picture) -> tuple[np.ndarray, ...]:
         image, mask = negative if isinstance(negative, tuple) else (negative, None)
-        photo = _as_photo(image)
+        photo = as_photo(image)
         patches = self.tokens(photo)
         mask = np.ones(photo.size, bool) if mask is None else as_mask(mask, photo)
         if not mask.any():
@@ -294,16 +294,12 @@ def _among(memory: Memory) -> list[float]:
     return found
 
 
-def _as_photo(image: Picture) -> Photo:
-    return image if isinstance(image, Photo) else load_photo(image)
-
-
 def _unite(references) -> tuple[list[Photo], list[np.ndarray]]:
     """Load the references; masks drawn on the same picture become one, or each would call the other background."""
     photos: dict[str, Photo] = {}
     masks: dict[str, np.ndarray] = {}
     for image, given in references:
-        photo = _as_photo(image)
+        photo = as_photo(image)
         for one in given if isinstance(given, list | tuple) else [given]:
             mask = as_mask(one, photo)
             before = masks.get(photo.digest)

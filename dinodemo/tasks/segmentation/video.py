@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...io.images import Photo, load_photo
+from ...io.images import Photo, as_photo
 from ..tokens import flat_unit
 from .match import found_again, to_match
 from .reference import MIN_PRESENCE, Prediction, Segmentation
@@ -74,7 +74,7 @@ def propagate(
 def _follow(segmenter, tracker: Tracker, frames, progress) -> Iterator[tuple[int, Segmentation]]:
     total = len(frames) if hasattr(frames, "__len__") else None
     for i, frame in enumerate(frames):
-        photo = frame if isinstance(frame, Photo) else load_photo(frame, f"frame {i + 1}")
+        photo = as_photo(frame, f"frame {i + 1}")
         prediction = Prediction(tracker.score(segmenter.tokens(photo)), photo)
         segmentation = prediction.segment(segmenter.threshold, segmenter.refine, segmenter.min_presence)
         if progress:

@@ -13,7 +13,7 @@ import torch
 from ...backbones.identity import Identity, check
 from ...io.defaults import RESOLUTION
 from ...io.files import write_file
-from ...io.images import ImageSource, Photo, load_photo
+from ...io.images import ImageSource, Photo, as_photo, load_photo
 from ..estimator import Estimator
 from .dataset import LEAST_PHOTOS, MAX_CLASSES, check_masks, check_shares, choose_held_out, size_mismatch
 from .training import (
@@ -135,7 +135,7 @@ class SegmentationHead(Estimator):
             ValueError: The engine runs another backbone, or the photo cannot be read.
         """
         self.check_engine(engine)
-        photo = photo if isinstance(photo, Photo) else load_photo(photo)
+        photo = as_photo(photo)
         self._network.to(engine.device)
         with torch.inference_mode():
             patches = torch.tensor(_patches(engine, photo, self.resolution, self.layers), device=engine.device)
