@@ -44,7 +44,7 @@ def site(official, tmp_path_factory):
             "DINODEMO_WEIGHTS": str(folder / "weights"),
             "HF_HUB_CACHE": str(folder / "hf" / "hub"),
         }
-        with start_app(folder, **own) as url:
+        with start_app(folder, EXAMPLES="0", **own) as url:
             yield hub, url, folder
 
 
