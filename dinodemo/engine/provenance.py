@@ -19,9 +19,13 @@ def made_with_name(backbone: str, identity: Identity | None = None) -> str:
         backbone: The name.
         identity: Of what ran (`Engine.identity`), where it is at hand.
     """
-    row = BACKBONES.get(backbone)
-    name = os.path.basename(backbone) if os.path.isabs(backbone) else backbone  # no folders of the server
+    row, name = BACKBONES.get(backbone), short_name(backbone)
     details = [] if identity is None else [identity.run and f"run {identity.run}", identity.revision]
     words = ", ".join(part for part in details if part)
     weights = f", weights sha256 {identity.sha256}" if identity and identity.sha256 else ""
     return f"Made by dinodemo with {name}{f' ({words})' if words else ''}{weights}. {row.notice if row else ''}".strip()
+
+
+def short_name(backbone: str) -> str:
+    """Return a backbone's name without the server's folders."""
+    return os.path.basename(backbone) if os.path.isabs(backbone) else backbone

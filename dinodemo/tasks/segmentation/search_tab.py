@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import gradio as gr
 import numpy as np
 
-from ...engine.provenance import made_with_name
+from ...engine.provenance import made_with_name, short_name
 from ...io.files import plural
 from ...io.images import Photo, load_photo, shrink
 from ...web.errors import as_message
@@ -163,4 +163,6 @@ def summary(results: list[Result], look: Look, backbone: str) -> str:
     """Return on how many photos the object was found, and on how many it is unsure."""
     states = [draw.state_of(r.segmentation.presence, look.min_presence) for r in results]
     unsure = f", unsure on {states.count(UNSURE)}" if UNSURE in states else ""
-    return f"Found on {states.count(FOUND)} of {plural(len(results), 'photo')}{unsure}, with **{backbone}**."
+    return (
+        f"Found on {states.count(FOUND)} of {plural(len(results), 'photo')}{unsure}, with **{short_name(backbone)}**."
+    )

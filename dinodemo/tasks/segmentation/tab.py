@@ -103,8 +103,8 @@ def _wire_opening(
     services.openings.add(lambda backbone: _look_ahead(services, backbone))
 
     @friendly
-    def on_tab(latest: Photo | None, before: str, choices: list, count: int):
-        if choices or before == (latest.digest if latest else EXAMPLE_SHOWN):
+    def on_tab(latest: Photo | None, painted: tuple | None, before: str, choices: list, count: int):
+        if painted or choices or before == (latest.digest if latest else EXAMPLE_SHOWN):
             return [nothing] * 14
         if latest is not None:
             painter = painter_value(latest), latest, None, Answers(), outline_value(None)
@@ -122,7 +122,10 @@ def _wire_opening(
 
     filled = [reference.photo, reference.painter, reference.current, reference.opened, result.answers]
     when_opened(tab, services.start).success(
-        on_tab, [header.photo, shown, given, asked], [*filled, reference.outline, *emptied, asked], **QUIET
+        on_tab,
+        [header.photo, header.painted, shown, given, asked],
+        [*filled, reference.outline, *emptied, asked],
+        **QUIET,
     )
     reference.photo.upload(on_photo, [given, shown], emptied, **QUIET)
     work = [reference.painter.change, reference.mask_file.upload, result.targets.upload, reference.add.click]
