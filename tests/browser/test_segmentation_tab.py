@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .helpers import ASSETS, download, source, wait_for_new
+from .helpers import ASSETS, download, wait_for_new
 
 FOLDER = ASSETS / "segmentation"
 TARGETS = ["cup_by_the_stream", "cup_and_dandelions"]
@@ -174,11 +174,11 @@ def test_threshold_instances_and_views_redraw(seg_page, screenshot):
     seg_page.get_by_role("radio", name="Overlay").check()
     shown = wait_for_new(seg_page, "#seg-picture", shown)
     seg_page.locator("#seg-instances input[type=checkbox]").first.uncheck()
-    wait_for_new(seg_page, "#seg-picture", shown)
+    shown = wait_for_new(seg_page, "#seg-picture", shown)
     _, content = download(seg_page, "#seg-zip")
     assert not next(iter(masks_of(content).values())).any()
     seg_page.locator("#seg-gallery button").nth(1).click()
-    wait_for_new(seg_page, "#seg-picture", source(seg_page, "#seg-picture"))
+    wait_for_new(seg_page, "#seg-picture", shown)
     screenshot(seg_page, "segmentation-example")
 
 
