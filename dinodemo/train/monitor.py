@@ -50,14 +50,16 @@ class CollapseMonitor:
         config: Gives rank_floor, fall_tolerance, patience and on_fall.
         measure: Name of the deciding metric, "knn" or "crop_recall".
         settled: Step from which the heads must distinguish pictures.
+        prefer_later: A later teacher also replaces the best where it is worse by less than a standard error: of a run
+            whose learning rate falls to nothing, the last weights are the ones that have settled.
     """
 
-    def __init__(self, config: FinetuneConfig, measure: str, settled: int):
-        self.config, self.measure = config, measure
+    def __init__(self, config: FinetuneConfig, measure: str, settled: int, prefer_later: bool = False):
+        self.config, self.measure, self.prefer_later = config, measure, prefer_later
         self.settled = settled  # step from which the heads must distinguish pictures
         self.worth: Worth | None = None  # of training on these photos, where it was asked
         self.history: list[dict[str, Any]] = []
-        self.start_hits = self.best_hits = torch.zeros(0, dtype=torch.bool)
+        self.start_hits = self.best_hits = self.peak_hits = torch.zeros(0, dtype=torch.bool)
         self.best_step = self.fallen = self.rollbacks = 0
 
     def judge(self, step: int, metrics: dict[str, float], hits: Tensor) -> Decision:
@@ -73,7 +75,7 @@ class CollapseMonitor:
         """
         self.history.append({"step": step, **metrics})
         if len(self.history) == 1:
-            self.start_hits = self.best_hits = hits
+            self.start_hits = self.best_hits = self.peak_hits = hits
             self.best_step = step
             return Decision(Action.CONTINUE)
         collapse = self._collapse(step, metrics)
@@ -86,6 +88,7 @@ class CollapseMonitor:
             return self._fall(change)
         if self._is_best(metrics, hits):
             self.best_step, self.best_hits = step, hits
+            self.peak_hits = max(self.peak_hits, hits, key=_mean)
             return Decision(Action.BEST, f"{NAMES[self.measure]} {hits.double().mean():.1%}")
         return Decision(Action.CONTINUE)
 
@@ -149,6 +152,7 @@ class CollapseMonitor:
             "history": self.history,
             "start_hits": self.start_hits,
             "best_hits": self.best_hits,
+            "peak_hits": self.peak_hits,
             "best_step": self.best_step,
             "fallen": self.fallen,
             "rollbacks": self.rollbacks,
@@ -158,7 +162,8 @@ class CollapseMonitor:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what `state_dict` returned."""
         worth = state.get("worth")
-        for name, value in {**state, "worth": worth and Worth(**worth)}.items():
+        peak = state.get("peak_hits", state["best_hits"])  # checkpoints of before have none
+        for name, value in {**state, "worth": worth and Worth(**worth), "peak_hits": peak}.items():
             setattr(self, name, value)
 
     def _collapse(self, step: int, metrics: dict[str, float]) -> str:
@@ -189,7 +194,10 @@ class CollapseMonitor:
         For the indirect measure (crop recall), also require an effective rank above 90 % of the initial one.
         """
         rich = self.measure == "knn" or metrics["rank"] > 0.9 * self.history[0]["rank"]
-        return rich and bool(hits.double().mean() > self.best_hits.double().mean())
+        change = paired_change(self.peak_hits, hits)
+        if self.prefer_later and self.best_step != self.history[0]["step"]:  # something was better than the start
+            return rich and change.difference >= -change.error
+        return rich and change.difference > 0
 
     def _sentence(self, where: str) -> str:
         name, change, n = NAMES[self.measure], self.change, len(self.history) - 1
@@ -206,12 +214,18 @@ class CollapseMonitor:
             )
         hint = "" if self.measure == "knn" else " This evidence is indirect: the folder has no class folders."
         sure = "Better" if change.difference > 2 * change.error else "Probably better"
+        near = "within a standard error of " if _mean(self.best_hits) < _mean(self.peak_hits) else ""
+        ranks = f"effective rank {self.history[0]['rank']:.0f} before, {self._best['rank']:.0f} after"
         return (
             f"{sure}: {name} on {where} rose from {change.before:.1%} to {change.after:.1%} (+{change.difference:.1%}, "
-            f"standard error {change.error:.1%}), with the teacher of step {self.best_step}, the best of {n} "
-            f"evaluations; effective rank {self.history[0]['rank']:.0f} before, {self._best['rank']:.0f} after.{hint}"
+            f"standard error {change.error:.1%}), with the teacher of step {self.best_step}, {near}the best of "
+            f"{n} evaluations; {ranks}.{hint}"
         )
 
     @property
     def _best(self) -> dict[str, Any]:
         return next(entry for entry in self.history if entry["step"] == self.best_step)
+
+
+def _mean(hits: Tensor) -> float:
+    return float(hits.double().mean())

@@ -13,8 +13,8 @@ def hits(right: int, of: int = 400) -> torch.Tensor:
     return torch.arange(of) < right
 
 
-def make(measure="knn", **settings) -> CollapseMonitor:
-    monitor = CollapseMonitor(FinetuneConfig(**settings), measure, settled=10)
+def make(measure="knn", prefer_later=False, **settings) -> CollapseMonitor:
+    monitor = CollapseMonitor(FinetuneConfig(**settings), measure, settled=10, prefer_later=prefer_later)
     assert monitor.judge(0, HEALTHY, hits(200)).action == "continue"
     return monitor
 
@@ -28,6 +28,19 @@ def test_progress_is_the_best_so_far_and_the_report_says_so():
     assert report["better"] and report["best_step"] == 10
     assert "Better: k-NN accuracy on 400 held-out photos rose from 50.0% to 55.0% (+5.0%" in report["sentence"]
     assert report["before"]["step"] == 0 and report["after"]["step"] == 10
+
+
+def test_weights_that_have_settled_win_unless_they_are_clearly_worse_than_the_highest():
+    monitor = make(prefer_later=True)
+    assert monitor.judge(10, HEALTHY, hits(200)).action == "continue"  # the start is replaced by what is better only
+    # against the highest, 20, 20 and 40 are lost, and 15, 15 and 31 won; the last is less far from the one before it
+    others = [torch.roll(hits(215), 20), torch.roll(hits(215), 20), torch.roll(hits(211), 40)]
+    actions = [monitor.judge(20 + i, HEALTHY, found).action for i, found in enumerate((hits(220), *others))]
+    assert actions == ["best", "best", "best", "continue"] and monitor.best_step == 22
+    assert "step 22, within a standard error of the best of 5 evaluations" in monitor.verdict("photos")["sentence"]
+    resumed = make(prefer_later=True)
+    resumed.load_state_dict(monitor.state_dict())
+    assert resumed.judge(30, HEALTHY, others[2]).action == "continue"  # against the highest, not the kept one
 
 
 def test_a_gain_within_two_errors_is_only_probable_and_within_one_none():

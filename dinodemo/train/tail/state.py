@@ -103,7 +103,7 @@ class TailState(TrainState):
         self.sampler = Sampler(len(self.rows), config.batch_size, config.seed, weights=self._balance(labelled))
         self.features = torch.zeros(self.trunk.views, len(self.trunk.order), self.trunk.width)  # class tokens
         self.evaluator = TailEvaluator(self.trunk, parts, config, self.tail, self.start.backbone.name, self.device)
-        self.monitor = CollapseMonitor(config, self.evaluator.measure, settled=0)
+        self.monitor = CollapseMonitor(config, self.evaluator.measure, settled=0, prefer_later=True)
         self._tail_step, self._tail_seconds = 0, 0.0
         self._evaluations = (0.0, 0.0)  # seconds of the last one, clock at its end
         per_epoch = len(self.rows) / config.batch_size
