@@ -28,7 +28,7 @@ class BackboneAdapter:
 
     @property
     def cls_index(self) -> int:
-        """Return the place of the token that stands for the picture, whose attention is drawn."""
+        """Return the index of the token that stands for the picture, whose attention is drawn."""
         return 0
 
     @property
@@ -37,7 +37,7 @@ class BackboneAdapter:
         return 1 + self.registers
 
     def token_of(self, patch: int) -> int:
-        """Return the place of a patch's token; patches are counted row by row."""
+        """Return the index of a patch's token; patches are counted row by row."""
         return self.count + patch
 
     def split(self, tokens: Array, axis: int = -2) -> tuple[Array, Array, Array]:

@@ -124,7 +124,7 @@ def _family(keys: set[str], kind: str, read: Source) -> str:
 
 
 def _called(read: Source) -> str:
-    """Return a file's name with that of its folder, where a variant may be told."""
+    """Return a file's name with that of its folder, where a variant may be named."""
     return "/".join(Path(os.path.abspath(read.path)).parts[-2:]).lower()
 
 

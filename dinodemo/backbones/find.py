@@ -65,7 +65,7 @@ def resolve(name: str | None = None, progress: Report | None = None) -> tuple[Ba
         name: a row of `BACKBONES`, a local folder (a finished training run too), or a hub id such as "org/model".
             A named backbone is never replaced by another one. None is the default: the official one, or the offline
             default where that cannot be had; the row's name and notice tell which, and the log why.
-        progress: is told how a download goes; by default a line or bar on stderr.
+        progress: Called as a download goes on; by default a line or bar on stderr.
 
     Returns:
         The backbone's row, and the folder of its weights.

@@ -51,7 +51,7 @@ class Progress:
 
     @property
     def eta_s(self) -> float | None:
-        """Return the seconds left, None while they cannot be told."""
+        """Return the seconds left, None while they are not known."""
         return (self.total - self.done) / self.rate if self.rate > 0 and self.total else None
 
     def sentence(self, name: str) -> str:
@@ -157,7 +157,7 @@ def disk_problem(error: OSError, folder: Path) -> DiskProblem:
 
 
 def free_bytes(folder: Path) -> int | None:
-    """Return the free space of a folder's disk, None where it cannot be told."""
+    """Return the free space of a folder's disk, None where it is not known."""
     for above in (folder, *folder.parents):
         with suppress(OSError):
             return shutil.disk_usage(above).free
@@ -172,5 +172,5 @@ def cache_root() -> Path:
 
 
 def megabytes(count: float) -> str:
-    """Return a number of bytes in megabytes, as it is told."""
+    """Return a number of bytes in megabytes, as messages say it."""
     return f"{count / 1e6:.0f}"

@@ -73,12 +73,12 @@ class Comparison:
 
 
 def compare(stored: Identity | None, running: Identity | None, what: str, remedy: str = "make it again") -> Comparison:
-    """Compare the network that made a saved thing with the one that runs.
+    """Compare the network that made a saved object with the one that runs.
 
     Args:
-        stored: what the saved thing records; None where it records nothing, as in version 0.1.
+        stored: what the saved object records; None where it records nothing, as in version 0.1.
         running: of the engine or the features at hand.
-        what: the saved thing, as the sentence begins: "this basis".
+        what: the saved object, as the sentence begins: "this basis".
         remedy: what to do where they differ or may differ.
     """
     if stored is None or running is None or not (stored.sha256 and running.sha256):

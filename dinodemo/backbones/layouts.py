@@ -203,7 +203,7 @@ def _mask_token(weights: Parameters, width: int) -> Tensor:
 
 
 def _positions(weights: Parameters, found: dict, width: int, notes: list[str], source: object) -> int:
-    """Add the position embeddings with a place for the class token; returns the side of their grid."""
+    """Add the position embeddings with a row for the class token; returns the side of their grid."""
     shape = weights.shape("pos_embed")
     total = shape[1] if len(shape) == 3 else 0
     positions = weights.take("pos_embed", 1, total, width)

@@ -1,4 +1,4 @@
-"""How a download is told in a terminal, or in a log where there is no terminal."""
+"""Show how a download goes in a terminal, or in a log where there is no terminal."""
 
 import sys
 import time

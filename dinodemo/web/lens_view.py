@@ -35,7 +35,7 @@ def lens_of(photos: Sequence[Photo], features: Sequence[Features] = (), basis: n
     Args:
         photos: none empties the lens.
         features: theirs, from one backbone.
-        basis: directions of place that are left out, see `tokens.positional_basis_of`.
+        basis: directions of position that are left out, see `tokens.positional_basis_of`.
     """
     return lens_value(photos, pack(features, basis) if photos else None)
 

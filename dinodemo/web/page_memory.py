@@ -10,7 +10,7 @@ import psutil
 SHARE = 4  # pages hold this part of the memory at most: 1/4
 
 
-class Held:
+class PageResults:
     """The results that one page holds, until others need the memory.
 
     Attributes:
@@ -23,15 +23,15 @@ class Held:
         self.gone, self.size = False, 0
 
 
-class Shelf:
+class PageMemory:
     """Counts what all pages hold, and lets go of what was changed longest ago when that is too much."""
 
     def __init__(self, most: int | None = None):
         self.most = psutil.virtual_memory().total // SHARE if most is None else most  # bytes
-        self._held: list[weakref.ref[Held]] = []  # the latest is the last
+        self._held: list[weakref.ref[PageResults]] = []  # the latest is the last
         self._lock = threading.Lock()
 
-    def put(self, held: Held, results: tuple[Any, ...], size_of: Callable[[Any], int]) -> None:
+    def put(self, held: PageResults, results: tuple[Any, ...], size_of: Callable[[Any], int]) -> None:
         """Let a page hold results in the place of what it held; the oldest of other pages may go for it.
 
         Args:

@@ -17,8 +17,8 @@ from ..engine.features import Features
 from ..engine.pool import EnginePool
 from ..io.images import Photo
 from ..jobs.runs import Limits, Runs
-from .held import Shelf
 from .openings import Openings
+from .page_memory import PageMemory
 from .settings import Settings
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Services:
     pool: EnginePool
     start: "StartBackbone" = field(init=False)
     runs: Runs = field(init=False)
-    shelf: Shelf = field(default_factory=Shelf)
+    page_memory: PageMemory = field(default_factory=PageMemory)
     openings: Openings = field(init=False)
 
     def __post_init__(self):

@@ -14,69 +14,69 @@ from dinodemo.web.settings import Settings
 
 
 @pytest.fixture
-def shelf(tmp_path):
+def store(tmp_path):
     return IndexStore(Services(Settings(), None), tmp_path / "private")
 
 
-def make(shelf, owner: str, name: str) -> str:
-    key = shelf.new_key(owner, name)
-    shelf.path(owner, key).mkdir(parents=True)
+def make(store, owner: str, name: str) -> str:
+    key = store.new_key(owner, name)
+    store.path(owner, key).mkdir(parents=True)
     return key
 
 
-def test_two_people_do_not_see_each_others(shelf):
+def test_two_people_do_not_see_each_others(store):
     anna, ben = new_owner(), new_owner()
-    key = make(shelf, anna, "holiday")
-    assert shelf.choices(anna) == [("holiday", "mine:holiday")] and shelf.choices(ben) == []
-    assert shelf.path(anna, key) != shelf.path(ben, key)
+    key = make(store, anna, "holiday")
+    assert store.choices(anna) == [("holiday", "mine:holiday")] and store.choices(ben) == []
+    assert store.path(anna, key) != store.path(ben, key)
 
 
 KEYS = ["mine:../other", "mine:", "mine:/etc", "theirs:a", "", None, "shared:a", "mine:.photos"]
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_a_key_never_leads_out_of_the_shelf(shelf, key):
+def test_a_key_never_leads_out_of_the_store(store, key):
     with pytest.raises(ValueError, match="choose one"):
-        shelf.path(new_owner(), key)
+        store.path(new_owner(), key)
 
 
 @pytest.mark.parametrize("owner", ["", "..", "../../../etc/passwd-------", "a" * 21, None, 7])
-def test_an_owner_is_a_secret_and_not_a_path(shelf, owner):
+def test_an_owner_is_a_secret_and_not_a_path(store, owner):
     with pytest.raises(ValueError, match="reload"):
-        shelf.path(owner, "mine:a")
+        store.path(owner, "mine:a")
 
 
 @pytest.mark.parametrize("name", ["", "../x", ".hidden", "a/b", "x" * 61, "a\nb/c"])
-def test_names_that_cannot_be_are_refused(shelf, name):
+def test_names_that_cannot_be_are_refused(store, name):
     with pytest.raises(ValueError, match="needs a name"):
-        shelf.new_key(new_owner(), name)
+        store.new_key(new_owner(), name)
 
 
-def test_a_taken_name_is_refused_and_there_is_a_limit(shelf):
+def test_a_taken_name_is_refused_and_there_is_a_limit(store):
     owner = new_owner()
-    make(shelf, owner, "one")
+    make(store, owner, "one")
     with pytest.raises(ValueError, match="already"):
-        shelf.new_key(owner, " one ")
+        store.new_key(owner, " one ")
     for i in range(MOST_PRIVATE - 1):
-        make(shelf, owner, f"index {i}")
+        make(store, owner, f"index {i}")
     with pytest.raises(ValueError, match="delete one"):
-        shelf.new_key(owner, "one more")
+        store.new_key(owner, "one more")
 
 
 def test_a_shared_folder_is_everybodys(tmp_path):
-    shelf = IndexStore(Services(Settings(indexes=str(tmp_path / "shared")), None), tmp_path / "private")
-    key = make(shelf, new_owner(), "team")
-    assert key == "shared:team" and shelf.choices(new_owner()) == [("team · shared", "shared:team")]
-    assert shelf.path(new_owner(), key) == tmp_path / "shared" / "team"
+    store = IndexStore(Services(Settings(indexes=str(tmp_path / "shared")), None), tmp_path / "private")
+    key = make(store, new_owner(), "team")
+    assert key == "shared:team" and store.choices(new_owner()) == [("team · shared", "shared:team")]
+    assert store.path(new_owner(), key) == tmp_path / "shared" / "team"
 
 
-def test_delete_takes_the_uploads_too(shelf):
+def test_delete_takes_the_uploads_too(store):
     owner = new_owner()
-    key = make(shelf, owner, "one")
-    shelf.uploads(owner, key).mkdir(parents=True)
-    (shelf.uploads(owner, key) / "a.jpg").write_bytes(b"x")
-    shelf.delete(owner, key)
-    assert shelf.choices(owner) == [] and not shelf.uploads(owner, key).exists()
+    key = make(store, owner, "one")
+    store.uploads(owner, key).mkdir(parents=True)
+    (store.uploads(owner, key) / "a.jpg").write_bytes(b"x")
+    store.delete(owner, key)
+    assert store.choices(owner) == [] and not store.uploads(owner, key).exists()
 
 
 def test_a_second_backbones_index_is_private_unlisted_and_goes_with_the_first(tmp_path, make_engine, make_picture):
@@ -100,11 +100,11 @@ def test_a_second_backbones_index_is_private_unlisted_and_goes_with_the_first(tm
     assert not os.path.exists(twin.path)
 
 
-def test_what_nobody_used_for_long_is_swept(shelf):
+def test_what_nobody_used_for_long_is_swept(store):
     old, new = new_owner(), new_owner()
     for owner in (old, new):
-        make(shelf, owner, "one")
-    folder = shelf.path(old, "mine:one").parent
+        make(store, owner, "one")
+    folder = store.path(old, "mine:one").parent
     os.utime(folder, (time.time() - PRIVATE_AGE - 10,) * 2)
-    shelf.sweep()
-    assert shelf.choices(old) == [] and len(shelf.choices(new)) == 1
+    store.sweep()
+    assert store.choices(old) == [] and len(store.choices(new)) == 1

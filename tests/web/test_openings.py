@@ -56,15 +56,15 @@ def test_own_photos_go_before_the_latest_and_that_before_the_example(photos):
 def test_the_index_of_examples_can_be_searched_but_not_changed(tmp_path, tiny_folder):
     services = Services(Settings(backbone=str(tiny_folder)), EnginePool("cpu"))
     object.__setattr__(services, "openings", Openings(folder=tmp_path / "examples"))
-    shelf, owner = IndexStore(services, tmp_path / "private"), new_owner()
-    assert shelf.choices(owner) == []
-    shelf.make_examples(str(tiny_folder))
-    ((label, key),) = shelf.choices(owner)
+    store, owner = IndexStore(services, tmp_path / "private"), new_owner()
+    assert store.choices(owner) == []
+    store.make_examples(str(tiny_folder))
+    ((label, key),) = store.choices(owner)
     assert label == f"{EXAMPLES} · example"
-    hits = shelf.open(owner, key).search(free_photos()[0][1], k=3)
+    hits = store.open(owner, key).search(free_photos()[0][1], k=3)
     assert hits[0].path == free_photos()[0][0] and len(hits) == 3
     with pytest.raises(ValueError, match="cannot be changed"):
-        shelf.check_may_change(key)
+        store.check_may_change(key)
     again = IndexStore(services, tmp_path / "private")
     again.make_examples(str(tiny_folder))  # nothing is computed anew
     assert len(again.open(owner, key)) == len(free_photos())

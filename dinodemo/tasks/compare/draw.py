@@ -40,7 +40,7 @@ class Pair:
 
     photos: tuple[Photo, Photo]
     features: tuple[Features, Features]
-    basis: np.ndarray | None  # directions of place that are left out of the comparison
+    basis: np.ndarray | None  # directions of position that are left out of the comparison
     key: tuple  # what all this depends on
     point: tuple[int, int, int] | None = None  # side (0 or 1), row, column of the clicked patch
 

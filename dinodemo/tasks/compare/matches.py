@@ -9,7 +9,7 @@ those that one affine map explains:
     minus each picture's mean   0.43  0.68    0.40  0.67    0.26  0.47
     place taken out             0.54  0.86    0.49  0.86    0.33  0.83
 
-So hand in the directions of place (`tokens.positional_basis_of`).
+So hand in the directions of position (`tokens.positional_basis_of`).
 """
 
 from dataclasses import dataclass

@@ -53,7 +53,7 @@ class Raw:
 
 @dataclass
 class _Said:
-    """What is told to the person: sentences, and those that need an answer."""
+    """Messages to the person: statements, and those that need an answer."""
 
     messages: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

@@ -192,7 +192,7 @@ class DepthProbe(Estimator):
         photo = as_photo(given)
         views = [self._tokens(runner, view, resolution) for view in (photo, *([flipped(photo)] if flip else ()))]
         depth = self._to_pixels(photo, [self._coarse(runner, tokens) for tokens in views], guided)
-        distance, order = self._unlikeness(views[0]), None
+        distance, order = self._distance_to_training(views[0]), None
         if self.nearness_ is not None and distance is not None and distance > 1:
             order = self._to_pixels(photo, [self.nearness_.depth(patches) for patches, _ in views], guided)
         return judge(depth, self.unit_, distance, metres, order)
@@ -203,7 +203,7 @@ class DepthProbe(Estimator):
         coarse = maps[0] if len(maps) == 1 else (maps[0] + maps[1][:, ::-1]) / 2
         return guided_to_pixels(coarse, photo.rgb) if guided else to_pixels(coarse, photo.size)
 
-    def _unlikeness(self, tokens: Tokens) -> float | None:
+    def _distance_to_training(self, tokens: Tokens) -> float | None:
         """Return how far a picture lies outside of the training's, as a multiple of the largest distance inside."""
         if self.world_ is None:
             return None

@@ -40,7 +40,7 @@ def pack(features: Sequence[Features], basis: np.ndarray | None = None, most_byt
 
     Args:
         features: of photos, from one backbone.
-        basis: directions of place (D, n) that are taken out first, see `tokens.positional_basis_of`.
+        basis: directions of position (D, n) that are taken out first, see `tokens.positional_basis_of`.
         most_bytes: of all tokens together.
 
     Returns:

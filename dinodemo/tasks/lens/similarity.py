@@ -31,7 +31,7 @@ def pinned_similarity(
     Args:
         features: of photos, from one backbone.
         pins: at least one that is alike.
-        basis: directions of place that are left out.
+        basis: directions of position that are left out.
 
     Returns:
         One (h, w) float32 a photo: cosines from -1 to 1, or their difference from -2 to 2.

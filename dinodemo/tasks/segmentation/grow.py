@@ -70,7 +70,7 @@ def grow(rgb: np.ndarray, tokens: np.ndarray, paint: Paint, refine: bool = True)
 
     Args:
         rgb: (H, W, 3) uint8.
-        tokens: (h, w, D) patch tokens of the photo, their place taken out.
+        tokens: (h, w, D) patch tokens of the photo, their position taken out.
         paint: what was drawn.
         refine: follow the edges of the picture; else the patch scores alone.
 

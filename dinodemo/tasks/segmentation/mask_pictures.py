@@ -91,8 +91,8 @@ def _index_mask(name: str, found: Values, scale: float) -> MaskFile:
     numbers = np.arange(1, len(v) + 1)
     notes: tuple[str, ...] = ()
     numbers[v == 0] = BACKGROUND
-    labels_beside = ((v != 0) & (v != VOID_VALUE)).any()
-    if labels_beside and (v == VOID_VALUE).any() and scale == 1:
+    other_labels = ((v != 0) & (v != VOID_VALUE)).any()
+    if other_labels and (v == VOID_VALUE).any() and scale == 1:
         numbers[v == VOID_VALUE] = VOID
         notes = (f"255 in {name} is left out as void",)
     return from_index(name, numbers[found.where], names, notes=notes, background="0" if v[0] == 0 else "")

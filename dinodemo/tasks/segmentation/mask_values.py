@@ -49,22 +49,22 @@ def as_whole(values: np.ndarray) -> tuple[np.ndarray, float]:
 def is_ramp(found: Values) -> bool:
     """Return whether values between two ends are only soft edges, as of an anti-aliased, blurred or lossy mask."""
     v, low, high = found.values, float(found.values[0]), float(found.values[-1])
-    place = (v - low) / (high - low)
-    middle = (place > ENDS) & (place < 1 - ENDS)
+    level = (v - low) / (high - low)
+    middle = (level > ENDS) & (level < 1 - ENDS)
     share = found.counts[middle].sum() / found.counts.sum()
     several = middle.sum() >= 3 or (middle.sum() >= 1 and low <= 10 and high >= 200 and len(v) == 3)
     areas = found.flat & middle & (found.counts > 0.002 * found.counts.sum())
-    return _is_ringing(found, place) or bool(
+    return _is_ringing(found, level) or bool(
         several and share <= MOST_RAMP and (not areas.any() or _continuous(found, middle))
     )
 
 
-def _is_ringing(found: Values, place: np.ndarray) -> bool:
+def _is_ringing(found: Values, level: np.ndarray) -> bool:
     """Return whether all areas are black or white, and other values only the traces of a lossy format beside them."""
-    ends = (place < 0.03) | (place > 0.97)
-    near_white = (place > 1 - ENDS) & (place < 1)
+    ends = (level < 0.03) | (level > 0.97)
+    near_white = (level > 1 - ENDS) & (level < 1)
     traces = found.counts[~ends].sum() <= MOST_RAMP * found.counts.sum()
-    return bool(len(place) > 4 and near_white.any() and traces and not (found.flat & ~ends).any())
+    return bool(len(level) > 4 and near_white.any() and traces and not (found.flat & ~ends).any())
 
 
 def _continuous(found: Values, middle: np.ndarray) -> bool:

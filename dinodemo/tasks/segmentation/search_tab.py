@@ -9,7 +9,7 @@ from ...engine.provenance import made_with_name, short_name
 from ...io.files import plural
 from ...io.images import Photo, load_photo, shrink
 from ...web.errors import as_message
-from ...web.held import Held
+from ...web.page_memory import PageResults
 from ...web.painter import is_painted, read_drawing
 from ...web.services import Services
 from . import draw
@@ -23,7 +23,7 @@ from .references import DEFAULT_NAME, MOST_TARGETS, fit
 class Found:
     """Represent one person's results, the best match first, and the words on the network that made them."""
 
-    held: Held
+    held: PageResults
     made_with: str
     selected: int = 0
 
@@ -133,7 +133,7 @@ def search(
     segmenter = fit(services, wanted, others, asked.backbone, asked.resolution, asked.target, asked.absent)
     words = made_with_name(segmenter.backbone_, segmenter.identity_)
     results: list[Result] = []
-    held = Held()
+    held = PageResults()
     paths = paths[:MOST_TARGETS]
     for i, path in enumerate(paths, start=1):
         yield gr.skip(), gr.skip(), f"Photo {i} of {len(paths)}", gr.skip()
@@ -145,11 +145,11 @@ def search(
             gr.Warning(as_message(error).message)
             continue
         thumb = gr.skip() if len(results) % max(1, len(results) // 8) else draw.draw_thumbs(results, look)
-        services.shelf.put(held, tuple(results), size_of)
+        services.page_memory.put(held, tuple(results), size_of)
         yield Found(held, words), thumb, f"Photo {i} of {len(paths)}", gr.skip()
     results = draw.by_match(results)
     done = summary(results, look, segmenter.backbone_)
-    services.shelf.put(held, tuple(results), size_of)
+    services.page_memory.put(held, tuple(results), size_of)
     yield Found(held, words), draw.draw_thumbs(results, look), done, gr.update(visible=False)
 
 
