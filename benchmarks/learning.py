@@ -259,7 +259,9 @@ def write_row(name: str, row: list[str]) -> None:
         "| run | length | result | the report's sentence | made |",
         "|---|---|---|---|---|",
     ]
-    lines += ["| " + " | ".join(rows[part]) + " |" for part in PARTS if part in rows]
+    lines += [
+        "| " + " | ".join(rows[part]) + " |" for part in sorted(rows, key=lambda row: [*PARTS].index(row.split()[0]))
+    ]
     (RESULTS / "learning.md").write_text("\n".join(lines) + "\n")
 
 
@@ -273,13 +275,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--photos", type=int, nargs="+", help="numbers of photos; default: all")
     parser.add_argument("--steps", type=int, help="instead of a part's own number")
+    parser.add_argument("--keep", type=Path, help="an empty folder for the runs, which are deleted otherwise")
     args = parser.parse_args()
     RESULTS.mkdir(exist_ok=True)
     for name in args.parts or ("shapes", "collapse"):
         with tempfile.TemporaryDirectory() as work:
-            curve, row = PARTS[name](Path(work), args)
-        write_curves(name, curve)
-        write_row(name, row)
+            curve, row = PARTS[name](args.keep or Path(work), args)
+        title = f"{name} {row[0]}" if name == "photos" else name  # a row for each folder
+        write_curves(title.replace(", ", "_").replace(" ", "_"), curve)
+        write_row(title, row)
         print(": ".join(row[:3]), row[3], sep="\n", flush=True)
 
 
