@@ -162,7 +162,7 @@ def _tail(n_images: int, objective: str, row: Backbone, explicit: Mapping[str, A
     """Return the settings of a run on cached activations.
 
     - crops of 16 x 16 patches, as a backbone is used; a run whose time does not suffice for them takes 8 x 8.
-    - the photos measured: a fifth; of few photos up to half, so that there are 8.
+    - the photos measured: a tenth, but 64 where that is no more than a fifth; of few up to half, so that there are 8.
     - lr, epochs and start_share of "diet": k-NN and linear probe of a few hundred photos both rise for about 30 passes;
       longer, or at 1e-3, the linear probe falls again, less so in the average with the start.
     """
@@ -184,7 +184,7 @@ def _tail(n_images: int, objective: str, row: Backbone, explicit: Mapping[str, A
         "weight_decay_start": 0.05,
         "koleo_weight": 0.0,
         "label_smoothing": 0.1 if labels else 0.3,
-        "holdout": min(0.5, max(0.2, 9 / n_images)),
+        "holdout": min(0.5, max(0.1, min(0.2, 64 / n_images), 9 / n_images)),
     }
 
 

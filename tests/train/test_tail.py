@@ -169,6 +169,21 @@ def test_a_run_ends_when_its_time_is_up(tmp_path, photos, settings):
         assert state.monitor.history  # it was measured before the end
 
 
+def test_time_that_the_steps_do_not_need_goes_to_further_views(tmp_path, photos, settings):
+    config, clock = settings(**{**TAIL, "steps": 10, "views": 6, "minutes": 5.0}), Clock(5.0)
+    with open_state(photos, None, tmp_path, config, torch.device("cpu"), False, clock) as state:
+        before = state._tail_weights()
+        while not state.trunk.has_some:
+            assert np.isinf(state.trunk.seconds_of_steps)
+            state.one_step()
+        assert 0 < state.trunk.seconds_of_steps < 60
+        assert all(torch.equal(value, before[name]) for name, value in state._tail_weights().items())
+        clock.used += 0.8 * 300 - clock.elapsed  # beyond the share that is always the trunk's
+        assert not state.trunk.complete
+        clock.used += 300 - clock.reserve - clock.elapsed - 0.5 * state.trunk.seconds_of_steps
+        assert state.trunk.complete and not state.trunk.rows.complete
+
+
 def test_crops_are_halved_where_the_time_does_not_suffice(tmp_path, photos, settings):
     sizes = []
     for name, used in (("long", 0.0), ("short", 289.999)):

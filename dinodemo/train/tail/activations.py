@@ -119,7 +119,8 @@ class Trunk:
     View 0 is the centre of a photo, as evaluations see it; the others are random crops. `size` is their side in pixels:
     the configured one, or half of it where the time would not suffice for two views of each photo. `order` lists the
     photos in use (indices into the cache of photos), shuffled, so that any beginning of it is a fair sample. Rows whose
-    photo cannot be read are False in `readable`.
+    photo cannot be read are False in `readable`. `seconds_of_steps`, once it is set, is the time that the tail needs:
+    what a budget leaves beyond it goes to further views.
 
     Args:
         cache: Of the photos.
@@ -157,6 +158,7 @@ class Trunk:
         self.order = shuffled[:n]
         self.rows = ActivationCache(folder, (views, n, *shape), size=self.size)
         self.readable = np.ones(n, bool)
+        self.seconds_of_steps = float("inf")
 
     @property
     def views(self) -> int:
@@ -173,8 +175,13 @@ class Trunk:
         """Return whether the trunk's work is done: all rows are filled, or its share of the time is used up."""
         if self.rows.complete:
             return True
-        late = self.clock.elapsed > TRUNK_SHARE * 60 * self.clock.minutes
-        return bool(self.clock.minutes) and late and self.rows.done >= LEAST
+        late = self.clock.elapsed > TRUNK_SHARE * 60 * self.clock.minutes and self.clock.left < self.seconds_of_steps
+        return bool(self.clock.minutes) and late and self.has_some
+
+    @property
+    def has_some(self) -> bool:
+        """Return whether there is enough to train and to measure on, whatever the time."""
+        return self.rows.done >= LEAST
 
     @property
     def chunks(self) -> int:
