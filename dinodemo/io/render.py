@@ -1,5 +1,6 @@
 """Arrays to pictures: colour maps, overlays, sheets. Everything is RGB uint8."""
 
+import base64
 import io
 
 import cv2
@@ -45,6 +46,11 @@ def colourise(values: np.ndarray, colour_map: str = "inferno") -> np.ndarray:
     if code is None:
         return np.repeat(levels[..., None], 3, axis=-1)
     return cv2.cvtColor(cv2.applyColorMap(levels, code), cv2.COLOR_BGR2RGB)
+
+
+def colour_table(colour_map: str) -> np.ndarray:
+    """Return the 256 colours (256, 3) uint8 RGB of a colour map; raises ValueError for one that is unknown."""
+    return colourise(np.linspace(0, 1, 256, dtype=np.float32)[None], colour_map)[0]
 
 
 def enlarge(values: np.ndarray, size: tuple[int, int], smooth: bool = True) -> np.ndarray:
@@ -153,6 +159,25 @@ def png_bytes(rgb: np.ndarray, comment: str = "") -> bytes:
     info.add_itxt("Comment", comment)
     Image.fromarray(rgb).save(buffer, "PNG", compress_level=3, pnginfo=info)
     return buffer.getvalue()
+
+
+def jpeg_url(rgb: np.ndarray, quality: int = 95) -> str:
+    """Return a picture as text that a browser shows.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        quality: Of the JPEG, 0 to 100.
+
+    Returns:
+        A data URL.
+
+    Raises:
+        RuntimeError: If it cannot be encoded.
+    """
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise RuntimeError(f"a picture of {rgb.shape[1]} x {rgb.shape[0]} pixels could not be encoded for the browser")
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
 
 
 def distinct_colours(count: int) -> np.ndarray:

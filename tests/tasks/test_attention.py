@@ -1,5 +1,6 @@
 """Attention maps against slow references."""
 
+import base64
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import numpy as np
 import pytest
 
 from dinodemo.engine.features import Features
+from dinodemo.io.images import Photo
+from dinodemo.tasks.attention.draw import Look, View
+from dinodemo.tasks.attention.live import live_value
 from dinodemo.tasks.attention.maps import attention_map, attention_sinks, cosine_to_patch, keep_mass, prefix_mass
 from dinodemo.tasks.tokens import patch_at
 
@@ -107,3 +111,26 @@ def test_the_cls_attention_of_a_real_backbone_finds_the_dogs(offline_engine):
     rows, columns = np.nonzero(kept)
     inside = (rows > 0.25 * h) & (rows < 0.65 * h) & (columns > 0.2 * w) & (columns < 0.7 * w)
     assert inside.mean() > 0.6  # the dogs' quarter of the picture
+
+
+@pytest.fixture
+def view(f) -> View:
+    photo = Photo(np.zeros((50, 60, 3), np.uint8), "black.png")
+    return View(photo, f, ("tiny", 70), "", (2, 3), f.layer_attention)
+
+
+def test_a_browser_is_given_the_rows_of_the_chosen_layer(view, f):
+    look = Look(2, "mean", 100, 0.6, "inferno", True)
+    maps = {one["target"]: one for one in live_value(view, look)["maps"]}
+    for target in ("#attention-overlay", "#attention-heads", "#point-attention"):
+        rows = np.frombuffer(base64.b64decode(maps[target]["rows"]), "<f4").reshape(maps[target]["grid"])
+        assert np.array_equal(rows, f.layer_attention[1])
+    assert maps["#attention-overlay"]["patch"] == (2, 3) and maps["#point-cosine"]["grid"] == [1, 5, 6]
+    assert not [one for one in live_value(replace(view, patch=None), look)["maps"] if "point" in one["target"]]
+
+
+def test_the_server_draws_where_a_browser_would_be_given_too_much(view):
+    look = Look(2, "mean", 100, 0.6, "inferno", True)
+    value = live_value(view, look, most_bytes=2000)
+    assert value["server"] and value["maps"] == []
+    assert live_value(None, look)["maps"] == [] and not live_value(None, look)["server"]

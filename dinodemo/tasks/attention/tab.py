@@ -20,18 +20,21 @@ from ...web.errors import friendly
 from ...web.events import LIVE, PICTURE, QUIET, Options, runs_network
 from ...web.examples import Opening
 from ...web.header import Header
+from ...web.heat_view import heat_view, moved
 from ...web.memory import remember
 from ...web.services import Services
 from ..base import OPACITY, RESOLUTION, SMOOTH
 from ..tokens import patch_at
 from . import draw
 from .draw import Look, View
+from .live import live_value
 from .maps import attention_of
 
 OPENING = "cat_chelsea.jpg"
 EMPTY = "Drop a photo or choose an example to see where the model looks."
 HIDDEN = gr.update(value=None, visible=False)
-NOTHING: tuple = (None, HIDDEN, HIDDEN, [], None, "", EMPTY)  # what `Outputs` shows without a photo
+NOTHING: tuple = (None, HIDDEN, HIDDEN)  # the pictures without a photo
+FRAME = "(head) => ({__type__: 'update', selected_index: /^[0-9]+$/.test(head) ? head - 1 : null})"
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,10 @@ class Outputs:
     norms: gr.Image
     note: gr.Markdown
     status: gr.Markdown
+    live: gr.HTML
 
     def pictures(self) -> list:
-        return [self.overlay, self.point_attention, self.point_cosine]
+        return [self.overlay, self.point_attention, self.point_cosine, self.live]
 
     def all(self) -> list:
         return [*self.pictures(), self.heads, self.norms, self.note, self.status]
@@ -87,7 +91,7 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
     )
     remember(page, "attention", [controls.opacity, controls.colour_map, controls.smooth])
     _wire_photo(services, header, tab, view, (photo, examples, opening), controls, outputs)
-    _wire_controls(view, controls, outputs)
+    _wire_controls(header, view, controls, outputs)
     _wire_point(services, view, photo, (point_x, point_y, ask), controls, outputs)
 
 
@@ -146,7 +150,8 @@ def _outputs(view: gr.State, controls: Controls) -> Outputs:
             height=240,
             **PICTURE,
         )
-    return Outputs(overlay, comparison, point_attention, point_cosine, heads, norms, note, status)
+    live = heat_view("attention-live")
+    return Outputs(overlay, comparison, point_attention, point_cosine, heads, norms, note, status, live)
 
 
 def _wire_photo(services, header, tab, view, given, controls, outputs) -> None:
@@ -176,13 +181,15 @@ def _wire_photo(services, header, tab, view, given, controls, outputs) -> None:
         event.success(show_all, [view, *controls.all()], outputs.all(), **QUIET)
 
 
-def _wire_controls(view: gr.State, controls: Controls, outputs: Outputs) -> None:
+def _wire_controls(header: Header, view: gr.State, controls: Controls, outputs: Outputs) -> None:
+    """Let the browser redraw what a new layer does not change; the server, where it cannot or draws a second time."""
     inputs = [view, *controls.all()]
-    controls.head.change(lambda head: gr.update(selected_index=_frame(head)), controls.head, outputs.heads, **LIVE)
-    for control in (controls.head, controls.mass, controls.opacity):
-        control.change(show_pictures, inputs, outputs.pictures(), **LIVE)
-    for other in (controls.layer, controls.colour_map, controls.smooth):
-        other.change(show_all, inputs, outputs.all(), **LIVE)
+    controls.layer.change(show_all, inputs, outputs.all(), **LIVE)
+    looks = controls.all()[1:]
+    moving = [header.comparison_picker, *looks]
+    gr.on([control.change for control in looks], None, moving, None, js=moved("attention-live"), **QUIET)
+    outputs.live.submit(show_all, inputs, outputs.all(), **LIVE)
+    controls.head.change(None, controls.head, outputs.heads, js=FRAME, **QUIET)
     outputs.heads.select(select_head, None, controls.head, **LIVE)
 
 
@@ -240,9 +247,9 @@ def select_head(event: gr.SelectData) -> str:
 @friendly
 def show_all(view: View | None, *values) -> tuple:
     """Draw everything; the network is not called."""
-    if view is None:
-        return NOTHING
     look = Look(*values)
+    if view is None:
+        return *NOTHING, live_value(None, look), [], None, "", EMPTY
     return (
         *_pictures(view, look),
         gr.update(value=draw.draw_heads(view, look), selected_index=_frame(look.head)),
@@ -254,14 +261,14 @@ def show_all(view: View | None, *values) -> tuple:
 
 @friendly
 def show_pictures(view: View | None, *look) -> tuple:
-    """Draw only what opacity, head and mass change."""
-    return NOTHING[:3] if view is None else _pictures(view, Look(*look))
+    """Draw what a clicked patch changes."""
+    return (*NOTHING, live_value(None, Look(*look))) if view is None else _pictures(view, Look(*look))
 
 
 def _pictures(view: View, look: Look) -> tuple:
     asked = view.patch is not None
     point = (gr.update(value=picture, visible=asked) for picture in draw.draw_point(view, look))
-    return draw.draw_overlay(view, look), *point
+    return draw.draw_overlay(view, look), *point, live_value(view, look)
 
 
 def _picture_file(view: View | None, *look) -> tuple[str, bytes]:

@@ -5,11 +5,11 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from ...engine.features import Features
 from ...io.images import Photo, fit_within
+from ...io.render import jpeg_url
 from ..tokens import flat_unit, without
 
 MOST_PHOTOS = 8
@@ -78,7 +78,10 @@ def lens_value(photos: Sequence[Photo], packed: Packed | None) -> dict:
     rows = []
     for photo, tokens in zip(photos, packed.tokens if packed else (), strict=True):
         row = {"name": photo.name, "size": list(photo.size), "grid": list(tokens.shape[:2])}
-        row |= {"picture": _picture(photo), "tokens": base64.b64encode(tokens.tobytes()).decode()}
+        row |= {
+            "picture": jpeg_url(fit_within(photo.rgb, SHOWN_SIDE), quality=88),
+            "tokens": base64.b64encode(tokens.tobytes()).decode(),
+        }
         rows.append(row)
     width = packed.tokens[0].shape[2] if packed else 0
     return {"version": next(_versions), "width": width, "photos": rows}
@@ -94,11 +97,3 @@ def _error(exact: np.ndarray, tokens: np.ndarray) -> float:
     near = tokens.astype(np.float32)
     near /= np.maximum(np.linalg.norm(near, axis=1, keepdims=True), 1e-12)
     return float(np.abs(exact[chosen] @ exact.T - near[chosen] @ near.T).max())
-
-
-def _picture(photo: Photo) -> str:
-    rgb = fit_within(photo.rgb, SHOWN_SIDE)
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
-    if not done:
-        raise RuntimeError(f"{photo.name} could not be encoded for the browser")
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-
 from ...io.images import Photo
-from ...io.render import COLOUR_MAPS, colourise
+from ...io.render import COLOUR_MAPS, colour_table
 from .packing import Packed, lens_value
 
 FOLDER = Path(__file__).resolve().parents[2] / "web" / "lens"
@@ -45,8 +43,7 @@ class BrowserSide:
 @cache
 def browser_side() -> BrowserSide:
     """Return the browser's side, with the package's colour maps put in."""
-    levels = np.linspace(0, 1, 256, dtype=np.float32)[None]
-    maps = {name: base64.b64encode(colourise(levels, name).tobytes()).decode() for name in COLOUR_MAPS}
+    maps = {name: base64.b64encode(colour_table(name).tobytes()).decode() for name in COLOUR_MAPS}
     texts = {name: (FOLDER / name).read_text("utf-8") for name in ("lens.html", "lens.css", "core.js", "lens.js")}
     options = "".join(f"<option>{name}</option>" for name in COLOUR_MAPS)
     markup = texts["lens.html"].replace("<!--MAPS-->", options)
