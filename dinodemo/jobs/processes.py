@@ -1,8 +1,11 @@
-"""Ask the system about processes and locks: who lives, who holds what, how much memory is left."""
+"""Start the process of a run, and ask the system about processes and locks: who lives, who holds what."""
 
 import contextlib
 import os
+import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -78,3 +81,33 @@ def be_nice(pid: int, niceness: int) -> None:
         Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
     with contextlib.suppress(OSError):
         Path(f"/proc/{pid}/oom_score_adj").write_text("1000")  # the most there is (man 5 proc)
+
+
+def launch(command: Sequence[str], path: Path, request: Mapping[str, Any], threads: int) -> subprocess.Popen:
+    """Start the process of a run, which goes on when this one ends.
+
+    Args:
+        command: Of the training.
+        path: Of the run; one that has begun already is resumed.
+        request: What was asked for.
+        threads: That it computes with.
+
+    Returns:
+        The process; it writes what it prints to `output.txt`.
+    """
+    arguments = [*command, "--out", str(path), "--threads", str(threads)]
+    if (path / "config.json").is_file():
+        arguments.append("--resume")
+    else:
+        arguments += [request["folder"], "--backbone", request["backbone"], "--device", request["device"]]
+        for name, value in request["settings"].items():
+            arguments += ["--set", f"{name}={value}"]
+    with (path / "output.txt").open("wb") as output:
+        return subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            close_fds=True,
+        )

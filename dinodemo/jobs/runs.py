@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from ..io.files import lock, read_json, write_json
-from .processes import be_nice, free_memory, is_locked, is_training, last_line, started_at
+from .admission import check_disk, check_folder, check_queue
+from .processes import be_nice, free_memory, is_locked, is_training, last_line, launch, started_at
 from .records import (
     RUN_ID,
     Limits,
     RunInfo,
     change_request,
-    hours_of_today,
     is_run,
     is_waiting,
     queue_positions,
@@ -112,7 +112,15 @@ class Runs:
         return run_id
 
     def path(self, owner: str, run_id: str | None) -> Path:
-        """Return a run's folder; raises ValueError for one that is not this person's."""
+        """Return a run's folder.
+
+        Args:
+            owner: The person's key.
+            run_id: Of the run.
+
+        Raises:
+            ValueError: There is no such run of this person.
+        """
         path = self.owner_folder(owner) / run_id if isinstance(run_id, str) and RUN_ID.fullmatch(run_id) else None
         if path is None or not (path / "request.json").is_file():
             raise ValueError("there is no such run; choose one from the list")
@@ -131,19 +139,40 @@ class Runs:
         return [Path(request["folder"]) for request in requests if request]
 
     def info(self, owner: str, run_id: str | None) -> RunInfo:
-        """Return what is known of one run."""
+        """Return what is known of one run.
+
+        Args:
+            owner: The person's key.
+            run_id: Of the run.
+
+        Raises:
+            ValueError: There is no such run of this person.
+        """
         path = self.path(owner, run_id)
         request = read_request(path)
         return self._info(path, request, queue_positions(self._requests()) if is_waiting(request) else {})
 
     def pause(self, owner: str, run_id: str | None) -> None:
-        """Pause a run at its next step until `go_on`; it keeps its memory."""
+        """Pause a run at its next step until `go_on`; it keeps its memory.
+
+        Args:
+            owner: The person's key.
+            run_id: Of the run.
+
+        Raises:
+            ValueError: There is no such run of this person.
+        """
         (self.path(owner, run_id) / "pause").touch()
 
     def go_on(self, owner: str, run_id: str | None) -> None:
         """Resume a paused run, or put one that stopped or was interrupted back into the queue.
 
-        Raises ValueError for a run that has reached its end.
+        Args:
+            owner: The person's key.
+            run_id: Of the run.
+
+        Raises:
+            ValueError: There is no such run of this person, it has reached its end, or the queue is full.
         """
         path = self.path(owner, run_id)
         (path / "pause").unlink(missing_ok=True)
@@ -155,13 +184,29 @@ class Runs:
             change_request(path, queued=time.time(), launched=None, pid=None, wanted="run")
 
     def cancel(self, owner: str, run_id: str | None) -> None:
-        """Ask a run to save and end; one that waits leaves the queue."""
+        """Ask a run to save and end; one that waits leaves the queue.
+
+        Args:
+            owner: The person's key.
+            run_id: Of the run.
+
+        Raises:
+            ValueError: There is no such run of this person.
+        """
         path = self.path(owner, run_id)
         change_request(path, wanted="stop")
         self._signal(path, signal.SIGTERM)
 
     def delete(self, owner: str, run_id: str | None) -> None:
-        """Remove a run with everything it made; raises ValueError while it is alive."""
+        """Remove a run with everything it made.
+
+        Args:
+            owner: The person's key.
+            run_id: Of the run.
+
+        Raises:
+            ValueError: There is no such run of this person, or it is alive.
+        """
         path = self.path(owner, run_id)
         if not self.info(owner, run_id).over:
             raise ValueError("this run is not over; cancel it first")
@@ -254,24 +299,7 @@ class Runs:
         return is_training(request["pid"], path, request.get("started")) or is_locked(path / ".lock")
 
     def _launch(self, path: Path) -> None:
-        request = read_request(path)
-        arguments = [*self._command, "--out", str(path), "--threads", str(self.limits.threads)]
-        if (path / "config.json").is_file():
-            arguments.append("--resume")
-        else:
-            arguments += [request["folder"], "--backbone", request["backbone"], "--device", request["device"]]
-            for name, value in request["settings"].items():
-                arguments += ["--set", f"{name}={value}"]
-        with (path / "output.txt").open("wb") as output:
-            child = subprocess.Popen(
-                arguments,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                close_fds=True,
-            )
-        self._children[path] = child
+        child = self._children[path] = launch(self._command, path, read_request(path), self.limits.threads)
         change_request(path, launched=time.time(), pid=child.pid, started=started_at(child.pid))
         be_nice(child.pid, NICENESS)
 
@@ -296,42 +324,19 @@ class Runs:
 
     def _check_queue(self, address: str) -> None:
         """Raise ValueError when too many runs wait or train, of all persons or from one address."""
-        limits, requests = self.limits, self._requests()
+        requests = self._requests()
         busy = {path for path, request in requests.items() if is_waiting(request) or self._is_running(path, request)}
-        if len(busy) >= limits.queue:
-            raise ValueError(f"{len(busy)} runs wait already, the most that this server takes; try again later")
-        if not address:
-            return
-        own = [path for path, came_from in list(self._addresses.items()) if came_from == address]
-        if len(busy.intersection(own)) >= limits.queue_per_address:
-            raise ValueError(f"{limits.queue_per_address} of your runs wait already; wait until one has ended")
-        used = sum(hours_of_today(requests.get(path, {}), path, path in busy) for path in own)
-        if used >= limits.hours_a_day:
-            raise ValueError(
-                f"your runs trained for {used:.1f} hours within a day, the most that this server grants; come back "
-                "tomorrow, or run dinodemo on your own machine"
-            )
+        own = [path for path, came_from in list(self._addresses.items()) if address and came_from == address]
+        check_queue(busy, own, requests, self.limits)
 
     def _is_running(self, path: Path, request: dict) -> bool:
         return bool(request and request["launched"]) and self._is_alive(path, request)
 
     def _check_limits(self, owner: str, folder: Path) -> None:
-        limits = self.limits
-        if len(self.runs_of(owner)) >= limits.runs:
-            raise ValueError(f"{limits.runs} runs are the most that are kept; delete one first")
-        count = size = 0
-        for root, _, names in os.walk(folder):
-            count += len(names)
-            size += sum(os.lstat(os.path.join(root, name)).st_size for name in names)
-            if count > limits.photos or size > limits.photo_bytes:
-                raise ValueError(
-                    f"the folder holds more than the {limits.photos} files or {limits.photo_bytes / 1e9:g} GB that "
-                    "this server takes; leave some out, or run dinodemo on your own machine"
-                )
-        self.root.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(self.root).free
-        if free < limits.free_disk:
-            raise RuntimeError(f"the server's disk has {free / 1e9:.1f} GB left, too little for a run; delete old runs")
+        if len(self.runs_of(owner)) >= self.limits.runs:
+            raise ValueError(f"{self.limits.runs} runs are the most that are kept; delete one first")
+        check_folder(folder, self.limits)
+        check_disk(self.root, self.limits)
 
     def owner_folder(self, owner: str) -> Path:
         """Return where a person's runs lie; raises ValueError for what is no owner."""

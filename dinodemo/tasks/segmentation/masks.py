@@ -142,7 +142,16 @@ def _check_unpacked(source: Path | bytes, name: str) -> None:
 
 
 def from_annotations(annotated: Annotated, photo: Photo, name: str) -> MaskFile:
-    """Return the shapes of a photo as a mask file of the photo's size."""
+    """Return the shapes of a photo as a mask file of the photo's size.
+
+    Args:
+        annotated: The shapes.
+        photo: That they lie on.
+        name: Of the file, for messages.
+
+    Raises:
+        ValueError: They were drawn on a photo of another size, cannot be drawn, or have no area.
+    """
     size = annotated.size
     if size is not None and size[0] * size[1] > MOST_PIXELS:
         raise ValueError(f"{name} says that its photo is {size[1]}x{size[0]}, more than can be; export it again")
@@ -220,7 +229,15 @@ def _same_shape(a: tuple[int, ...], b: tuple[int, int]) -> bool:
 
 
 def check_reference(mask: np.ndarray, photo: Photo) -> None:
-    """Raise ValueError for a mask that is empty or covers everything: neither says what the object is."""
+    """Check that a mask says what the object is: one that is empty or covers everything does not.
+
+    Args:
+        mask: (H, W) bool.
+        photo: That it lies on.
+
+    Raises:
+        ValueError: It is empty or covers everything.
+    """
     if not mask.any():
         raise ValueError(f"the mask on {photo.name} is empty; draw over the object to be found")
     if mask.all():
