@@ -230,7 +230,7 @@ def _views(forward: Callable[[int], float], values: dict, patch_size: int, photo
     rows = TRUNK_SHARE * 60 * values["minutes"] / max(seconds, 1e-6)
     views, used = plan_views(photos, rows, values["views"])
     some = "" if used == photos else f"; for more than {used} photos there is no time"
-    return f"That is time for {views} views of each photo on this device{some}. "
+    return f"That is time for at least {views} views of each photo on this device{some}. "
 
 
 def _text(value) -> str:
