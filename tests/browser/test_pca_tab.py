@@ -79,3 +79,16 @@ def test_bad_photo_is_named_and_the_others_go_on(pca_page, tmp_path):
 def test_example_sets_work(pca_page):
     pca_page.get_by_role("button", name="Cup").click()
     wait_for_new(pca_page, PICTURES, None)
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_pictures_have_their_own_shape_and_are_large(pca_page, screenshot, width):
+    pca_page.set_viewport_size({"width": width, "height": 900})
+    upload(pca_page, PAIR)
+    pca_page.wait_for_function("() => document.querySelectorAll('#pca-pictures img').length >= 2")
+    pca_page.wait_for_timeout(500)
+    screenshot(pca_page, f"pca-{width}")
+    for image in pca_page.locator("#pca-pictures img").all():
+        box, (across, down) = image.bounding_box(), image.evaluate("i => [i.naturalWidth, i.naturalHeight]")
+        assert box["width"] / box["height"] == pytest.approx(across / down, rel=0.03)
+        assert max(box["width"], box["height"]) > 250 and box["width"] < width
