@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from ..io.files import plural
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -60,7 +62,7 @@ def describe(device: torch.device) -> str:
     """Return the device's name for people."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
+    return f"CPU, {plural(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else device.type
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -51,6 +51,24 @@ def test_every_fixed_text_of_the_page_has_a_translation():
     assert not missing, f"add to dinodemo/web/locales/ko.json: {sorted(missing)}"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "**tiny** · CPU, 1 thread · float32 · 630 × 420 px seen as 45 × 30 patches · from the cache",
+        "In layer 12, 7% of the attention stays on CLS itself and 2% on the 4 registers; the rest is shown.",
+        "Basis fitted jointly on 3 photos. Foreground: first component above 0.54.",
+        "Found on 2 of 3 photos, with **tiny**.",
+        "not here · match 0.00 · path.jpg",
+        "12 nearest of 13 photos to the boxed part of **cup.jpg**, with tiny · 20 ms",
+        "**13 photos** (2 MB), no labels · made with **tiny** at 224 px, descriptor cls · search: exact",
+        "**Cosine of the CLS tokens 0.58** · 9 of 1350 patches are mutual nearest · 5 pass the filters, drawn: 5",
+    ],
+)
+def test_lines_under_results_are_translated_whole(text):
+    left = re.findall("[A-Za-z]{3,}", i18n.translate(text, "ko"))
+    assert not {word for word in left if word not in ("tiny", "CPU", "float", "CLS", "cup", "jpg", "path", "cls")}
+
+
 def test_translations_keep_the_gaps_and_are_not_empty():
     for english, translated in i18n.catalogue("ko").items():
         assert english.count("{}") == translated.count("{}"), english
