@@ -70,3 +70,9 @@ def cut_captions(page, gallery: str) -> list[str]:
 def boxes(page, selector: str) -> list[dict[str, float]]:
     """Return where elements lie on the page: x, y, width, height in pixels."""
     return [one.bounding_box() for one in page.locator(selector).all()]
+
+
+def choose_tab(page, menu: str, title: str) -> None:
+    """Open another tab by a menu "Use this photo in"."""
+    page.locator(f"{menu} input").click()
+    page.get_by_role("option", name=title, exact=True).click()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .helpers import ASSETS, download, source, wait_for_new
+from .helpers import ASSETS, choose_tab, download, pixels, source, wait_for_new
 
 PHOTOS = sorted(ASSETS.glob("*.jpg"))
 
@@ -107,6 +107,27 @@ def test_an_index_of_a_folder_finds_explains_filters_and_is_there_after_a_reload
     page.reload()
     open_tab(page)
     page.wait_for_selector("#index-about >> text=63 photos")
+
+
+def test_a_hit_is_used_in_other_tabs(page, small_folder):
+    page.get_by_role("tab", name="Segmentation", exact=True).click()
+    page.wait_for_selector("#seg-reference input[type=file]", state="attached")
+    page.set_input_files("#seg-reference input[type=file]", str(ASSETS / "cat_chelsea.jpg"))
+    given = wait_for_new(page, "#seg-reference", None)
+    open_tab(page)
+    build(page, small_folder, "used")
+    ask(page, ASSETS / "coffee_cup.jpg")
+    assert not page.locator("#hit-use").is_visible()
+    page.locator("#retrieval-hits button").nth(1).click()
+    page.wait_for_selector("#hit-use:visible")
+    width, height = Image.open(small_folder / "coffee_cup" / "1.jpg").size
+    choose_tab(page, "#hit-use", "Attention")
+    shown = wait_for_new(page, "#attention-overlay", None)
+    shape = pixels(page, shown).shape
+    assert shape[1] / shape[0] == pytest.approx(width / height, abs=0.01)
+    open_tab(page)
+    choose_tab(page, "#hit-use", "Segmentation")
+    wait_for_new(page, "#seg-reference", given)
 
 
 def test_another_browser_does_not_see_it(page, open_page, small_folder):

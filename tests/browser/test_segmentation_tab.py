@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .helpers import ASSETS, download, wait_for_new
+from .helpers import ASSETS, choose_tab, download, pixels, wait_for_new
 
 FOLDER = ASSETS / "segmentation"
 TARGETS = ["cup_by_the_stream", "cup_and_dandelions"]
@@ -230,3 +230,14 @@ def test_the_steps_come_in_their_order_on_a_phone(seg_page, screenshot):
     tops = [seg_page.locator(step).bounding_box()["y"] for step in steps]
     assert tops == sorted(tops)
     screenshot(seg_page, "segmentation-phone")
+
+
+def test_a_searched_photo_is_used_in_another_tab(seg_page):
+    seg_page.click("#seg-example")
+    seg_page.wait_for_selector("#seg-targets >> text=cup_by_the_stream")
+    seg_page.click("#seg-find")
+    seg_page.wait_for_selector("#seg-use:visible")
+    shape = pixels(seg_page, wait_for_new(seg_page, "#seg-picture", None)).shape
+    choose_tab(seg_page, "#seg-use", "Attention")
+    shown = pixels(seg_page, wait_for_new(seg_page, "#attention-overlay", None)).shape
+    assert shown[1] / shown[0] == pytest.approx(shape[1] / shape[0], abs=0.01)

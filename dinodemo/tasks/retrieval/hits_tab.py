@@ -8,6 +8,8 @@ from ...io.files import plural
 from ...web.errors import friendly
 from ...web.events import LIVE, QUIET
 from ...web.folder_picker import server_folder
+from ...web.header import Header
+from ...web.use_photo import use_photo_menu
 from .draw import Search, short
 from .index_store import IndexStore
 from .moves import moved_folder
@@ -80,6 +82,32 @@ def label_hits(indexes: IndexStore, owner: gr.Textbox, search: gr.State) -> gr.S
 
     button.click(on_label, [owner, search, label, changed], changed, **QUIET)
     return changed
+
+
+def use_hit(indexes: IndexStore, header: Header, search: gr.State, hits: gr.Gallery) -> None:
+    """Build the menu that opens another tab with the hit that was clicked; hidden until one was."""
+    chosen = gr.State(None)  # the hit's checksum
+
+    @friendly
+    def photo_of(who: str, found: Search | None, sha256: str | None):
+        if found is None or sha256 not in [hit.sha256 for hit in found.hits]:
+            raise ValueError("click a hit first")
+        return indexes.open(who, found.key).photo(sha256)
+
+    menu = use_photo_menu(
+        header,
+        ("attention", "segmentation", "depth"),
+        photo_of,
+        [header.owner, search, chosen],
+        "hit-use",
+        visible=False,
+    )
+
+    def on_hit(found: Search | None, event: gr.SelectData):
+        known = found is not None and 0 <= event.index < len(found.hits)
+        return (found.hits[event.index].sha256 if found and known else None), gr.update(visible=known)
+
+    hits.select(on_hit, search, [chosen, menu], **QUIET)
 
 
 def may_move(indexes: IndexStore, key: str) -> bool:

@@ -25,7 +25,7 @@ from . import draw
 from .build_tab import build_building
 from .comparison_tab import build_comparison
 from .draw import COUNT, RERANK, Search
-from .hits_tab import label_hits, offer_new_folder
+from .hits_tab import label_hits, offer_new_folder, use_hit
 from .index_store import IndexStore
 from .labels_tab import build_labels
 from .map_tab import build_map
@@ -128,6 +128,7 @@ def _search_parts(indexes: IndexStore, header: Header, index: gr.Dropdown) -> tu
                 buttons=["fullscreen"],
                 elem_id="retrieval-why",
             )
+            use_hit(indexes, header, search, gallery)
             with gr.Row():
                 download_button("Hits (.csv)", lambda s: draw.hits_csv(_need(s)), [search], "retrieval-csv")
                 download_button("Hits (.json)", lambda s: draw.hits_json(_need(s)), [search], "retrieval-json")

@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from ...io.images import Photo
 from ...web.comparison import comparison_image
 from ...web.components import DROP_HEIGHT, download_button, option_control
 from ...web.errors import friendly
@@ -227,6 +228,11 @@ def answer_yes(found: Found | None, answers: Answers, name: str, *look) -> Answe
     kept = [r for r in answers.also if r.photo.digest != result.photo.digest]
     absent = tuple(photo for photo in answers.absent if photo.digest != result.photo.digest)
     return Answers(absent, (*kept, reference)[-MOST_ANSWERS:])
+
+
+def selected_photo(found: Found | None) -> Photo:
+    """Return the selected photo; raises ValueError if there is none."""
+    return _selected(found).photo
 
 
 def _selected(found: Found | None) -> draw.Result:

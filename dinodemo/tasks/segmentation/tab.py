@@ -15,6 +15,7 @@ from ...web.header import Header
 from ...web.memory import remember
 from ...web.painter import outline_value, painter_value
 from ...web.services import Services
+from ...web.use_photo import use_photo_menu
 from ..base import RESOLUTION
 from ..segmentation_head.tab import build_head_tab
 from . import draw
@@ -22,7 +23,7 @@ from .draw import Look, Reference
 from .masks import read_mask_file
 from .reference_tab import ReferenceParts, reference_parts, wire_masks, wire_reference
 from .references import DEFAULT_NAME, fit
-from .results_tab import EMPTY, ResultParts, answer_no, answer_yes, result_parts, show_all, wire_results
+from .results_tab import EMPTY, ResultParts, answer_no, answer_yes, result_parts, selected_photo, show_all, wire_results
 from .search_tab import Answers, Asked, Found, gather, search
 from .video_tab import build_video_tab
 
@@ -51,6 +52,8 @@ def _build_find_tab(services: Services, header: Header, tab: gr.Tab, page: gr.Bl
             example = gr.Button("Try the example: find this cup", size="sm", elem_id="seg-example")
         with gr.Column(scale=1, min_width=320):
             result = result_parts()
+            with result.question:
+                use_photo_menu(header, ("attention", "depth", "retrieval"), selected_photo, [result.found], "seg-use")
             pictures = (result.picture, result.comparison)
             compare_segmentation(services, header, pictures, result.found, reference.drawing(), result.look())
     remember(page, "segmentation", [result.opacity, result.view])
