@@ -5,6 +5,7 @@ import json
 import zipfile
 
 import numpy as np
+import pandas
 import pytest
 from PIL import Image
 
@@ -131,9 +132,15 @@ def test_fit_and_predict_on_the_command_line(folder, tiny_folder, tmp_path, caps
         f"{tmp_path}/new/{i}.png": "light" if i % 2 else "dark" for i in range(4)
     }
     assert all(0.5 <= float(row["probability"]) <= 1 for row in rows)
+    table = tmp_path / "answers.parquet"
+    assert run("classify", "predict", model, tmp_path / "new", "--out", table, "--backbone", tiny_folder) == 0
+    read = pandas.read_parquet(table)
+    assert read.to_dict("records") == [{**row, "probability": float(row["probability"])} for row in rows]
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "x.jpg").write_bytes(b"no photo")
-    assert run("classify", "predict", model, tmp_path / "bad", "--out", answers, "--backbone", tiny_folder) == 1
+    for out in (answers, table):  # a table without rows
+        assert run("classify", "predict", model, tmp_path / "bad", "--out", out, "--backbone", tiny_folder) == 1
+    assert list(pandas.read_parquet(table)) == ["path", "label", "probability"]
     assert run("classify", "predict", tmp_path / "none.safetensors", folder, "--out", answers) == 1
     assert "does not exist" in capsys.readouterr().err
 

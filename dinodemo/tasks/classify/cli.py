@@ -1,8 +1,6 @@
 """`dinodemo classify fit`, `predict` and `export`: a classifier from labelled photos, used on others."""
 
 import argparse
-import csv
-import io
 import json
 import sys
 from pathlib import Path
@@ -19,6 +17,7 @@ from ...commands import (
     save,
 )
 from ...io.exits import EXIT_HELP, exit_status
+from ...io.tables import table_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -73,7 +72,7 @@ def _add_predict(parts) -> None:
         ["fruit.safetensors photos/new --out answers.csv", "fruit.safetensors photos/new --out answers.csv --unknown"],
     )
     predict.add_argument("model", type=Path, help="what `classify fit` made")
-    add_photos(predict, f"table with the columns {', '.join(COLUMNS)}", RESOLUTION)
+    add_photos(predict, f"table with the columns {', '.join(COLUMNS)}: .csv or .parquet", RESOLUTION)
     UNKNOWN_LABELLED.add_to(predict)
     predict.set_defaults(run=_predict)
 
@@ -126,7 +125,7 @@ def _fit(args: argparse.Namespace) -> int:
     _write(classifier, args.out)
     doubtful = _doubtful(classifier, paths)
     if args.suspicious:
-        save(args.suspicious, _table(("path", "label", "probably"), doubtful))
+        save(args.suspicious, table_bytes(args.suspicious, ("path", "label", "probably"), doubtful))
     report = classifier.report_
     assert report is not None
     facts = {**classifier.card_, "file": str(args.out), "suspicious": doubtful, "note": found.note}
@@ -147,8 +146,8 @@ def _predict(args: argparse.Namespace) -> int:
 
     found = classifier.predict_tokens(np.stack(pairs)) if pairs else []
     answers = zip(paths, found, strict=True)
-    rows = [(path, label_of(one, args.unknown), f"{one.probability:.4f}") for path, one in answers]
-    save(args.out, _table(COLUMNS, rows))
+    rows = [(path, label_of(one, args.unknown), round(one.probability, 4)) for path, one in answers]
+    save(args.out, table_bytes(args.out, COLUMNS, rows))
     unlike = sum(one.is_unknown for one in found)
     note = ""
     if unlike and not args.unknown:
@@ -222,14 +221,6 @@ def _write(classifier: "PhotoClassifier", path: Path) -> None:
         classifier.save(path)
     except OSError as error:
         raise RuntimeError(f"{path} cannot be written ({error.strerror or error}); choose another --out") from error
-
-
-def _table(columns: tuple[str, ...], rows: "Iterable[tuple]") -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue().encode()
 
 
 def _report(

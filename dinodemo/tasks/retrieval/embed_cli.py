@@ -172,10 +172,8 @@ def _npz(paths: list[str], vectors: "np.ndarray", about: dict[str, str]) -> byte
 
 def _parquet(paths: list[str], vectors: "np.ndarray", about: dict[str, str]) -> bytes:
     import pyarrow as pa
-    from pyarrow import parquet
+
+    from ...io.tables import parquet
 
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
-    table = pa.table({"path": pa.array(paths, pa.string()), "vector": column}).replace_schema_metadata(about)
-    buffer = io.BytesIO()
-    parquet.write_table(table, buffer)
-    return buffer.getvalue()
+    return parquet({"path": pa.array(paths, pa.string()), "vector": column}, about)
