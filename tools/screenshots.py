@@ -68,9 +68,12 @@ def pca(page: Page) -> str:
 
 
 def segmentation(page: Page) -> str:
-    """Show the painted cup and where it was found."""
+    """Show the scribbled cup and where it was found."""
     page.get_by_role("tab", name="Segmentation").click()
-    test_segmentation_tab.paint_the_cup(page, test_segmentation_tab.drop_reference(page))
+    box = test_segmentation_tab.drop_reference(page)
+    page.locator("#seg-painter input.size").fill("24")
+    test_segmentation_tab.stroke(page, box, (0.40, 0.14), (0.36, 0.36), (0.58, 0.40), (0.62, 0.20))
+    test_segmentation_tab.stroke(page, box, (0.22, 0.46), (0.28, 0.70), (0.46, 0.84), (0.66, 0.70), (0.74, 0.52))
     names = ("segmentation/cup_and_dandelions.jpg", "segmentation/cup_by_the_stream.jpg", "mountain_path.jpg")
     test_segmentation_tab.find(page, [ASSETS / name for name in names])
     wait_for_new(page, "#seg-picture", None)
