@@ -19,6 +19,7 @@ from gradio.i18n import I18nData
 LANGUAGES = {"en": "English", "ko": "한국어"}
 COOKIE = "dinodemo_language"
 _FOLDER = Path(__file__).parent / "locales"
+_GAP = "((?:(?!\\n\\n).)+?)"  # what is filled in ends with its paragraph
 _TEXTS = ("label", "info", "placeholder", "value")  # attributes of a component that a person reads
 _WITH_FIXED_VALUE = ("button", "downloadbutton", "uploadbutton", "markdown")  # whose value is a text of the page
 
@@ -178,7 +179,7 @@ def _patterns(language: str) -> list[tuple[str, re.Pattern, str]]:
     return [
         (
             k.partition("{}")[0],
-            re.compile("(.+?)".join(map(re.escape, k.split("{}"))), re.DOTALL),
+            re.compile(_GAP.join(map(re.escape, k.split("{}"))), re.DOTALL),
             catalogue(language)[k],
         )
         for k in gapped

@@ -57,6 +57,7 @@ def test_every_fixed_text_of_the_page_has_a_translation():
         "**tiny** · CPU, 1 thread · float32 · 630 × 420 px seen as 45 × 30 patches · from the cache",
         "In layer 12, 7% of the attention stays on CLS itself and 2% on the 4 registers; the rest is shown.",
         "Basis fitted jointly on 3 photos. Foreground: first component above 0.54.",
+        "Basis loaded from a file. Foreground: off.\n\nExplained variance, by component: 1: 9.7%; together 66%.",
         "Found on 2 of 3 photos, with **tiny**.",
         "not here · match 0.00 · path.jpg",
         "12 nearest of 13 photos to the boxed part of **cup.jpg**, with tiny · 20 ms",
