@@ -4,6 +4,7 @@ import io
 import zipfile
 
 import pytest
+from patience import SECONDS
 from PIL import Image
 
 from .helpers import ASSETS, download, upload_photo
@@ -39,7 +40,7 @@ def set_field(page, name: str, value: str) -> None:
 
 
 def wait_for_state(page, text: str, seconds: int = 180) -> None:
-    page.wait_for_selector(f"#run-status >> text={text}")
+    page.wait_for_selector(f"#run-status >> text={text}", timeout=1000 * max(seconds, SECONDS))
 
 
 def test_a_run_survives_a_reload_is_stopped_resumed_finished_and_used(page, folder, tmp_path, screenshot):
