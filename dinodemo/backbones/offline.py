@@ -25,6 +25,7 @@ ONNX_OPS = {  # the node that uses a nameless weight -> the parameter's name in 
     "mlp/fc1": "mlp.fc1",
     "mlp/fc2": "mlp.fc2",
 }
+SUM = "rank by rank"  # how the patch's products are added up; former builds used BLAS, whose bits differ by machine
 _NODE = re.compile(r"/backbone/encoder/layer\.(\d+)/(.+)/MatMul$")
 
 
@@ -82,7 +83,8 @@ def is_outdated(folder: Path) -> bool:
 
 def _made_from(sources: dict, name: str) -> dict[str, str]:
     parts = ("wheel", "onnx", "patch") if name == OFFLINE_DEFAULT else ("wheel", "onnx")
-    return {part: sources[part]["sha256"] for part in parts}
+    found = {part: sources[part]["sha256"] for part in parts}
+    return found | {"sum": SUM} if name == OFFLINE_DEFAULT else found
 
 
 def _build(name: str, patient: bool) -> Path:
@@ -126,7 +128,12 @@ def convert_onnx(graph: bytes) -> dict[str, np.ndarray]:
 
 
 def apply_patch(state: dict[str, np.ndarray], patch: Path) -> None:
-    """Add a low-rank correction in place: W += (A @ B).reshape(W.shape), or W += delta, in float32."""
+    """Add a low-rank correction in place: W += (A @ B).reshape(W.shape), or W += delta, in float32.
+
+    Args:
+        state: Weights by their names.
+        patch: A safetensors file of float16 tensors: NAME.delta, or NAME.A (out, rank) and NAME.B (rank, in).
+    """
     from safetensors.numpy import load_file
 
     tensors = {k: v.astype(np.float32) for k, v in load_file(patch).items()}
@@ -135,7 +142,15 @@ def apply_patch(state: dict[str, np.ndarray], patch: Path) -> None:
         if part == "delta":
             state[name] += value
         elif part == "A":
-            state[name] += (value @ tensors[f"{name}.B"]).reshape(state[name].shape)
+            state[name] += _product(value, tensors[f"{name}.B"]).reshape(state[name].shape)
+
+
+def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return A @ B, added up in one order on every machine: the weights' checksum tells networks apart."""
+    total = np.zeros((len(a), b.shape[1]), np.float32)
+    for column, row in zip(a.T, b, strict=True):
+        total += column[:, None] * row
+    return total
 
 
 def verify() -> dict[str, str]:

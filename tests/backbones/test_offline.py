@@ -113,6 +113,26 @@ def test_patch_adds_low_rank_products_and_differences(tmp_path):
     assert {value.dtype for value in state.values()} == {np.dtype(np.float32)}
 
 
+def test_products_have_the_same_bits_on_every_machine(tmp_path):
+    random = np.random.default_rng(1)
+    a, b = random.normal(size=(6, 48)).astype(np.float16), random.normal(size=(48, 40)).astype(np.float16)
+    save_file({"w.A": a, "w.B": b}, tmp_path / "patch.safetensors")
+    state = {"w": np.zeros((6, 40), np.float32)}
+    offline.apply_patch(state, tmp_path / "patch.safetensors")
+    for i in range(6):
+        for j in range(40):
+            total = np.float32(0)
+            for r in range(48):  # rounded to float32 after each sum, whatever BLAS would do
+                total = np.float32(total + np.float32(a[i, r]) * np.float32(b[r, j]))
+            assert state["w"][i, j] == total
+
+
+def test_the_offline_default_is_the_one_that_the_manifest_names(offline_engine):
+    """Saved probes, heads and indexes know their network by this checksum: it must not depend on who built it."""
+    expected = offline.manifest()["sources"]["patch"]["model_sha256"]
+    assert offline_engine.identity.sha256 == expected
+
+
 # building and verifying
 
 
@@ -264,6 +284,12 @@ def test_the_list_names_a_former_default(former, capsys):
 
 def test_a_former_default_is_known_by_its_record_too(former, sources):
     resolve(OFFLINE_DEFAULT)
+    record = json.loads((former / "source.json").read_text())
+    other = {key: value for key, value in record["made_from"].items() if key != "sum"}  # added up by BLAS
+    (former / "source.json").write_text(json.dumps(record | {"made_from": other}))
+    assert offline.is_outdated(former)
+    (former / "source.json").write_text(json.dumps(record))
+    assert not offline.is_outdated(former)
     sources.entries["patch"]["sha256"] = "0" * 64
     sources.write()
     assert offline.is_outdated(former)

@@ -191,6 +191,7 @@ def test_crops_are_halved_where_the_time_does_not_suffice(tmp_path, photos, sett
         clock.used = used
         with open_state(photos, None, tmp_path / name, config, torch.device("cpu"), False, clock) as state:
             sizes.append((state.trunk.size, state.trunk.rows.shape[2]))
+            assert ("at 28 px: there is no time for 56" in state.activity) == (name == "short")
     assert sizes == [(56, 1 + 4 * 4), (28, 1 + 2 * 2)]
 
 

@@ -4,6 +4,7 @@ First the trunk sees every photo in several views, and the head learns on the cl
 learns too, at a fraction of what a step through the whole network costs.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from .activations import Trunk
 from .blocks import StartAverage, Tail
 from .evaluate import TailEvaluator
 
+log = logging.getLogger("dinodemo.train")
 HEAD_STEPS, HEAD_BATCH = 2, 128  # of the head after each chunk
 STEPS_MARGIN = 1.4  # evaluations take a tenth of the time, and steps get slower once the file outgrows the memory
 RAMP = 20  # steps over which the tail's learning rate rises
@@ -85,6 +87,8 @@ class TailState(TrainState):
         self.trunk = Trunk(
             self.cache, photos, config, self.start, self.device, self.checkpoints.parent / "cache" / "tail", self.clock
         )
+        if self.trunk.size < config.global_size:
+            log.warning("views are %d px: there is no time for %d px", self.trunk.size, config.global_size)
         training = set(parts.training)
         self.rows = np.flatnonzero([photo in training for photo in self.trunk.order])  # that may be trained on
         self.tail = Tail(module, config.tail_blocks).learn(config.tail_keys)
@@ -148,10 +152,14 @@ class TailState(TrainState):
     def activity(self) -> str:
         if self.trunk.complete:
             return ""
-        rows, n = self.trunk.rows, len(self.trunk.order)
+        rows, n, size = self.trunk.rows, len(self.trunk.order), self.trunk.size
+        halved = (
+            f", at {size} px: there is no time for {self.config.global_size}" if size < self.config.global_size else ""
+        )
         if seen := int((rows.views_of < 2).sum()):
-            return f"looking at the photos: {n - seen} of {n}"
-        return f"looking at {n} photos once more: {rows.views_of.mean():.1f} of {self.trunk.views} views of each"
+            return f"looking at the photos: {n - seen} of {n}{halved}"
+        done = rows.views_of.mean()
+        return f"looking at {n} photos once more: {done:.1f} of {self.trunk.views} views of each{halved}"
 
     def clean_up(self) -> None:
         self.trunk.remove()
