@@ -137,7 +137,7 @@ def fine_tuning(page: Page) -> str:
     page.get_by_role("radio", name="5 minutes").click()
     page.click("#tune-start")
     test_tune_tab.wait_for_state(page, "is finished", seconds=600)
-    page.wait_for_function("() => document.querySelectorAll('#run-film img').length >= 30")
+    page.wait_for_function("() => document.querySelectorAll('#run-film img').length >= 12")
     return "#run-use"
 
 
