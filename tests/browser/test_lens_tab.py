@@ -65,10 +65,11 @@ def test_keyboard_moves_pins_and_clears(lens_page):
     lens_page.keyboard.press("ArrowRight")
     lens_page.wait_for_function(f"before => {LENS}.state().pointer.patch === before + 1", arg=before)
     lens_page.keyboard.press("Enter")
+    lens_page.wait_for_selector("#lens-view .lens-like")
     lens_page.keyboard.press("ArrowDown")
     lens_page.keyboard.press("-")
     lens_page.wait_for_selector("#lens-view .lens-unlike")
-    assert [pin["sign"] for pin in lens_page.evaluate(f"() => {LENS}.state().pins")] == [1, -1]
+    lens_page.wait_for_function(f"() => {LENS}.state().pins.map((pin) => pin.sign).join() === '1,-1'")
     lens_page.wait_for_function(
         "() => /to the pins/.test(document.querySelector('#lens-view .lens-spoken').textContent)"
     )
