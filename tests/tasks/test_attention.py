@@ -1,6 +1,7 @@
 """Attention maps against slow references."""
 
 import base64
+import importlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from dinodemo.engine.features import Features
 from dinodemo.io.images import Photo
+from dinodemo.tasks.attention import live
 from dinodemo.tasks.attention.draw import Look, View
 from dinodemo.tasks.attention.live import live_value
 from dinodemo.tasks.attention.maps import attention_map, attention_sinks, cosine_to_patch, keep_mass, prefix_mass
@@ -134,3 +136,9 @@ def test_the_server_draws_where_a_browser_would_be_given_too_much(view):
     value = live_value(view, look, most_bytes=2000)
     assert value["server"] and value["maps"] == []
     assert live_value(None, look)["maps"] == [] and not live_value(None, look)["server"]
+
+
+def test_a_server_that_was_restarted_gives_no_version_anew():
+    look = Look(1, "mean", 100, 0.6, "inferno", True)
+    before = live.live_value(None, look)["version"]
+    assert importlib.reload(live).live_value(None, look)["version"] != before

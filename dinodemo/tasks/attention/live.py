@@ -1,7 +1,7 @@
 """The numbers behind the tab's pictures, for a browser that redraws them itself. No Gradio."""
 
 import base64
-import itertools
+import secrets
 from dataclasses import asdict
 
 import numpy as np
@@ -12,7 +12,6 @@ from .draw import Look, View
 from .maps import attention_of, cosine_to_patch, norms_of
 
 MOST_BYTES = 8_000_000  # of all maps together; beyond, the server draws
-_versions = itertools.count(1)
 
 
 def live_value(view: View | None, look: Look, most_bytes: int = MOST_BYTES) -> dict:
@@ -25,9 +24,10 @@ def live_value(view: View | None, look: Look, most_bytes: int = MOST_BYTES) -> d
 
     Returns:
         `maps` holds each picture's values (n, h, w) float32 as text; it is empty, and `server` true, where they are
-        too many.
+        too many. `version` is never given twice, not even after a restart of the server: a page that was left open
+        would take new values for those that it has.
     """
-    value: dict = {"version": next(_versions), "maps": [], "server": False}
+    value: dict = {"version": secrets.token_hex(8), "maps": [], "server": False}
     if view is None:
         return value
     f, layer = view.features, look.layer_index(view.features)
