@@ -103,7 +103,8 @@ def test_a_stopped_run_goes_on_without_its_backbone_or_settings(tmp_path, photos
 def test_a_checkpoint_keeps_the_names_of_version_0_1(whole):
     saved = load_newest_checkpoint(whole / "checkpoints")
     assert set(saved) == {"step", "evaluated", "lr_factor", "ssl", "optimizer", "sampler", "guard", "total", "seconds"}
-    assert set(saved["guard"]) == {"history", "start_hits", "best_hits", "best_step", "fallen", "rollbacks", "worth"}
+    guard = {"history", "start_hits", "best_hits", "best_step", "peak_hits", "fallen", "rollbacks", "worth"}
+    assert set(saved["guard"]) == guard
     traits = {"head", "last", "scale", "thaw_step", "decays"}
     assert all(traits <= set(group) for group in saved["optimizer"]["param_groups"])
     parts = {".".join(name.split(".")[:2]) for name in saved["ssl"]} - {"dino_centre", "ibot_centre"}
