@@ -7,6 +7,10 @@ The step: our step (crops made in the batch, crops of one size through the netwo
 (Pillow views from workers that work ahead, each crop through the network by itself), with the same model, losses,
 crops and batch: the offline default, 2 crops of 112 and 4 of 56, as on a CPU.
 
+The step of "each photo its own class": the class token's own path through the last block on cached activations,
+against the whole last block on them, and against a plain step (crops of 224 through the frozen network, the last block
+learning), which has no cache to fill.
+
     python benchmarks/training.py [--data FOLDER]
 """
 
@@ -19,8 +23,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _common import ROOT
+from _common import ROOT, seconds
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+from torch.nn.functional import cross_entropy
 
 from dinodemo.backbones import OFFLINE_DEFAULT
 from dinodemo.io.images import load_image
@@ -30,6 +35,7 @@ from dinodemo.train.data import shrink
 from dinodemo.train.masking import block_masks
 from dinodemo.train.network import load_backbone, tokens
 from dinodemo.train.ssl import SelfDistillation
+from dinodemo.train.tail.blocks import Tail, run_trunk
 
 GLOBAL, LOCAL, N_LOCAL = 224, 98, 8
 BATCH = 16
@@ -178,14 +184,35 @@ def time_steps(photos: list[np.ndarray], steps: int, rounds: int = 3) -> tuple[f
     tensors = [torch.from_numpy(rgb.copy()).permute(2, 0, 1) for rgb in photos]
     grid = (STEP_GLOBAL // 14,) * 2
     masks = block_masks(2 * STEP_BATCH, grid, (0.1, 0.5), 0.5, torch.Generator().manual_seed(0))
-    seconds = ([], [])
+    taken = ([], [])
     with ProcessPoolExecutor(torch.get_num_threads()) as workers:
         plain_round(plain, photos, 1, masks, workers)
         our_round(ours, tensors, 1, masks, crop)
         for _ in range(rounds):
-            seconds[0].append(plain_round(plain, photos, steps, masks, workers))
-            seconds[1].append(our_round(ours, tensors, steps, masks, crop))
-    return tuple(steps * STEP_BATCH / min(taken) for taken in seconds)
+            taken[0].append(plain_round(plain, photos, steps, masks, workers))
+            taken[1].append(our_round(ours, tensors, steps, masks, crop))
+    return tuple(steps * STEP_BATCH / min(times) for times in taken)
+
+
+def time_class_steps(photos: list[np.ndarray], rounds: int = 3) -> tuple[float, float, float]:
+    """Return photos a second of a plain step, of the whole last block on activations, and of the class token's path."""
+    module = load_backbone(FinetuneConfig(backbone=OFFLINE_DEFAULT)).module.eval().requires_grad_(False)
+    tail = Tail(module, 1).learn(keys=False)
+    crop = MultiCrop(n_global=1, global_size=GLOBAL, n_local=0)
+    pixels = crop([torch.from_numpy(rgb.copy()).permute(2, 0, 1) for rgb in photos])[0][0]
+    hidden, context = run_trunk(module, pixels, 1)
+    head, targets = torch.nn.Linear(hidden.shape[2], len(photos), bias=False), torch.arange(len(photos))
+    ways = (
+        lambda: tokens(module, pixels)[0],
+        lambda: tail.tokens(hidden, context)[0],
+        lambda: tail(hidden, context),
+    )
+
+    def step(way) -> None:
+        cross_entropy(head(way()), targets).backward()
+        tail.zero_grad()
+
+    return tuple(len(photos) / seconds(lambda way=way: step(way), rounds) for way in ways)
 
 
 def main() -> None:
@@ -205,6 +232,11 @@ def main() -> None:
     print(f"step, 2 x {STEP_GLOBAL} + {STEP_N_LOCAL} x {STEP_LOCAL}, batch {STEP_BATCH}")
     print(f"the plain way            {theirs:7.2f} photos/s")
     print(f"ours                     {ours:7.2f} photos/s   {ours / theirs:.2f} times as fast")
+    plain, block, path = time_class_steps(photos)
+    print(f"step of each photo its own class, {GLOBAL}, batch {len(photos)}")
+    print(f"the plain way            {plain:7.1f} photos/s")
+    print(f"cached, whole last block {block:7.1f} photos/s   {block / plain:.1f} times as fast")
+    print(f"cached, class token      {path:7.1f} photos/s   {path / plain:.1f} times as fast")
 
 
 if __name__ == "__main__":

@@ -106,7 +106,11 @@ def test_the_cached_step_is_the_step_through_the_whole_network(tmp_path, photos,
     with open_state(photos, None, tmp_path, config, torch.device("cpu"), False) as state:
         state.trunk.rows._rows = state.trunk.rows._rows.astype(np.float32)  # without rounding
         while not state.trunk.complete:
+            first = state.trunk.rows.done
             state.one_step()
+            assert state.batch == len(state.trunk.rows.schedule[first][1])  # what photos a second are counted by
+        state.one_step()
+        assert state.batch == config.batch_size
         rows = state.rows[:4]
         photo = [state.trunk.order[row] for row in rows]
         images = state.cache.batch(photo)

@@ -105,7 +105,7 @@ class ActivationCache:
         Returns:
             (B, T, D) float32.
         """
-        return torch.from_numpy(np.asarray(self._rows[np.asarray(views), np.asarray(photos)], np.float32))
+        return torch.from_numpy(np.asarray(self._rows[np.asarray(views), np.asarray(photos)])).float()
 
     def _advance(self) -> None:
         self.views_of[self.next_rows()[1]] += 1

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import PreTrainedModel
 
 from ...backbones.adapter import adapter_of
@@ -151,7 +150,11 @@ class StartAverage:
 
 
 def class_token_block(block: Any, hidden: Tensor, context: Context) -> Tensor:
-    """Run a block for the class token alone: keys and values of all tokens, one query, one row of the MLP.
+    """Run a block for the class token alone: one query, one row of the MLP, and no token's key or value.
+
+    q . (W x) = (W^T q) . x, and the values' weighted mean is the tokens' weighted mean times W. So the class token's
+    query goes to the tokens, and not the tokens to their keys: the projections of all T tokens, most of the block's
+    work, become those of H rows. Keys that rotary embeddings turn are computed.
 
     Args:
         block: A block of any family of `backbones.adapter.ADAPTERS`.
@@ -164,16 +167,30 @@ def class_token_block(block: Any, hidden: Tensor, context: Context) -> Tensor:
     attention, cls = block.attention, hidden[:, :1]
     norm1, norm2 = _norms(block)
     normed = norm1(hidden)
-    heads = (*normed.shape[:1], -1, attention.config.num_attention_heads, attention.head_dim)
-    query, key, value = (
-        project(rows).reshape(heads).transpose(1, 2)
-        for project, rows in ((attention.q_proj, normed[:, :1]), (attention.k_proj, normed), (attention.v_proj, normed))
-    )
-    key = _rotated(key, context)
-    attended = scaled_dot_product_attention(query, key, value, scale=attention.scaling)
-    attended = attention.o_proj(attended.transpose(1, 2).reshape(cls.shape))
-    cls = _dropped(block, _scaled(block, "layer_scale1", attended)) + cls
+    heads, width = attention.config.num_attention_heads, attention.head_dim
+    query = attention.q_proj(normed[:, 0]).unflatten(1, (heads, width)) * attention.scaling
+    shares = _scores(attention.k_proj, query, normed, context).softmax(dim=-1)  # (B, H, T)
+    attended = _per_head(attention.v_proj, shares @ normed).flatten(1)
+    cls = _dropped(block, _scaled(block, "layer_scale1", attention.o_proj(attended[:, None]))) + cls
     return _dropped(block, _scaled(block, "layer_scale2", block.mlp(norm2(cls)))) + cls
+
+
+def _scores(project: nn.Linear, query: Tensor, tokens: Tensor, context: Context) -> Tensor:
+    """Return the products of queries (B, H, D / H) with the keys of tokens (B, T, D), up to a constant: (B, H, T)."""
+    rotary = context.kwargs.get("position_embeddings")
+    if rotary is not None:
+        keys = _rotated(project(tokens).unflatten(2, query.shape[1:]).transpose(1, 2), *rotary)
+        return (keys @ query[..., None])[..., 0]
+    # without the bias, which adds the same to all tokens
+    weight = project.weight.unflatten(0, query.shape[1:])
+    return torch.einsum("bhe,hed->bhd", query, weight) @ tokens.transpose(1, 2)
+
+
+def _per_head(project: nn.Linear, rows: Tensor) -> Tensor:
+    """Apply each head's part of a projection to a row of its own: (B, H, D) -> (B, H, D / H)."""
+    heads = rows.shape[1]
+    found = torch.einsum("bhd,hed->bhe", rows, project.weight.unflatten(0, (heads, -1)))
+    return found if project.bias is None else found + project.bias.unflatten(0, (heads, -1))
 
 
 def _norms(block: Any) -> tuple[nn.Module, nn.Module]:
@@ -181,17 +198,13 @@ def _norms(block: Any) -> tuple[nn.Module, nn.Module]:
     return (block.norm1, block.norm2) if hasattr(block, "norm1") else (block.layernorm_before, block.layernorm_after)
 
 
-def _rotated(key: Tensor, context: Context) -> Tensor:
-    """Apply rotary embeddings to the patches' keys where the family has them; the class token has none."""
-    rotary = context.kwargs.get("position_embeddings")
-    if rotary is None:
-        return key
-    cos, sin = rotary
-    prefix = key.shape[2] - cos.shape[-2]
-    patches = key[:, :, prefix:]
+def _rotated(keys: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Apply rotary embeddings to the patches' keys (B, H, T, D / H); the class token has none."""
+    prefix = keys.shape[2] - cos.shape[-2]
+    patches = keys[:, :, prefix:]
     left, right = patches.chunk(2, dim=-1)
     turned = patches * cos + torch.cat([-right, left], dim=-1) * sin
-    return torch.cat([key[:, :, :prefix], turned.to(key.dtype)], dim=2)
+    return torch.cat([keys[:, :, :prefix], turned.to(keys.dtype)], dim=2)
 
 
 def _scaled(block: Any, name: str, rows: Tensor) -> Tensor:

@@ -195,6 +195,7 @@ class TailState(TrainState):
         picked = picked[self.trunk.readable[picked] & (self.trunk.rows.views_of[picked] > 0)]
         if not len(picked):
             raise RuntimeError("none of a batch's photos can be read; leave the damaged files out")
+        self.batch = len(picked)
         chance = np.random.default_rng(seed_of(self.config.seed, self.step))
         views = chance.integers(0, self.trunk.rows.views_of[picked])
         cls = self.tail(self.trunk.rows.get(views, picked).to(self.device), self.trunk.context)
@@ -303,6 +304,7 @@ class TailState(TrainState):
     def _look(self) -> None:
         """Compute a chunk's activations and class tokens."""
         view, rows, hidden = self.trunk.fill()
+        self.batch = len(rows)
         if rows:
             self.features[view, rows] = self.tail(hidden.to(self.device), self.trunk.context).float().cpu()
 
