@@ -41,7 +41,7 @@ class FinetuneConfig:
         1, "last blocks that learn; those below run once for each view of a photo", POSITIVE, only=TAIL
     )
     tail_keys: bool = setting(
-        False, "keys and values of the last block learn, too: steps take longer, patches change more", only=TAIL
+        False, "keys and values of the last block learn, too: patches then attend otherwise", only=TAIL
     )
     start_share: float = setting(
         0.0, "share of the starting weights that is averaged into the result (WiSE-FT); 0: none", SHARE, only=TAIL

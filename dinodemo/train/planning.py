@@ -165,6 +165,7 @@ def _tail(n_images: int, objective: str, row: Backbone, explicit: Mapping[str, A
     - the photos measured: a tenth, but 64 where that is no more than a fifth; of few up to half, so that there are 8.
     - lr, epochs and start_share of "diet": k-NN and linear probe of a few hundred photos both rise for about 30 passes;
       longer, or at 1e-3, the linear probe falls again, less so in the average with the start.
+    - tail_keys of "diet": with keys and values k-NN rose by half a point more, and masks by reference stayed as good.
     """
     timed = not (explicit.get("steps") or explicit.get("epochs") or "minutes" in explicit)
     labels = objective == "labels"
@@ -181,6 +182,7 @@ def _tail(n_images: int, objective: str, row: Backbone, explicit: Mapping[str, A
         "lr": 1e-3 if labels else 3e-4,
         "head_lr": 1e-3 if labels else 1e-2,
         "start_share": 0.0 if labels else 0.2,
+        "tail_keys": not labels,
         "weight_decay_start": 0.05,
         "koleo_weight": 0.0,
         "label_smoothing": 0.1 if labels else 0.3,

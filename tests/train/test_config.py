@@ -110,6 +110,7 @@ def test_the_objective_follows_from_what_was_asked_for():
         return FinetuneConfig.for_dataset(800, "dinov2-small", "cpu", **explicit)
 
     assert (chosen().objective, chosen().minutes) == ("diet", 10)
+    assert chosen().tail_keys and not chosen(objective="labels").tail_keys
     assert chosen(max_blocks=2).objective == chosen(centering="off").objective == "dino"
     assert (chosen(objective="dino", minutes=5).minutes, chosen(steps=7).minutes) == (5, 0)
     assert chosen(objective="labels").label_smoothing < chosen().label_smoothing

@@ -80,10 +80,7 @@ class Tail(nn.Module):
         self.adapter = adapter_of(module)
 
     def learn(self, keys: bool) -> "Tail":
-        """Unfreeze the parameters and return self; without `keys`, not those of the last block's keys and values.
-
-        These see all tokens, so that a step that leaves them alone costs little more than the class token's own path.
-        """
+        """Unfreeze the parameters and return self; without `keys`, not those by which the last patches attend."""
         self.requires_grad_(True)
         if not keys:
             attention: Any = self.blocks[-1].attention
