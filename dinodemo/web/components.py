@@ -3,7 +3,6 @@
 import html
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +11,10 @@ from typing import Any, Literal
 import gradio as gr
 from gradio import component_meta
 
+from ..io import clock
 from ..io.images import DISPLAY_SIDE, LONGEST_SIDE, Photo, fit_within, load_photo
 from ..tasks.base import COLOUR_MAP, Option
+from .clicks import Choice
 from .errors import friendly
 from .events import QUIET, Options
 from .examples import ASSETS, Opening, when_opened
@@ -180,8 +181,9 @@ def wire_photo(
     hidden = gr.update(visible=False)
     on_photo, on_tab, on_again = _photo_handlers(take, fresh, opening, len(outputs))
 
-    def pick(event: gr.SelectData):
-        return example_photos()[event.index]
+    @friendly
+    def pick(event: Choice):
+        return event.of(example_photos())
 
     emptied = [*outputs, photo, own, current, opening.mark]
     picked = examples.select(pick, None, photo, **QUIET)  # the photo is seen before its result is there
@@ -297,7 +299,7 @@ def passing_folder() -> Path:
     root = Path(tempfile.gettempdir()) / "dinodemo-downloads"
     root.mkdir(mode=0o700, exist_ok=True)
     for old in root.iterdir():
-        if time.time() - old.stat().st_mtime > DOWNLOAD_AGE:
+        if clock.age(old.stat().st_mtime) > DOWNLOAD_AGE:
             shutil.rmtree(old, ignore_errors=True)
     return Path(tempfile.mkdtemp(dir=root))
 

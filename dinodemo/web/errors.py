@@ -11,6 +11,7 @@ import traceback
 import gradio as gr
 
 from ..engine.request_log import Entry, current
+from .clicks import Click
 from .i18n import localized, say
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ def friendly(function):
         def wrapped(*args, **kwargs):
             steps, entry, outcome = function(*args, **kwargs), _entry(function), "cancelled"
             try:
+                with entry.active(), _as_messages():
+                    _check_clicks(args)
                 while True:
                     with entry.active(), _as_messages():  # step by step: each may run in another thread
                         step = next(steps)
@@ -54,6 +57,7 @@ def friendly(function):
             entry, outcome = _entry(function), "ok"
             try:
                 with entry.active(), _as_messages():
+                    _check_clicks(args)
                     return localized(function(*args, **kwargs))
             except gr.Error as error:
                 outcome = _outcome(error)
@@ -72,6 +76,12 @@ def _as_messages():
         raise
     except Exception as error:
         raise as_message(error) from error
+
+
+def _check_clicks(args: tuple) -> None:
+    for arg in args:
+        if isinstance(arg, Click):
+            arg.check()
 
 
 def _outcome(message: gr.Error) -> str:

@@ -62,7 +62,7 @@ class Found:
         left = "".join(f"\n\nLeft out: {name}: {reason}" for name, reason in self.left_out[:10])
         return draw.counts(list(self.checked), line) + left
 
-    def why(self, at: tuple[int, int], line: float) -> tuple[np.ndarray, str]:
+    def why(self, at: tuple[float, float], line: float) -> tuple[np.ndarray, str]:
         """Return picture and sentence on the good patch nearest to a point (x, y) of the shown picture."""
         one = self.checked[self.selected]
         height, width = draw.draw(one, line, "Photo").shape[:2]

@@ -6,6 +6,7 @@ from functools import lru_cache
 import gradio as gr
 
 from ...engine.provenance import made_with_name
+from ...web.clicks import Choice, Spot
 from ...web.components import ASSETS, download_button, option_control
 from ...web.errors import friendly
 from ...web.events import LIVE, PICTURE, QUIET, Options, runs_network
@@ -227,10 +228,10 @@ def _wire_look(results: Results) -> None:
     redraw = [results.found, *results.look()]
 
     @friendly
-    def on_spot(found: Found | None, line: float, event: gr.SelectData):
+    def on_spot(found: Found | None, line: float, event: Spot):
         if found is None or not found.checked:
             return gr.skip(), gr.skip()
-        picture, sentence = found.why(tuple(event.index), line)
+        picture, sentence = found.why(event.point, line)
         return gr.update(value=picture, visible=True), sentence
 
     results.gallery.select(select, results.found, results.found, **QUIET).success(
@@ -243,7 +244,8 @@ def _wire_look(results: Results) -> None:
         control.change(show_all, redraw, _shown(results), **LIVE)
 
 
-def select(found: Found | None, event: gr.SelectData) -> Found | None:
+@friendly
+def select(found: Found | None, event: Choice) -> Found | None:
     """Remember which photo was clicked."""
     return found and found.at(event.index)
 

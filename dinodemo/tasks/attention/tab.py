@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import gradio as gr
 
 from ...io.images import DISPLAY_SIDE, Photo, load_photo
+from ...web.clicks import Choice, Spot
 from ...web.comparison import comparison_image, wire_comparison
 from ...web.components import (
     ASSETS,
@@ -198,12 +199,13 @@ def _wire_point(services, view, photo, point, controls, outputs) -> None:
     run = runs_network(outputs.point_attention)
 
     @friendly
-    def on_click(current: View | None, event: gr.SelectData):
+    def on_click(current: View | None, event: Spot):
         if current is None:
             return gr.skip(), gr.skip(), gr.skip()
         height, width = current.photo.size
         shown = DISPLAY_SIDE / max(height, width)  # the overlay's scale
-        across, down = event.index[0] / (width * shown), event.index[1] / (height * shown)
+        x_shown, y_shown = event.point
+        across, down = x_shown / (width * shown), y_shown / (height * shown)
         return ask_patch(services, current, across, down), round(across * 100), round(down * 100)
 
     @friendly
@@ -239,7 +241,8 @@ def ask_patch(services: Services, view: View, x: float, y: float) -> View:
     return replace(view, patch=patch, patch_rows=rows)
 
 
-def select_head(event: gr.SelectData) -> str:
+@friendly
+def select_head(event: Choice) -> str:
     """Choose the head whose picture was clicked."""
     return str(event.index + 1)
 

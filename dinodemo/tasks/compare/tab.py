@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from ...io.images import DISPLAY_SIDE, Photo, fit_within
+from ...web.clicks import Spot
 from ...web.comparison import comparison_image, wire_comparison
 from ...web.components import (
     ASSETS,
@@ -174,17 +175,18 @@ def _wire_look(parts: Parts) -> None:
     for number, side in enumerate(parts.sides):
 
         @friendly
-        def on_click(pair: Pair | None, event: gr.SelectData, number=number):
+        def on_click(pair: Pair | None, event: Spot, number=number):
             if pair is None:
                 return None
             height, width = draw.draw_side(pair, number).shape[:2]
-            return pair.click(number, event.index[0] / width, event.index[1] / height)
+            x, y = event.point
+            return pair.click(number, x / width, y / height)
 
         side.select(on_click, parts.pair, parts.pair, **QUIET).success(show_point, parts.pair, shown, **QUIET)
 
     @friendly
-    def on_lines(pair: Pair | None, event: gr.SelectData):
-        return None if pair is None else pair.click(*draw.point_on_lines(pair, *event.index))
+    def on_lines(pair: Pair | None, event: Spot):
+        return None if pair is None else pair.click(*draw.point_on_lines(pair, *event.point))
 
     parts.lines.select(on_lines, parts.pair, parts.pair, **QUIET).success(show_point, parts.pair, shown, **QUIET)
 

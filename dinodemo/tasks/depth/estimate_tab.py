@@ -7,6 +7,7 @@ import gradio as gr
 
 from ...engine.provenance import made_with_name
 from ...io.images import Photo
+from ...web.clicks import Spot
 from ...web.comparison import wire_comparison
 from ...web.components import wire_photo, write_download
 from ...web.errors import friendly
@@ -132,13 +133,13 @@ def show(view: View | None, other_view: View | None, fov: float, *values) -> tup
 
 
 @friendly
-def read_point(view: View | None, event: gr.SelectData) -> View | None:
+def read_point(view: View | None, event: Spot) -> View | None:
     """Remember the clicked point, in the photo's pixels."""
     if view is None:
         return None
     height, width = view.depth.shape
     shown = draw.draw_photo(view).shape
-    x, y = (min(int(event.index[i] * size / shown[1 - i]), size - 1) for i, size in ((0, width), (1, height)))
+    x, y = (min(int(event.point[i] * size / shown[1 - i]), size - 1) for i, size in ((0, width), (1, height)))
     return replace(view, point=(x, y), former=view.point)
 
 

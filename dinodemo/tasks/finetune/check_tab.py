@@ -12,6 +12,7 @@ import pandas as pd
 from ...io.images import fit_within, load_image
 from ...train.planning import ORDINARY, Worth, ordinary_photos, weigh
 from ...web.background import Work
+from ...web.clicks import Choice
 from ...web.errors import friendly
 from ...web.events import QUIET, runs_network
 from ...web.header import Header
@@ -261,6 +262,7 @@ def redraw(checked: Checked | None) -> tuple:
     return ([], EMPTY) if checked is None else (pictures(checked), summary(checked))
 
 
-def on_click(checked: Checked | None, event: gr.SelectData) -> Checked | None:
+@friendly
+def on_click(checked: Checked | None, event: Choice) -> Checked | None:
     """Toggle the clicked suggestion."""
-    return checked and checked.toggle(checked.suggestions[event.index].path)
+    return checked and checked.toggle(event.of(checked.suggestions).path)

@@ -5,6 +5,7 @@ from pathlib import Path
 import gradio as gr
 
 from ...io.files import plural
+from ...web.clicks import Choice
 from ...web.errors import friendly
 from ...web.events import LIVE, QUIET
 from ...web.folder_picker import server_folder
@@ -103,8 +104,9 @@ def use_hit(indexes: IndexStore, header: Header, search: gr.State, hits: gr.Gall
         visible=False,
     )
 
-    def on_hit(found: Search | None, event: gr.SelectData):
-        known = found is not None and 0 <= event.index < len(found.hits)
+    @friendly
+    def on_hit(found: Search | None, event: Choice):
+        known = found is not None and event.index < len(found.hits)
         return (found.hits[event.index].sha256 if found and known else None), gr.update(visible=known)
 
     hits.select(on_hit, search, [chosen, menu], **QUIET)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import gradio as gr
 import numpy as np
 
+from ...web.clicks import Spot
 from ...web.components import download_button, option_control
 from ...web.errors import friendly
 from ...web.events import QUIET, runs_network
@@ -94,10 +95,10 @@ def _wire_map(indexes: IndexStore, owner, index, parts: Parts) -> None:
         return Drawn(key, entries, positions), shown, f"{len(entries)} of {len(opened)} photos are drawn."
 
     @friendly
-    def on_click(current: Drawn | None, owner: str, event: gr.SelectData):
+    def on_click(current: Drawn | None, owner: str, event: Spot):
         if current is None:
             return gr.skip(), gr.skip()
-        entry = current.entries[draw.nearest(current.positions, *event.index)]
+        entry = current.entries[draw.nearest(current.positions, *event.point)]
         label = f" · {entry.label}" if entry.label else ""
         return f"**{draw.short(entry.path, 4)}**{label}", indexes.open(owner, current.key).photo(entry.sha256).rgb
 

@@ -6,6 +6,7 @@ import gradio as gr
 import numpy as np
 
 from ...io.images import Photo
+from ...web.clicks import Choice
 from ...web.components import (
     DROP_HEIGHT,
     download_button,
@@ -168,8 +169,8 @@ def _wire_search(indexes: IndexStore, current: gr.State, tab: gr.Tab, given: tup
     run = runs_network(found.gallery)
 
     @friendly
-    def on_hit(search: Search | None, owner: str, event: gr.SelectData):
-        if search is None or not 0 <= event.index < len(search.hits):
+    def on_hit(search: Search | None, owner: str, event: Choice):
+        if search is None or event.index >= len(search.hits):
             return gr.skip(), gr.skip()
         picture, message = draw.why(indexes.open(owner, search.key), search, search.hits[event.index])
         return gr.update(value=picture, visible=True), message

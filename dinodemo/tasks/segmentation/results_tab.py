@@ -7,6 +7,7 @@ import gradio as gr
 import numpy as np
 
 from ...io.images import Photo
+from ...web.clicks import Choice
 from ...web.comparison import comparison_image
 from ...web.components import DROP_HEIGHT, download_button, option_control
 from ...web.errors import friendly
@@ -167,7 +168,8 @@ def wire_results(result: ResultParts) -> None:
     )
 
 
-def select(found: Found | None, event: gr.SelectData) -> Found | None:
+@friendly
+def select(found: Found | None, event: Choice) -> Found | None:
     """Remember which photo was clicked."""
     return None if found is None else Found(found.held, found.made_with, event.index)
 
