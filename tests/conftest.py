@@ -15,6 +15,7 @@ for _name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN", "HF_ENDPOINT"
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from clocks import Clocks  # noqa: E402
 from PIL import Image  # noqa: E402
 
 FAMILIES = ("dinov2", "dinov2-registers", "dino-v1", "dinov3")
@@ -145,3 +146,9 @@ def weights_folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("DINODEMO_WEIGHTS", str(tmp_path / "weights"))
     (tmp_path / "weights").mkdir()
     return tmp_path / "weights"
+
+
+@pytest.fixture
+def clocks(monkeypatch):
+    """Give clocks that a test sets."""
+    return Clocks(monkeypatch)

@@ -3,6 +3,7 @@
 Every file may be damaged, by a full disk or a person. So all values are checked each time they are read.
 """
 
+import hashlib
 import math
 import os
 import re
@@ -12,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..io import clock
 from ..io.files import read_json, write_json
 
+DAY = 86400.0  # seconds
 OVER = ("finished", "stopped", "failed", "collapsed", "interrupted")
+_OWNER = re.compile(r"[A-Za-z0-9_-]{22,64}")
 RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
 
 
@@ -89,8 +93,22 @@ def read_status_values(status: dict) -> dict[str, Any]:
     return {key: status[key] if isinstance(status.get(key), kind) else other for key, (kind, other) in wanted.items()}
 
 
+def owner_name(owner: str) -> str:
+    """Return the name of a person's folder of runs; raises ValueError for what is no key."""
+    if not isinstance(owner, str) or not _OWNER.fullmatch(owner):
+        raise ValueError("this page has lost its key to your runs; reload it")
+    # hashed: a path may be seen by others, as a backbone's name or in a file, and must not tell the key
+    return hashlib.sha256(owner.encode()).hexdigest()[:32]
+
+
 def is_waiting(request: dict) -> bool:
     return bool(request) and not request["launched"] and request["wanted"] == "run"
+
+
+def next_turn(requests: Mapping[Path, dict]) -> float:
+    """Return when a run enters the queue: after all that wait, also where the clock was set back meanwhile."""
+    latest = max((request["queued"] for request in requests.values() if is_waiting(request)), default=0.0)
+    return max(time.time(), math.nextafter(latest, math.inf))
 
 
 def queue_positions(requests: Mapping[Path, dict]) -> dict[Path, int]:
@@ -103,8 +121,12 @@ def hours_of_today(request: dict, path: Path, busy: bool) -> float:
     """Return the hours within the last day in which a run trained."""
     if not request or not request["launched"]:
         return 0.0
-    ended = time.time() if busy else read_status_values(read_json(path / "status.json"))["heartbeat"]
-    return max(0.0, ended - max(request["launched"], time.time() - 86400)) / 3600
+    if busy:
+        return min(max(0.0, clock.age(request["launched"])), DAY) / 3600
+    now, ended = time.time(), read_status_values(read_json(path / "status.json"))["heartbeat"]
+    if ended > now + clock.SET_BY:  # the clock was set: nobody can say when it was
+        return 0.0
+    return max(0.0, ended - max(request["launched"], now - DAY)) / 3600
 
 
 def is_run(path: Path) -> bool:

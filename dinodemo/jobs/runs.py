@@ -6,11 +6,9 @@ asked of the lock it holds, so the answer is right after any crash, of the proce
 """
 
 import contextlib
-import hashlib
 import logging
 import math
 import os
-import re
 import secrets
 import shutil
 import signal
@@ -22,6 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..io import clock
 from ..io.files import lock, read_json, write_json
 from .admission import check_disk, check_folder, check_queue
 from .processes import be_nice, free_memory, is_locked, is_training, last_line, launch, started_at
@@ -32,6 +31,8 @@ from .records import (
     change_request,
     is_run,
     is_waiting,
+    next_turn,
+    owner_name,
     queue_positions,
     read_request,
     read_status_values,
@@ -43,7 +44,6 @@ log = logging.getLogger(__name__)
 NICENESS = 10  # training yields to whoever waits for an answer
 TICK = 1.0  # seconds between two looks at the runs
 CLEAN_EVERY = 300.0  # seconds
-_OWNER = re.compile(r"[A-Za-z0-9_-]{22,64}")
 
 
 class Runs:
@@ -99,7 +99,7 @@ class Runs:
             "backbone": backbone,
             "settings": dict(settings),
             "device": device,
-            "queued": time.time(),
+            "queued": next_turn(self._requests()),
             "launched": None,
             "pid": None,
             "wanted": "run",
@@ -181,7 +181,7 @@ class Runs:
             raise ValueError(f"this run is {info.state}; start a new one, from its result if you like")
         if info.over:
             self._check_queue("")
-            change_request(path, queued=time.time(), launched=None, pid=None, wanted="run")
+            change_request(path, queued=next_turn(self._requests()), launched=None, pid=None, wanted="run")
 
     def cancel(self, owner: str, run_id: str | None) -> None:
         """Ask a run to save and end; one that waits leaves the queue.
@@ -231,6 +231,7 @@ class Runs:
 
     def tick(self) -> None:
         """Start the next run of the queue if none is alive, end those beyond their time, remove the old ones."""
+        clock.look()
         self.root.mkdir(parents=True, exist_ok=True)
         with self._lock, lock(self.root / ".lock") as mine:
             for child in list(self._children.values()):
@@ -310,13 +311,13 @@ class Runs:
                 os.kill(request["pid"], number)
 
     def _end_if_late(self, info: RunInfo, request: dict) -> None:
-        hours = (time.time() - (request.get("launched") or time.time())) / 3600
+        hours = clock.age(request["launched"]) / 3600 if request.get("launched") else 0.0
         if hours > self.limits.hours or request.get("wanted") == "stop":
             self._signal(info.path, signal.SIGTERM)
 
     def _sweep(self, infos: list[RunInfo]) -> None:
         for info in infos:
-            idle = time.time() - (info.path / "request.json").stat().st_mtime
+            idle = clock.age((info.path / "request.json").stat().st_mtime)
             if info.over and idle > self.limits.age_days * 86400:
                 shutil.rmtree(info.path, ignore_errors=True)
                 self._children.pop(info.path, None)
@@ -340,10 +341,7 @@ class Runs:
 
     def owner_folder(self, owner: str) -> Path:
         """Return where a person's runs lie; raises ValueError for what is no owner."""
-        if not isinstance(owner, str) or not _OWNER.fullmatch(owner):
-            raise ValueError("this page has lost its key to your runs; reload it")
-        # hashed: a path may be seen by others, as a backbone's name or in a file, and must not tell the key
-        return self.root / hashlib.sha256(owner.encode()).hexdigest()[:32]
+        return self.root / owner_name(owner)
 
     def _requests(self) -> dict[Path, dict]:
         return {path: read_request(path) for path in self.root.glob("*/*") if is_run(path)}

@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -76,7 +77,7 @@ class RunFolder:
         self.path = path
         self.checkpoints, self.export = path / "checkpoints", path / "export"
         self.status = Status()
-        self._written = 0.0
+        self._written = -math.inf
         self._tensorboard = None
 
     @property
@@ -96,9 +97,9 @@ class RunFolder:
         force |= changes.get("state", self.status.state) != self.status.state
         for name, value in changes.items():
             setattr(self.status, name, value)
-        if force or time.time() - self._written > HEARTBEAT_SECONDS:
-            self._written = time.time()
-            self.write_json("status.json", {**vars(self.status), "pid": os.getpid(), "heartbeat": self._written})
+        if force or time.monotonic() - self._written > HEARTBEAT_SECONDS:  # of a clock that nobody sets
+            self._written = time.monotonic()
+            self.write_json("status.json", {**vars(self.status), "pid": os.getpid(), "heartbeat": time.time()})
 
     def add_metrics(self, line: dict[str, Any]) -> None:
         """Append one object to metrics.jsonl, and its numbers to TensorBoard's event file where that is installed."""

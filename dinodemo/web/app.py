@@ -24,6 +24,7 @@ from ..engine.request_log import log_to_stderr
 from ..tasks.retrieval.index_store import private_root
 from .agents import guard_agents
 from .api import build_api
+from .gradio_clock import steady_gradio
 from .gradio_log import quieten_gradio, quieten_server
 from .header import build_facts, build_header
 from .health import health_routes
@@ -95,6 +96,7 @@ def launch(settings: Settings, block: bool = True) -> gr.Blocks:
     fetch_nothing()
     name_foreign_files()
     quieten_gradio()
+    steady_gradio()
     networking.url_ok = wait_for_server
     pool = EnginePool(settings.device, check=functools.partial(check_backbone, settings), downloads=Downloads())
     services = Services(settings, pool)

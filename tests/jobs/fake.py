@@ -25,7 +25,8 @@ def put(name, text):
     with open(out + '/part', 'w') as file: file.write(text)
     os.replace(out + '/part', out + '/' + name)
 def tell(state):
-    status = dict(state=state, step=step, total=total, eta_s=1.0, heartbeat=time.time(), message='')
+    status = dict(state=state, step=step, total=total, eta_s=1.0, heartbeat=time.time(), pid=os.getpid(),
+                  message='')
     put('status.json', json.dumps(status))
 while step < total:
     if stop: tell('stopped'); sys.exit()

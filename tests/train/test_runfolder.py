@@ -5,12 +5,16 @@ import pickle
 import resource
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from dinodemo.io.files import read_json
+from dinodemo.train import runfolder
 from dinodemo.train.runfolder import (
     DiskFull,
+    RunFolder,
     checkpoint_path,
     checkpoint_steps,
     load_checkpoint,
@@ -99,3 +103,17 @@ def test_what_a_killed_run_left_half_is_cleaned_up(tmp_path):
     (tmp_path / ".step-00000009.pt.123.tmp").write_bytes(b"half")
     remove_partial_files(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("jump", [-1e7, 1e7])
+def test_a_run_goes_on_telling_its_step_when_the_clock_is_set(tmp_path, monkeypatch, jump):
+    wall, steady = [1e9], [50.0]
+    monkeypatch.setattr(runfolder, "time", SimpleNamespace(time=lambda: wall[0], monotonic=lambda: steady[0]))
+    folder = RunFolder(tmp_path)
+    folder.report_status(step=1)
+    wall[0] += jump
+    folder.report_status(step=2)  # too soon
+    assert read_json(tmp_path / "status.json")["step"] == 1
+    steady[0] += 2.5
+    folder.report_status(step=3)
+    assert read_json(tmp_path / "status.json")["step"] == 3

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from ...io import clock
 from ...io.archives import BadFile, Entry, Problem, open_entries
 from ...io.files import is_photo, looks_like_photo, write_file
 from ...io.uploads import Uploaded, put_into
@@ -86,7 +87,7 @@ class PhotoStore:
         for folder in _folders(person):
             if any(path.is_relative_to(folder.resolve()) for path in needed):
                 continue
-            if _mark(folder).exists() or time.time() - folder.stat().st_mtime > self._runs.limits.age_days * 86400:
+            if _mark(folder).exists() or clock.age(folder.stat().st_mtime) > self._runs.limits.age_days * 86400:
                 shutil.rmtree(folder, ignore_errors=True)
                 _mark(folder).unlink(missing_ok=True)
         for empty in (person / PHOTOS, person):
@@ -133,7 +134,7 @@ class PhotoStore:
         for source, name in zips:
             found = unpack(source, folder, admit=room.admit, stopped=stopped, report=report)
             problems += [(f"{name.name}: {inner}", reason) for inner, reason in found]
-        folder.touch()  # its age counts from now
+        _make_latest(folder)  # its age counts from now
         return problems
 
     def describe(self, owner: str, token: str | None) -> Photos:
@@ -163,8 +164,7 @@ class PhotoStore:
                     copy.hardlink_to(path)
                 except OSError:
                     shutil.copyfile(path, copy)
-        later = max(time.time_ns(), self.folder(owner, photos.token).stat().st_mtime_ns + 1_000_000)
-        os.utime(target, ns=(later, later))  # the latest folder is the current one, and clocks are coarse
+        _make_latest(target)
         return self.describe(owner, token)
 
 
@@ -272,6 +272,13 @@ def _photos_of(uploaded: Uploaded) -> tuple[Uploaded, list[Problem]]:
 
 def _folders(person: Path) -> list[Path]:
     return [path for path in (person / PHOTOS).glob("*") if path.is_dir()]
+
+
+def _make_latest(folder: Path) -> None:
+    """Date a folder after its person's others: the latest is the current one, clocks are coarse, and they are set."""
+    others = (path.stat().st_mtime_ns for path in _folders(folder.parent.parent) if path != folder)
+    later = max(time.time_ns(), max(others, default=0) + 1_000_000)
+    os.utime(folder, ns=(later, later))
 
 
 def _size(folder: Path) -> int:

@@ -5,12 +5,12 @@ import re
 import shutil
 import tempfile
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...io import clock
 from ...io.files import lock, resource_folder
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class IndexStore:
     def sweep(self) -> None:
         """Remove private indexes that nobody has used for long."""
         for folder in self._root.iterdir() if self._root.is_dir() else ():
-            if time.time() - folder.stat().st_mtime > PRIVATE_AGE:
+            if clock.age(folder.stat().st_mtime) > PRIVATE_AGE:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _opened(self, path: Path, make: Callable[[], "ImageIndex"]) -> "ImageIndex":
