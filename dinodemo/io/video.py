@@ -1,7 +1,7 @@
 """Short videos in and out: upright RGB frames at a steady rate, and files that a browser plays."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,8 @@ MAX_SECONDS = 10.0
 MAX_FPS = 10.0
 MAX_SIDE = 960  # pixels
 MAX_FRAME_PIXELS = 40_000_000  # 8K passes
-MAX_FRAMES = 5000  # that are looked at: 480 a second for the longest video; time stamps may stand still or creep
+MAX_RATE = 480  # frames a second that are looked at: time stamps may stand still or creep
+TELL_EVERY = 10  # frames
 WIDEST_PIXEL = 4.0  # a pixel's width over its height, or the inverse: beyond it the file is taken to be wrong
 LONGER = 0.5  # seconds by which a file may exceed the limit: clips cut to a length rarely have it exactly
 JITTER = 0.0015  # seconds: some containers round times to milliseconds
@@ -50,8 +51,16 @@ class VideoClip:
         return len(self.frames) / self.fps
 
 
+def nobody(done: int, total: int | None, message: str) -> None:
+    """Take a progress that nobody looks at."""
+
+
 def read_frames(
-    path: str | Path, max_seconds: float = MAX_SECONDS, max_fps: float = MAX_FPS, max_side: int = MAX_SIDE
+    path: str | Path,
+    max_seconds: float = MAX_SECONDS,
+    max_fps: float = MAX_FPS,
+    max_side: int = MAX_SIDE,
+    report: Callable[[int, int | None, str], None] = nobody,
 ) -> VideoClip:
     """Read a short video: MP4, MOV, WebM or GIF, turned upright as its metadata says, transparency ignored.
 
@@ -64,6 +73,8 @@ def read_frames(
         max_seconds: Longer videos are refused.
         max_fps: Of faster videos only every second, third, ... frame is kept.
         max_side: Longer sides are shrunk to so many pixels.
+        report: Told every ten frames how many were looked at, of how many (not known), and in words. What it raises
+            ends the reading.
 
     Returns:
         The frames, (H, W, 3) uint8 RGB, and their rate.
@@ -81,7 +92,7 @@ def read_frames(
     capture = cv2.VideoCapture(str(path.resolve()), cv2.CAP_FFMPEG)
     try:
         _check_open(capture, path.name)
-        times, frames = _decode(capture, path.name, max_seconds, 1 / max_fps - JITTER, max_side)
+        times, frames = _decode(capture, path.name, max_seconds, 1 / max_fps - JITTER, max_side, report)
     finally:
         capture.release()
     if len(frames) < 2:
@@ -115,7 +126,7 @@ def _check_open(capture: cv2.VideoCapture, name: str) -> None:
 
 
 def _decode(
-    capture: cv2.VideoCapture, name: str, max_seconds: float, gap: float, max_side: int
+    capture: cv2.VideoCapture, name: str, max_seconds: float, gap: float, max_side: int, report: Callable
 ) -> tuple[list[float], list[np.ndarray]]:
     """Return times in seconds, from 0, and frames that are at least `gap` seconds apart."""
     times: list[float] = []
@@ -124,10 +135,14 @@ def _decode(
     wide = _pixel_shape(capture)
     while capture.grab():
         grabbed += 1
-        if grabbed > MAX_FRAMES:
-            raise ValueError(f"{name} holds more than {MAX_FRAMES} frames, or its time stamps are damaged; {ADVICE}")
+        if grabbed % TELL_EVERY == 0:
+            report(grabbed, None, f"Reading the video: {grabbed} frames so far")
         at = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
         start = at if start is None else start
+        if grabbed > MAX_RATE * (1 + max(0.0, at - start)):
+            raise ValueError(
+                f"{name} holds more than {MAX_RATE} frames a second, or its time stamps are damaged; {ADVICE}"
+            )
         if at - start > max_seconds + LONGER:
             raise ValueError(_too_long(capture, name, max_seconds))
         if times and at - start < times[-1] + gap:

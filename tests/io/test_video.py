@@ -130,9 +130,35 @@ def test_the_shape_of_pixels_is_turned_with_the_frames(tmp_path):
 
 
 def test_time_stamps_that_stand_still_do_not_keep_the_reader_busy(clip_path, monkeypatch):
-    monkeypatch.setattr(video, "MAX_FRAMES", 5)
-    with pytest.raises(ValueError, match="more than 5 frames, or its time stamps are damaged"):
+    monkeypatch.setattr(video, "MAX_RATE", 5)
+    with pytest.raises(ValueError, match="more than 5 frames a second, or its time stamps are damaged"):
         read_frames(clip_path)
+
+
+def standing_still(path, frames: int, side: int = 64):
+    """Write an MP4 all of whose frames have the time 0."""
+    written = bytearray(write_video(path, (grey(i % 200, side, side) for i in range(frames)), 12).read_bytes())
+    at = written.index(b"stts") + 4  # then version and flags, the number of entries, and of each (frames, duration)
+    for entry in range(struct.unpack_from(">I", written, at + 4)[0]):
+        struct.pack_into(">I", written, at + 12 + 8 * entry, 0)
+    path.write_bytes(written)
+    return path
+
+
+def test_a_video_whose_times_are_all_zero_is_not_read_to_its_end(tmp_path):
+    path, seen = standing_still(tmp_path / "still.mp4", 700), []
+    with pytest.raises(ValueError, match="480 frames a second, or its time stamps are damaged"):
+        read_frames(path, report=lambda done, total, message: seen.append((done, total)))
+    assert seen == [(done, None) for done in range(10, 481, 10)]
+
+
+def test_reading_a_video_ends_when_whoever_is_told_says_so(tmp_path):
+    def stop(done: int, total: int | None, message: str) -> None:
+        assert message == f"Reading the video: {done} frames so far"
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        read_frames(standing_still(tmp_path / "still.mp4", 30), report=stop)
 
 
 def test_what_a_gif_holds_for_long_is_shown_for_long(tmp_path):

@@ -67,7 +67,11 @@ def build_video_tab(services: Services, header: Header, drawing: list) -> None:
         if path is None:
             raise ValueError("there is no video yet; drop one first")
         wanted, others = gather(kept, value, photo, name, exact, opened)
-        clip = read_frames(path)
+        job = Work(lambda progress: read_frames(path, report=progress))
+        yield None, None, job, "Reading the video", gr.update(visible=True)
+        for _, message in job.steps():
+            yield *[gr.skip()] * 3, message, gr.skip()
+        clip = job.result
         segmenter = fit(services, wanted, others, backbone, int(resolution))
         job = Work(lambda progress: follow(segmenter, clip, strength, progress))
         yield None, None, job, f"{len(clip)} frames", gr.update(visible=True)
