@@ -204,12 +204,22 @@ def readers(folder: Path) -> dict[str, Reader]:
         "photos.zip": lambda path: unpack(path, folder / "unpacked", 50_000_000),
         "depth.zip": lambda path: read_depth_pairs(path, out=folder / "pairs"),
         "masks.zip": lambda path: read_mask_pairs(path, out=folder / "masks"),
+        "labelled.zip": _read_labelled,
         "video": read_frames,
         "basis.npz": PatchPCA.load,
         "probe.safetensors": DepthProbe.load,
         "head.safetensors": SegmentationHead.load,
         "nyu.pth": lambda path: DepthProbe.from_meta(path, "nyu"),
     }
+
+
+def _read_labelled(path: Path) -> None:
+    from dinodemo.tasks.classify.dataset import read_labelled
+    from dinodemo.tasks.retrieval.sources import HELD_LIMITS
+
+    with read_labelled(path, limits=HELD_LIMITS) as found:
+        for item in found.items:
+            item.read()
 
 
 def _data_url(content: bytes) -> str:

@@ -19,14 +19,15 @@ def cases() -> Iterator[tuple[str, str, bytes]]:
     """Yield (kind of reader, file name, content)."""
     for kind in ("picture", "mask", "painted"):
         yield from ((kind, name, content) for name, content in _pictures().items())
-    yield from (("mask", name, content) for name, content in (_annotations() | _arrays()).items())
+    lists = {"million.npz": members(1_000_000)}
+    yield from (("mask", name, content) for name, content in (_annotations() | _arrays() | lists).items())
     yield from (("depth", name, content) for name, content in (_arrays() | _exr_files() | _deep_pictures()).items())
-    for kind in ("photos.zip", "depth.zip", "masks.zip"):
+    for kind in ("photos.zip", "depth.zip", "masks.zip", "labelled.zip"):
         yield from ((kind, name, content) for name, content in _archives().items())
     yield from (("video", name, content) for name, content in _videos().items())
     for kind in ("probe.safetensors", "head.safetensors"):
         yield from ((kind, name, content) for name, content in _tensors().items())
-    yield from (("basis.npz", name, content) for name, content in _npz_files().items())
+    yield from (("basis.npz", name, content) for name, content in (_npz_files() | lists).items())
     yield from (("nyu.pth", name, content) for name, content in _pth_files().items())
 
 
@@ -205,6 +206,23 @@ def _zip(members: list[tuple[str, bytes]], kind: int = zipfile.ZIP_DEFLATED) -> 
     return stream.getvalue()
 
 
+def members(count: int) -> bytes:
+    """Write a zip of so many empty photos, quickly: no library would make it within a test's time."""
+    names = (np.arange(count)[:, None] // 10 ** np.arange(6, -1, -1) % 10 + ord("0")).astype(np.uint8)
+    photo = np.tile(np.frombuffer(b".jpg", np.uint8), (count, 1))
+    local = struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, 0, 0, 0, 0, 0, 0, 11, 0)
+    central = struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 0, 0, 0, 0, 0, 0, 11, 0, 0, 0, 0, 0, 0)
+    body = np.hstack([np.tile(np.frombuffer(local, np.uint8), (count, 1)), names, photo])
+    rows = np.tile(np.frombuffer(central, np.uint8), (count, 1))
+    rows[:, 42:46] = (np.arange(count, dtype="<u4") * body.shape[1]).view(np.uint8).reshape(count, 4)
+    directory = np.hstack([rows, names, photo]).tobytes()
+    start, size = body.size, len(directory)
+    end64 = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, count, count, size, start)
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, start + size, 1)
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, min(count, 0xFFFF), min(count, 0xFFFF), size, start, 0)
+    return body.tobytes() + directory + end64 + locator + end
+
+
 def _archives() -> dict[str, bytes]:
     photo = fuzzing.pictures()["a.jpg"]
     end = b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
@@ -225,6 +243,8 @@ def _archives() -> dict[str, bytes]:
         "overlapping.zip": overlapping,
         "64-bit.zip": zip64 + locator + end,
         "many.zip": _zip([(f"images/{i}.jpg", b"") for i in range(21_000)], zipfile.ZIP_STORED),
+        "million.zip": members(1_000_000),
+        "most-that-are-listed.zip": members(175_000),  # the list is as long as it may be
         "bombs.zip": _zip([(f"images/{i}.bmp", b"BM" + bytes(30_000_000)) for i in range(12)]),
         "comment.zip": sound[:-2] + b"\xff\xff" + bytes(65_535),
         "wrong-table.zip": _zip([("rgb/a.jpg", photo), ("depth/a.png", photo), ("depth.json", b"[" * 50_000)]),

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BufferedReader, FileIO
+from io import BufferedReader, BytesIO, FileIO
 from pathlib import Path, PurePosixPath
 
 DEVICES = frozenset(
@@ -64,12 +64,14 @@ def open_zip(path: Path, limits: Limits) -> Iterator[zipfile.ZipFile]:
         ValueError: When it is no zip, or holds more files or bytes than the limits allow.
     """
     try:
-        file = _Reader(path, max(1 << 17, limits.files * ENTRY_BYTES))
+        file = _Reader(FileIO(path), limits.files)
     except OSError as error:
         raise _no_zip(path, error) from error
     with file:
         try:
             archive = zipfile.ZipFile(file)
+        except _TooLong as error:
+            raise ValueError(f"{path.name} lists more than the {limits.files} files that are read; split it") from error
         except DAMAGE as error:
             raise _no_zip(path, error) from error
         file.most = None
@@ -88,6 +90,21 @@ def open_zip(path: Path, limits: Limits) -> Iterator[zipfile.ZipFile]:
                     "folder itself, or split it"
                 )
             yield archive
+
+
+def unpacked_size(source: Path | bytes, most: int) -> int:
+    """Return the bytes that an archive of arrays (.npz) unpacks to, by what it declares.
+
+    Args:
+        source: The file, or its content.
+        most: Arrays that it may hold, about: a longer list is not read.
+
+    Raises:
+        BadZipFile: It is no archive, or its list is too long; the damage of one may raise the others of `DAMAGE`.
+    """
+    raw = FileIO(source) if isinstance(source, Path) else BytesIO(source)
+    with _Reader(raw, most) as file, zipfile.ZipFile(file) as archive:
+        return sum(info.file_size for info in archive.infolist())
 
 
 def files_in(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
@@ -194,18 +211,22 @@ def _no_zip(path: Path, error: Exception) -> ValueError:
     return ValueError(f"{path.name} is not a zip or damaged ({reason_of(error)}); pack it again")
 
 
+class _TooLong(zipfile.BadZipFile):
+    """Raised when a zip's list of members is longer than that of all that may be read."""
+
+
 class _Reader(BufferedReader):
     """Read a zip's file; until its list of members is read, guard zipfile against what that may hold."""
 
-    def __init__(self, path: Path, most: int):
-        super().__init__(FileIO(path))
-        self.most: int | None = most
+    def __init__(self, raw: FileIO | BytesIO, files: int):
+        super().__init__(raw)  # type: ignore[arg-type]  # whatever has readinto will do
+        self.most: int | None = max(1 << 17, files * ENTRY_BYTES)  # bytes of the list
 
     def read(self, size: int | None = -1) -> bytes:
         if self.most is None:
             return super().read(size)
         if size is not None and size > self.most:
-            raise zipfile.BadZipFile("its list of members is too long")
+            raise _TooLong("it lists too many files")
         return _mend_names(super().read(size))
 
 

@@ -2,10 +2,13 @@
 
 import stat
 import zipfile
+from pathlib import PurePosixPath
 
+import hostile
 import pytest
 
 from dinodemo.io.zips import Limits
+from dinodemo.tasks.classify import apply_tab, tab
 from dinodemo.tasks.finetune import photo_store
 from dinodemo.tasks.finetune.photo_store import unpack
 
@@ -117,3 +120,15 @@ def test_what_is_no_zip_says_so(tmp_path, content):
     (tmp_path / "a.zip").write_bytes(content)
     with pytest.raises(ValueError, match="not a zip or damaged"):
         unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
+@pytest.mark.parametrize("count", [20_001, 1_000_000])
+def test_a_zip_of_too_many_photos_is_refused_by_both_halves_of_the_page(tmp_path, monkeypatch, count):
+    path = tmp_path / "many.zip"
+    path.write_bytes(hostile.members(count))
+    uploaded = [(path, PurePosixPath("many.zip"))]
+    with pytest.raises(ValueError, match=r"many\.zip (holds 20001|lists more than the 20000) files"):
+        apply_tab._answers(None, uploaded)
+    monkeypatch.setattr(tab, "read_upload", lambda value: uploaded)
+    with pytest.raises(ValueError, match=r"many\.zip (holds 20001|lists more than the 20000) files"):
+        tab._sources(None, None, "", None, "", None, "")

@@ -11,7 +11,7 @@ from ...web.events import QUIET, runs_network
 from ...web.folder_picker import folder_picker, read_upload
 from ...web.header import Header
 from ...web.services import Services
-from ..retrieval.sources import Item, open_source
+from ..retrieval.sources import HELD_LIMITS, Item, open_source
 from . import draw
 from .gathered import Fitted, Gathered, gather
 
@@ -84,7 +84,7 @@ def _answers(classifier, uploaded):
     items = []
     for path, name in uploaded:
         if name.suffix.lower() == ".zip":
-            with open_source(path) as (found, _):  # read now: the zip is closed soon
+            with open_source(path, HELD_LIMITS) as (found, _):  # read now: the zip is closed soon
                 items += [Item(item.path, partial(bytes, item.read()), only_here=True) for item in found]
         else:
             items.append(Item(str(name), path.read_bytes, only_here=True))

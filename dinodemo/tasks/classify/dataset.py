@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ..retrieval.sources import NO_CLASS, Item, Problem, open_source
+from ...io.zips import Limits
+from ..retrieval.sources import LIMITS, NO_CLASS, Item, Problem, open_source
 
 PATHS = ("path", "file", "filename", "file_name", "image", "image_path", "photo", "name")
 LABELS = ("label", "labels", "class", "category", "classname", "class_name", "target", "truth")
@@ -36,7 +37,9 @@ class Labelled:
 
 
 @contextmanager
-def read_labelled(source: str | Path, table: str | Path | None = None, level: str = "auto") -> Iterator[Labelled]:
+def read_labelled(
+    source: str | Path, table: str | Path | None = None, level: str = "auto", limits: Limits = LIMITS
+) -> Iterator[Labelled]:
     """List labelled photos; a zip stays open inside the `with`.
 
     Args:
@@ -45,6 +48,7 @@ def read_labelled(source: str | Path, table: str | Path | None = None, level: st
         table: CSV (comma, semicolon or tab) with a column of paths and one of labels.
         level: Which folder of a path names the class: "first" below the source, "last", or "auto": "last", unless
             folders of the same name lie in several first ones (cats/2021, dogs/2021).
+        limits: Of a zip.
 
     Returns:
         The photos with their labels, in a context manager.
@@ -59,7 +63,7 @@ def read_labelled(source: str | Path, table: str | Path | None = None, level: st
         if table is not None:
             raise ValueError(f"{source.name} and {Path(table).name} are both tables; give one, and the photos' folder")
         source, table = source.parent, source
-    with open_source(source) as (items, problems):
+    with open_source(source, limits) as (items, problems):
         if table is None:
             found = _by_folder(items, problems, source, level)
         else:

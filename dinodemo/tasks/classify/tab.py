@@ -20,7 +20,7 @@ from ...web.folder_picker import folder_picker, read_upload, server_folder, serv
 from ...web.header import Header
 from ...web.services import Services
 from ..retrieval.index_store import IndexStore
-from ..retrieval.sources import Item, read_again
+from ..retrieval.sources import HELD_LIMITS, Item, read_again
 from . import draw
 from .apply_tab import build_applying
 from .gathered import Fitted, example_items, gather
@@ -223,7 +223,7 @@ def _sources(services: Services, indexes: IndexStore, owner, value, folder, key,
     inside = [one for one in source.iterdir() if not one.name.startswith(".")]
     single = inside[0] if len(inside) == 1 else source
     zips = single.suffix.lower() == ".zip"
-    with read_labelled(single if zips else source) as found:
+    with read_labelled(single if zips else source, limits=HELD_LIMITS) as found:
         items = [Item(i.path, _held(i) if zips else i.read, i.label, only_here=True) for i in found.items]
         return items, found.labels, found.note
 

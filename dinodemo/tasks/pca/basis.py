@@ -13,8 +13,10 @@ import numpy as np
 from ...backbones.identity import Identity, check
 from ...engine.features import Features
 from ...io.files import whole_file
+from ...io.zips import unpacked_size
 from ..estimator import Estimator
 
+MOST_ARRAYS = 32  # in a saved basis
 MAX_FILE_BYTES = 16_000_000  # of a saved basis when unpacked; a real one has well under 1 MB
 PERCENTILES = (1, 99)  # of the fitted scores become 0 and 1; robust against single patches
 
@@ -220,9 +222,8 @@ def otsu_threshold(values: np.ndarray, bins: int = 256) -> float:
 
 
 def _read_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    with zipfile.ZipFile(path) as archive:
-        if sum(member.file_size for member in archive.infolist()) > MAX_FILE_BYTES:
-            raise ValueError(f"larger than {MAX_FILE_BYTES // 1_000_000} MB")
+    if unpacked_size(Path(path), MOST_ARRAYS) > MAX_FILE_BYTES:
+        raise ValueError(f"larger than {MAX_FILE_BYTES // 1_000_000} MB")
     with np.load(path, allow_pickle=False) as file:
         return {key: file[key] for key in file.files}
 

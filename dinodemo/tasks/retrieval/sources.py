@@ -36,6 +36,7 @@ NO_CLASS = {
 }
 LIMITS = Limits(files=1_000_000, total_bytes=1_000_000_000_000)  # photos are read one by one
 FOLDER_LIMITS = Limits(files=1_000_000_000)
+HELD_LIMITS = Limits(total_bytes=500_000_000)  # of a zip that came from anybody, and whose photos are held in memory
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -61,12 +62,13 @@ class Item:
 
 
 @contextmanager
-def open_source(source: Source) -> Iterator[tuple[list[Item], list[Problem]]]:
+def open_source(source: Source, limits: Limits = LIMITS) -> Iterator[tuple[list[Item], list[Problem]]]:
     """List the photos of a source. Zips stay open inside the `with`. Hidden files are passed over.
 
     Args:
         source: A folder (with those inside), a zip, one photo, (name, bytes), or a list of these. A folder or photo may
             lie in an object store (s3://bucket/folder).
+        limits: Of a zip.
 
     Yields:
         Items sorted by name within each folder or zip, and problems (file, reason) of what was left out.
@@ -85,7 +87,7 @@ def open_source(source: Source) -> Iterator[tuple[list[Item], list[Problem]]]:
             elif isinstance(one, str) and is_address(one):
                 _list_address(one, items, problems)
             elif isinstance(one, str | Path):
-                _list_path(Path(one), items, problems, stack)
+                _list_path(Path(one), items, problems, stack, limits)
             else:
                 raise ValueError(f"a source must be a path or (name, bytes), got {type(one).__name__}")
         yield items, problems
@@ -135,7 +137,7 @@ def _is_named_bytes(source: object) -> "TypeGuard[tuple[str, bytes]]":
     return isinstance(source, tuple) and len(source) == 2 and isinstance(source[1], bytes | bytearray)
 
 
-def _list_path(path: Path, items: list[Item], problems: list[Problem], stack: ExitStack) -> None:
+def _list_path(path: Path, items: list[Item], problems: list[Problem], stack: ExitStack, limits: Limits) -> None:
     path = path.expanduser().absolute()
     folder, archive = path.is_dir(), path.suffix.lower() == ".zip"
     if not path.exists():
@@ -145,7 +147,7 @@ def _list_path(path: Path, items: list[Item], problems: list[Problem], stack: Ex
         return
     found = open_entries(
         path if folder or archive else [path],
-        FOLDER_LIMITS if folder else LIMITS,
+        FOLDER_LIMITS if folder else limits,
         _reason_against if folder or archive else _reason_against_named,
         _is_hidden,
     )

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ...io.images import DAMAGE, FORMATS, Photo, load_image
+from ...io.zips import unpacked_size
 from .annotations import ACCEPTED, BAD, MAX_BYTES, read_annotations
 from .labels import Label, MaskFile, from_index, from_layers, scaled
 from .mask_pictures import read_picture, read_values
@@ -129,12 +130,10 @@ def read_array(source: Path | bytes, name: str) -> MaskFile:
 
 def _check_unpacked(source: Path | bytes, name: str) -> None:
     """Raise ValueError for an archive of arrays that would fill the memory."""
-    stream = io.BytesIO(source) if isinstance(source, bytes) else source
-    if not zipfile.is_zipfile(stream):
+    if not zipfile.is_zipfile(io.BytesIO(source) if isinstance(source, bytes) else source):
         return
     try:
-        with zipfile.ZipFile(stream) as archive:
-            size = sum(info.file_size for info in archive.infolist())
+        size = unpacked_size(source, most=1)
     except zipfile.BadZipFile as error:
         raise ValueError(f"{name} cannot be read as NumPy masks ({error}); save it with np.save") from error
     if size > MAX_ARRAY_BYTES:
