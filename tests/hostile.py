@@ -1,5 +1,6 @@
 """Files made by hand to cost much or to confuse: headers that lie, names that lead out, values of wrong kinds."""
 
+import functools
 import io
 import json
 import pickle
@@ -206,6 +207,7 @@ def _zip(members: list[tuple[str, bytes]], kind: int = zipfile.ZIP_DEFLATED) -> 
     return stream.getvalue()
 
 
+@functools.cache
 def members(count: int) -> bytes:
     """Write a zip of so many empty photos, quickly: no library would make it within a test's time."""
     names = (np.arange(count)[:, None] // 10 ** np.arange(6, -1, -1) % 10 + ord("0")).astype(np.uint8)
@@ -223,6 +225,7 @@ def members(count: int) -> bytes:
     return body.tobytes() + directory + end64 + locator + end
 
 
+@functools.cache
 def _archives() -> dict[str, bytes]:
     photo = fuzzing.pictures()["a.jpg"]
     end = b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)

@@ -132,3 +132,10 @@ def test_a_zip_of_too_many_photos_is_refused_by_both_halves_of_the_page(tmp_path
     monkeypatch.setattr(tab, "read_upload", lambda value: uploaded)
     with pytest.raises(ValueError, match=r"many\.zip (holds 20001|lists more than the 20000) files"):
         tab._sources(None, None, "", None, "", None, "")
+
+
+def test_an_upload_without_class_folders_is_told_without_the_servers_folder(tmp_path, monkeypatch):
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    monkeypatch.setattr(tab, "read_upload", lambda value: [(tmp_path / "a.jpg", PurePosixPath("a.jpg"))])
+    with pytest.raises(ValueError, match=r"^your upload has no class folders with photos"):
+        tab._sources(None, None, "", None, "", None, "")

@@ -177,5 +177,7 @@ def _column(names: Sequence[str], wanted: Sequence[str]) -> int | None:
 def _nothing(source: Path, table: str | Path | None, found: Labelled) -> str:
     if table is not None:
         first = f"; the first: {found.problems[0][0]} {found.problems[0][1]}" if found.problems else ""
-        return f"no photo of {Path(table).name} was found below {source}{first}"
-    return f"{source} has no class folders with photos; give a folder for each class, or a table of paths and labels"
+        return f"no photo of {Path(table).name} was found below {source.name}{first}"
+    return (
+        f"{source.name} has no class folders with photos; give a folder for each class, or a table of paths and labels"
+    )

@@ -207,7 +207,7 @@ def _sources(services: Services, indexes: IndexStore, owner, value, folder, key,
 
     uploaded = read_upload(value)
     if uploaded:
-        source = passing_folder()
+        source = passing_folder() / "your upload"  # as messages name it
         put_into(uploaded, source)
     elif (folder or "").strip():
         source = server_folder(services.settings, folder)
