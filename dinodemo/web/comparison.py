@@ -30,7 +30,12 @@ def comparison_image(elem_id: str, height: int | None = None) -> gr.Image:
 
 
 def wire_comparison(
-    header: Header, first: gr.Image | gr.Gallery, comparison: gr.Image | gr.Gallery, make: Callable, inputs: Sequence
+    header: Header,
+    first: gr.Image | gr.Gallery,
+    comparison: gr.Image | gr.Gallery,
+    make: Callable,
+    inputs: Sequence,
+    again: Sequence[Callable] = (),
 ) -> None:
     """Fill `comparison` whenever `first` or the backbone to compare with changes.
 
@@ -40,6 +45,7 @@ def wire_comparison(
         comparison: Of `comparison_image`.
         make: make(backbone, *inputs) returns what `comparison` shows, or None while there is nothing to show.
         inputs: Components whose values `make` is given.
+        again: Further event listeners after which it is filled: `first` may be redrawn in the browser.
     """
 
     @friendly
@@ -49,7 +55,7 @@ def wire_comparison(
         return gr.update(value=shown, visible=bool(shown is not None and len(shown)), label=label)
 
     gr.on(
-        [first.change, header.comparison.change],
+        [first.change, header.comparison.change, *again],
         draw,
         [header.comparison, *inputs],
         comparison,

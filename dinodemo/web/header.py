@@ -123,14 +123,16 @@ def _wire_start(services: Services, page: gr.Blocks, header: Header, lines: Line
         notice = services.pool.get(name).backbone.notice
         if start.problem:
             notice = f"{start.problem} {notice}".strip()
-        return gr.update(value=name, choices=backbone_choices()), notice, cost_line(services, name, size)
+        choices = backbone_choices()
+        compared = gr.update(choices=[("None", ""), *choices])
+        return gr.update(value=name, choices=choices), compared, notice, cost_line(services, name, size)
 
     shown = [lines.download, lines.cancel, header.backbone]
     waiting = page.load(fetch_first(services), header.backbone, shown, concurrency_limit=None, **QUIET)
     waiting.then(
         greet,
         [header.backbone, header.resolution],
-        [header.backbone, lines.notice, lines.cost],
+        [header.backbone, header.comparison_picker, lines.notice, lines.cost],
         **{**ENGINE_QUEUE, **QUIET},
     )
 

@@ -8,6 +8,10 @@ def test_a_korean_browser_gets_a_korean_page(open_page, screenshot, tmp_path):
     assert page.get_by_role("tab", name="어텐션").is_visible()
     upload_photo(page, ASSETS / "cat_chelsea.jpg")
     screenshot(page, "korean")
+    for picker in ("#backbone", "#second-backbone"):
+        page.click(f"{picker} input")
+        page.get_by_role("option", name="dinov2-small-offline · 준비됨").wait_for()
+        page.keyboard.press("Escape")
     page.click("#language")  # reloads in the other language
     page.get_by_role("tab", name="Attention", exact=True).wait_for()
     page.reload()

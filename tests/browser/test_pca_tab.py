@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from .helpers import ASSETS, download, pixels, source, wait_for_new
+from .helpers import ASSETS, boxes, download, pixels, source, wait_for_new
 
 PAIR = [str(ASSETS / "cat_chelsea.jpg"), str(ASSETS / "two_dogs_balcony.jpg")]
 PICTURES = "#pca-pictures"
@@ -38,19 +38,6 @@ def test_joint_pca_of_two_photos(pca_page, screenshot):
         assert raw["patches_1"].shape == (45, 30, 384)
 
 
-def test_controls_redraw_without_the_network(pca_page):
-    shown = upload(pca_page, PAIR[:1])
-    status = pca_page.inner_text("#pca-status")
-    pca_page.locator("#pca-smooth input").check()
-    smooth = wait_for_new(pca_page, PICTURES, shown)
-    assert not np.array_equal(pixels(pca_page, shown), pixels(pca_page, smooth))
-    pca_page.locator("#pca-threshold input[type=range]").focus()
-    pca_page.keyboard.press("Home")
-    wait_for_new(pca_page, PICTURES, smooth)
-    assert pca_page.get_by_role("radio", name="Threshold").is_checked()
-    assert pca_page.inner_text("#pca-status") == status
-
-
 def test_basis_is_saved_loaded_and_applied(pca_page, tmp_path):
     fitted = upload(pca_page, PAIR[:1])
     colours = pixels(pca_page, fitted)
@@ -77,6 +64,8 @@ def test_bad_photo_is_named_and_the_others_go_on(pca_page, tmp_path):
 
 
 def test_example_sets_work(pca_page):
+    sizes = [(box["width"], box["height"]) for box in boxes(pca_page, ".example-sets button")]
+    assert len(sizes) == 4 and all(size == pytest.approx(sizes[0], abs=1) for size in sizes)
     pca_page.get_by_role("button", name="Cup").click()
     wait_for_new(pca_page, PICTURES, None)
 

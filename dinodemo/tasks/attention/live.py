@@ -15,7 +15,7 @@ MOST_BYTES = 8_000_000  # of all maps together; beyond, the server draws
 
 
 def live_value(view: View | None, look: Look, most_bytes: int = MOST_BYTES) -> dict:
-    """Return what `web/heat/heat.js` needs to draw the tab's pictures of one layer with any other look.
+    """Return what `web/live/heat.js` needs to draw the tab's pictures of one layer with any other look.
 
     Args:
         view: The photo and its features; None empties the value.
@@ -44,7 +44,7 @@ def live_value(view: View | None, look: Look, most_bytes: int = MOST_BYTES) -> d
         return {**value, "server": True}
     photo = jpeg_url(scale_to(view.photo.rgb, DISPLAY_SIDE))
     settings = {**asdict(look), "map": look.colour_map}
-    return {**value, "maps": maps, "photo": photo, "look": settings}
+    return {**value, "maps": maps, "photos": [photo], "look": settings}
 
 
 def _map(target: str, values: np.ndarray, **more) -> dict:

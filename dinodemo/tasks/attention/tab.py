@@ -21,7 +21,7 @@ from ...web.errors import friendly
 from ...web.events import LIVE, PICTURE, QUIET, Options, runs_network
 from ...web.examples import Opening
 from ...web.header import Header
-from ...web.heat_view import heat_view, moved
+from ...web.live_view import live_view, moved
 from ...web.memory import remember
 from ...web.services import Services
 from ..base import OPACITY, RESOLUTION, SMOOTH
@@ -86,7 +86,7 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
             point_x, point_y, ask = _point_controls()
         with gr.Column(scale=3, min_width=320):
             outputs = _outputs(view, controls)
-            compare_attention(services, header, (outputs.overlay, outputs.comparison), view, controls.all())
+            compare_attention(services, header, outputs, view, controls.all())
     services.openings.add(
         lambda backbone: services.run(load_photo(ASSETS / OPENING), backbone, RESOLUTION.default, attention=True)
     )
@@ -151,7 +151,7 @@ def _outputs(view: gr.State, controls: Controls) -> Outputs:
             height=240,
             **PICTURE,
         )
-    live = heat_view("attention-live")
+    live = live_view("attention-live", "heat.js")
     return Outputs(overlay, comparison, point_attention, point_cosine, heads, norms, note, status, live)
 
 
@@ -183,7 +183,7 @@ def _wire_photo(services, header, tab, view, given, controls, outputs) -> None:
 
 
 def _wire_controls(header: Header, view: gr.State, controls: Controls, outputs: Outputs) -> None:
-    """Let the browser redraw what a new layer does not change; the server, where it cannot or draws a second time."""
+    """Let the browser redraw what a new layer does not change; the server, where it cannot."""
     inputs = [view, *controls.all()]
     controls.layer.change(show_all, inputs, outputs.all(), **LIVE)
     looks = controls.all()[1:]
@@ -298,9 +298,7 @@ def _head_choices(heads: int) -> list[tuple[str, str]]:
     return list(zip(option.labels, option.choices, strict=True))
 
 
-def compare_attention(
-    services: Services, header: Header, pictures: tuple[gr.Image, gr.Image], view: gr.State, look: list
-) -> None:
+def compare_attention(services: Services, header: Header, outputs: Outputs, view: gr.State, look: list) -> None:
     """Draw the overlay a second time."""
 
     def make(backbone: str, current, *values):
@@ -310,4 +308,4 @@ def compare_attention(
         other = View(current.photo, run.features, (backbone, current.key[1]), run.status)
         return draw.draw_overlay(other, Look(*values))
 
-    wire_comparison(header, *pictures, make, [view, *look])
+    wire_comparison(header, outputs.overlay, outputs.comparison, make, [view, *look], [outputs.live.input])

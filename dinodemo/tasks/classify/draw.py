@@ -85,7 +85,8 @@ def summary(classifier: PhotoClassifier) -> str:
     head = f"**{len(card['classes'])} classes, {sum(card['photos'])} photos** · made with {card['backbone']}\n\n"
     outlook = classifier.report_.outlook() if classifier.report_ else ""
     doubt = getattr(classifier, "doubt_", "")
-    return head + " ".join(filter(None, [card["summary"], outlook, doubt and f"**Note:** {doubt}."]))
+    # a line each, because that is how they are translated
+    return head + "\n".join(filter(None, [card["summary"], outlook, doubt and f"**Note:** {doubt}."]))
 
 
 def confused_pairs(found: Evaluation, most: int = 6) -> str:

@@ -43,13 +43,13 @@ class PatchPCA(Estimator):
         patches = np.concatenate([f.patches.reshape(-1, f.patches.shape[-1]) for f in features])
         self.backbone_, self.identity_ = features[0].backbone, features[0].identity
         self._fit_foreground(patches, np.concatenate([_border(f).ravel() for f in features]))
-        subject = patches if self.threshold_ is None else patches[self._first(patches) > self.threshold_]
+        subject = patches if self.threshold_ is None else patches[self.separate(patches) > self.threshold_]
         if len(subject) < self.n_components + 1:
             raise ValueError(
                 f"only {len(subject)} foreground patches are left, {self.n_components + 1} are needed; "
                 "lower the foreground threshold, switch it off or raise the resolution"
             )
-        pca = _fit_pca(subject, self.n_components)
+        pca = fit_pca(subject, self.n_components)
         self.mean_, self.components_ = pca.mean_, pca.components_
         self.explained_variance_ratio_ = pca.explained_variance_ratio_
         scores = pca.transform(subject)
@@ -83,7 +83,7 @@ class PatchPCA(Estimator):
     def first_component(self, f: Features) -> np.ndarray:
         """Return the separating component (h, w): about 0 for background, 1 for foreground."""
         self._check_fitted(f)
-        return self._first(f.patches)
+        return self.separate(f.patches)
 
     def save(self, path: str | Path) -> None:
         """Write the fitted basis as .npz (exactly to `path`)."""
@@ -157,7 +157,7 @@ class PatchPCA(Estimator):
         return check(self.identity_, identity, "this basis", "choose the same backbone, or fit again")
 
     def _fit_foreground(self, patches: np.ndarray, on_border: np.ndarray) -> None:
-        pca = _fit_pca(patches, 1)
+        pca = fit_pca(patches, 1)
         self._first_mean, self._first_axis = pca.mean_, pca.components_[0]
         scores = (patches - self._first_mean) @ self._first_axis
         # subjects touch the border less than backgrounds do: the sign that puts the border low
@@ -167,11 +167,12 @@ class PatchPCA(Estimator):
         if self.foreground is None:
             self.threshold_ = None
         elif self.foreground == "auto":
-            self.threshold_ = otsu_threshold(self._first(patches))
+            self.threshold_ = otsu_threshold(self.separate(patches))
         else:
             self.threshold_ = float(self.foreground)
 
-    def _first(self, patches: np.ndarray) -> np.ndarray:
+    def separate(self, patches: np.ndarray) -> np.ndarray:
+        """Return the separating component (...) of patch tokens (..., D)."""
         low, high = self._first_range
         return ((patches - self._first_mean) @ self._first_axis - low) / max(high - low, 1e-12)
 
@@ -228,7 +229,8 @@ def _read_arrays(path: str | Path) -> dict[str, np.ndarray]:
         return {key: file[key] for key in file.files}
 
 
-def _fit_pca(patches: np.ndarray, n: int):
+def fit_pca(patches: np.ndarray, n: int):
+    """Return scikit-learn's PCA with n axes, fitted on patch tokens (patches, D)."""
     from sklearn.decomposition import PCA  # slow to import, needed only here
 
     return PCA(n_components=n, svd_solver="covariance_eigh").fit(patches)

@@ -20,6 +20,7 @@ from .basis import PatchPCA
 KEPT_COMPONENTS = 8
 SHOWN_SIDE = 768  # pixels of a picture on the page
 MOST_PHOTOS = 8
+CAPTION = "{} · {} foreground"
 Foreground = Literal["auto", "manual", "off"]
 FOREGROUND = Option(
     "foreground",
@@ -85,27 +86,36 @@ def draw(view: View, look: Look, pca: PatchPCA, side: int = SHOWN_SIDE) -> list[
         if look.side_by_side:
             picture = np.concatenate([small, picture], axis=1 if small.shape[0] >= small.shape[1] else 0)
         share = np.isfinite(colours[..., 0]).mean()
-        pictures.append((picture, f"{photo.name} · {share:.0%} foreground"))
+        pictures.append((picture, CAPTION.format(photo.name, f"{share:.0%}")))
     return pictures
 
 
-def explain(view: View, look: Look, pca: PatchPCA, loaded: bool) -> str:
-    """Return sentences on the explained variance, the threshold in use and where the basis comes from."""
-    ratios = pca.explained_variance_ratio_
-    shown = dict(zip(look.components, ("red", "green", "blue"), strict=True))
-    each = " · ".join(
-        f"{i}: {ratio:.1%}{f' ({shown[i - 1]})' if i - 1 in shown else ''}" for i, ratio in enumerate(ratios, start=1)
-    )
+def sentences(view: View, pca: PatchPCA, loaded: bool) -> dict[str, str]:
+    """Return the texts of the tab, with gaps `{}` for what the controls change."""
     doubt = loaded and view.features and pca.check(view.features[0].backbone, view.features[0].identity)
     origin = (
         f"loaded from a file{f' ({doubt})' if doubt else ''}"
         if loaded
         else f"fitted jointly on {plural(len(view.photos), 'photo')}"
     )
-    cut = "off" if pca.threshold_ is None else f"first component above {pca.threshold_:.2f}"
-    return (
-        f"Basis {origin}. Foreground: {cut}.\n\nExplained variance, by component: {each}; together {ratios.sum():.0%}."
+    return {
+        "basis": f"Basis {origin}. Foreground: {{}}.",
+        "off": "off",
+        "above": "first component above {}",
+        "variance": "Explained variance, by component: {}; together {}.",
+        "caption": CAPTION,
+    }
+
+
+def explain(view: View, look: Look, pca: PatchPCA, loaded: bool) -> str:
+    """Return sentences on the explained variance, the threshold in use and where the basis comes from."""
+    ratios, words = pca.explained_variance_ratio_, sentences(view, pca, loaded)
+    shown = dict(zip(look.components, ("red", "green", "blue"), strict=True))
+    each = " · ".join(
+        f"{i}: {ratio:.1%}{f' ({shown[i - 1]})' if i - 1 in shown else ''}" for i, ratio in enumerate(ratios, start=1)
     )
+    cut = words["off"] if pca.threshold_ is None else words["above"].format(f"{pca.threshold_:.2f}")
+    return f"{words['basis'].replace('{}', cut)}\n\n{words['variance'].format(each, f'{ratios.sum():.0%}')}"
 
 
 def pictures_file(view: View, look: Look, pca: PatchPCA) -> tuple[str, bytes]:

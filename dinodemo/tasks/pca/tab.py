@@ -10,9 +10,11 @@ from ...io.images import Photo, load_photo
 from ...web.comparison import wire_comparison
 from ...web.components import ASSETS, DROP_HEIGHT, download_button, option_control, read_photos
 from ...web.errors import friendly
-from ...web.events import QUIET, Options, runs_network
+from ...web.events import LIVE, QUIET, Options, runs_network
 from ...web.examples import example_mark, when_opened
 from ...web.header import Header
+from ...web.i18n import say
+from ...web.live_view import SKIP, live_view, moved
 from ...web.memory import remember
 from ...web.openings import photos_to_show
 from ...web.services import Services, status_line
@@ -20,6 +22,7 @@ from ..base import RESOLUTION
 from . import draw
 from .basis import PatchPCA
 from .draw import KEPT_COMPONENTS, MOST_PHOTOS, Look, View
+from .live import live_value, undrawn
 
 EMPTY = "Drop one to eight photos, or take an example."
 OPENING = "One object, three places"
@@ -33,6 +36,9 @@ EXAMPLES = {
     "Cup": ["coffee_cup.jpg"],
     "Mountain and stream": ["mountain_path.jpg", "forest_stream.jpg"],
 }
+# a threshold that is moved is the person's own; what follows from that comes with the change of the choice
+THRESHOLD_MOVED = f"""(...values) => values[1] === 'manual'
+  ? [{SKIP}, ...({moved("pca-live", 2)})(...values)] : ['manual', {SKIP}, {SKIP}]"""
 
 
 @dataclass(frozen=True)
@@ -40,11 +46,13 @@ class Outputs:
     """Components that show results."""
 
     pictures: gr.Gallery
+    comparison: gr.Gallery
     explained: gr.Markdown
     status: gr.Markdown
+    live: gr.HTML
 
     def all(self) -> list:
-        return [self.pictures, self.explained, self.status]
+        return [self.pictures, self.explained, self.status, self.live]
 
 
 def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> None:
@@ -54,19 +62,14 @@ def build(services: Services, header: Header, tab: gr.Tab, page: gr.Blocks) -> N
     with gr.Row(elem_classes="work"):
         with gr.Column(scale=2, min_width=320):
             files = gr.File(label="Photos (1 to 8)", file_count="multiple", elem_id="pca-photos", height=DROP_HEIGHT)
-            with gr.Row():
+            with gr.Row(elem_classes="example-sets"):
                 examples = [gr.Button(name, size="sm", min_width=110) for name in EXAMPLES]
             mark = example_mark()
             stop = gr.Button("Stop", size="sm", variant="stop", visible=False, elem_id="pca-stop")
             controls = _controls()
         with gr.Column(scale=3, min_width=320):
-            gallery: Options = {"columns": 2, "height": "auto", "format": "jpeg", "elem_classes": "shaped"}
-            pictures = gr.Gallery(
-                label="Same colour, same meaning", elem_id="pca-pictures", buttons=["fullscreen"], **gallery
-            )
-            comparison = gr.Gallery(elem_id="pca-second", visible=False, buttons=["fullscreen"], **gallery)
-            compare_pca(services, header, (pictures, comparison), view, controls)
-            outputs = Outputs(pictures, gr.Markdown(elem_id="pca-explained"), gr.Markdown(EMPTY, elem_id="pca-status"))
+            outputs = _outputs()
+            compare_pca(services, header, outputs, view, controls)
             with gr.Row():
                 inputs = [view, basis, *controls]
                 download_button("Download PNG", _with_basis(draw.pictures_file), inputs, "pca-png")
@@ -100,6 +103,23 @@ def _controls() -> list:
         backdrop = option_control(draw.BACKDROP.changed(default=True), min_width=120)
         side_by_side = option_control(draw.SIDE_BY_SIDE.changed(default=True), min_width=120, elem_id="pca-beside")
     return [foreground, threshold, *colours, smooth, backdrop, side_by_side]
+
+
+def _outputs() -> Outputs:
+    gallery: Options = {
+        "columns": 2,
+        "height": "auto",
+        "format": "jpeg",
+        "elem_classes": "shaped",
+        "buttons": ["fullscreen"],
+    }
+    return Outputs(
+        gr.Gallery(label="Same colour, same meaning", elem_id="pca-pictures", **gallery),
+        gr.Gallery(elem_id="pca-second", visible=False, **gallery),
+        gr.Markdown(elem_id="pca-explained"),
+        gr.Markdown(EMPTY, elem_id="pca-status"),
+        live_view("pca-live", "basis.js", "colours.js"),
+    )
 
 
 def _wire(services, header, tab, parts, controls, outputs) -> None:
@@ -143,20 +163,23 @@ def _wire(services, header, tab, parts, controls, outputs) -> None:
         header.ready.change(refresh, [view, *chosen], after, **run),
         opened.success(on_tab, [header.photo, view, given, *chosen], [*after, mark], **run),
     ]
-    show_inputs = [view, basis, *controls]
-    for event in events:
-        event.success(show, show_inputs, [*outputs.all(), controls[1]], **QUIET)
+    for event in [*events, loader.change(load_basis, loader, basis, **QUIET)]:
+        shown = event.success(show, [view, basis, *controls], [*outputs.all(), controls[1]], **QUIET)
+        shown.failure(show_nothing, controls, [outputs.pictures, outputs.explained, outputs.live], **QUIET)
     stop.click(lambda: ("Stopped.", gr.update(visible=False)), None, [outputs.status, stop], cancels=events, **QUIET)
     for button, name in zip(examples, EXAMPLES, strict=True):
         button.click(lambda name=name: _example(name), None, files, **QUIET)
+    _wire_controls(header, [view, basis, *controls], controls, outputs)
 
+
+def _wire_controls(header: Header, inputs: list, controls: list, outputs: Outputs) -> None:
+    """Let the browser redraw; the server, where it cannot."""
     foreground, threshold, *others = controls
+    moving, follow = [header.comparison_picker, *controls], [threshold, outputs.explained]
     for control in (foreground, *others):
-        control.change(show, show_inputs, [*outputs.all(), threshold], trigger_mode="always_last", **QUIET)
-    threshold.input(lambda: "manual", None, foreground, **QUIET).then(
-        show, show_inputs, [*outputs.all(), threshold], trigger_mode="always_last", **QUIET
-    )
-    loader.change(load_basis, loader, basis, **QUIET).success(show, show_inputs, [*outputs.all(), threshold], **QUIET)
+        control.change(None, moving, follow, js=moved("pca-live", 2), **QUIET)
+    threshold.input(None, moving, [foreground, *follow], js=THRESHOLD_MOVED, **QUIET)
+    outputs.live.submit(show, inputs, [*outputs.all(), threshold], **LIVE)
 
 
 def analyse(services: Services, photos, backbone: str, resolution: float):
@@ -178,12 +201,21 @@ def analyse(services: Services, photos, backbone: str, resolution: float):
 @friendly
 def show(view: View | None, basis: PatchPCA | None, *values) -> tuple:
     """Fit (or take the loaded basis) and draw; the network is not called."""
+    look, loaded = Look(*values), basis is not None
     if view is None:
-        return [], "", EMPTY, gr.skip()
-    look = Look(*values)
+        return [], "", EMPTY, live_value(None, look), gr.skip()
     pca = draw.fit(view, look, basis)
     slider = gr.update(value=round(pca.threshold_, 2)) if look.foreground == "auto" and pca.threshold_ else gr.skip()
-    return draw.draw(view, look, pca), draw.explain(view, look, pca, basis is not None), view.status, slider
+    pictures = draw.draw(view, look, pca)
+    live = live_value(view, look, pca, loaded, tuple(say(caption) for _, caption in pictures))
+    if live["maps"]:
+        live["words"] = {name: say(text) for name, text in live["words"].items()}
+    return pictures, draw.explain(view, look, pca, loaded), view.status, live, slider
+
+
+def show_nothing(*values) -> tuple:
+    """Leave no picture of other photos or of another basis, and nothing that a browser could redraw."""
+    return [], "", undrawn(Look(*values))
 
 
 @friendly
@@ -215,9 +247,7 @@ def _need(view: View | None) -> View:
     return view
 
 
-def compare_pca(
-    services: Services, header: Header, pictures: tuple[gr.Gallery, gr.Gallery], view: gr.State, look: list
-) -> None:
+def compare_pca(services: Services, header: Header, outputs: Outputs, view: gr.State, look: list) -> None:
     """Colour the photos a second time, by a basis of that backbone's own."""
 
     def make(backbone: str, current, *values):
@@ -228,4 +258,4 @@ def compare_pca(
         other = View(current.photos, found, (backbone, current.key[1]), "")
         return draw.draw(other, chosen, draw.fit(other, chosen, None))
 
-    wire_comparison(header, *pictures, make, [view, *look])
+    wire_comparison(header, outputs.pictures, outputs.comparison, make, [view, *look], [outputs.live.input])

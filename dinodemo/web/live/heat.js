@@ -1,10 +1,7 @@
-// Heat maps over pictures that the server drew: once their values are here, controls redraw them without asking.
-// value: what tasks/attention/live.py's live_value returns. The arithmetic is that of io/render.py's overlay.
-const MAPS = /*MAPS*/{}, SOFTWARE = {willReadFrequently: true};  // pixels come from here, not from a GPU
-let given = {maps: []}, look = null, photo = null, wanted = 0;
-let canvases = [], heats = new Map();
-
-function bytes(text) { return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)); }
+// Heat maps over a photo, joined with pictures.js. value: what tasks/attention/live.py's live_value returns. The
+// arithmetic is that of io/render.py's overlay.
+const MAPS = /*MAPS*/{}, NAMES = ['head', 'mass', 'opacity', 'map', 'smooth'];
+let heats = new Map();
 
 function colours(name) {
   if (typeof MAPS[name] === 'string') MAPS[name] = bytes(MAPS[name]);
@@ -41,24 +38,6 @@ function keepMass(values, share) {  // zero all but the strongest that together 
     before += values[p];
   }
   return made;
-}
-
-function taps(count, size, smooth) {  // of each pixel of a line: four places and their weights, as OpenCV's
-  const places = new Int32Array(4 * size), weights = new Float32Array(4 * size), A = -0.75;
-  for (let x = 0; x < size; x++) {
-    if (!smooth) {
-      places[4 * x] = Math.min(Math.floor(x * count / size), count - 1);
-      weights[4 * x] = 1;
-      continue;
-    }
-    const at = (x + 0.5) * count / size - 0.5, first = Math.floor(at), t = at - first, u = 1 - t;
-    const far = (d) => ((A * d - 5 * A) * d + 8 * A) * d - 4 * A, near = (d) => ((A + 2) * d - (A + 3)) * d * d + 1;
-    [far(t + 1), near(t), near(u), far(u + 1)].forEach((weight, i) => {
-      places[4 * x + i] = Math.min(Math.max(first - 1 + i, 0), count - 1);
-      weights[4 * x + i] = weight;
-    });
-  }
-  return [places, weights];
 }
 
 function enlarge(values, [h, w], [height, width], smooth) {  // values from 0 to 1 -> levels to 255, clipped and rounded
@@ -110,9 +89,8 @@ function heatOf(map, head, mass, height, width) {
 // -- drawing ------------------------------------------------------------------------------------------------------
 function paint(canvas, map, head, mass) {
   const {width, height} = canvas, pen = canvas.getContext('2d', SOFTWARE);
-  pen.imageSmoothingQuality = 'high';
   pen.globalAlpha = 1;
-  pen.drawImage(photo, 0, 0, width, height);
+  pen.drawImage(photoAt(0, height, width), 0, 0);
   pen.globalAlpha = map.bare ? 1 : look.opacity;
   pen.drawImage(heatOf(map, head, mass, height, width), 0, 0);
   pen.globalAlpha = 1;
@@ -131,72 +109,26 @@ function outline(pen, map, width, height) {
   }
 }
 
-function over(image) {  // the canvas that lies on a picture; clicks go through it
-  let canvas = image.nextElementSibling;
-  if (!canvas?.classList.contains('heat-map')) {
-    canvas = document.createElement('canvas');
-    canvas.className = 'heat-map';
-    canvas.setAttribute('aria-hidden', true);
-    image.after(canvas);
-    if (getComputedStyle(image.parentElement).position === 'static') image.parentElement.style.position = 'relative';
-    const style = getComputedStyle(image);
-    const place = () => Object.assign(canvas.style, {
-      left: `${image.offsetLeft}px`, top: `${image.offsetTop}px`, width: `${image.offsetWidth}px`, height: `${image.offsetHeight}px`,
-      position: 'absolute', pointerEvents: 'none', margin: 0, objectFit: style.objectFit, objectPosition: style.objectPosition,
-      borderRadius: style.borderRadius,
-    });
-    new ResizeObserver(place).observe(image);
-    place();
-    canvases.push(canvas);
-  }
-  if (canvas.width !== image.naturalWidth || canvas.height !== image.naturalHeight) {
-    canvas.width = image.naturalWidth;
-    canvas.height = image.naturalHeight;
-  }
-  return canvas;
-}
-
 function pictures(map) {
   return [...document.querySelectorAll(`${map.target} img`)].filter((image) => image.complete && image.naturalWidth);
 }
 
 function draw() {
-  if (!look || !photo) return;
+  if (!look || !photos.length) return;
   for (const map of given.maps)
-    pictures(map).forEach((image, i) => paint(over(image), map, map.each ? `${i + 1}` : look.head, map.chosen ? look.mass : 100));
+    pictures(map).forEach((image, i) => {
+      const share = shown(image);
+      if (!share) return;
+      const canvas = over(image, Math.max(1, Math.round(image.naturalHeight * share)), Math.max(1, Math.round(image.naturalWidth * share)));
+      paint(canvas, map, map.each ? `${i + 1}` : look.head, map.chosen ? look.mass : 100);
+    });
 }
 
-function request() {
-  if (!wanted) wanted = requestAnimationFrame(() => { wanted = 0; draw(); });
+function arrived() {
+  heats = new Map();
+  given.maps = given.maps.map((map) => ({...map, rows: new Float32Array(bytes(map.rows).buffer)}));
 }
 
-// -- what comes from the page -------------------------------------------------------------------------------------
-async function show() {
-  const value = props.value || {maps: []};
-  if (value.version === given.version) return;
-  given = {...value, maps: value.maps.map((map) => ({...map, rows: new Float32Array(bytes(map.rows).buffer)}))};
-  canvases.forEach((canvas) => canvas.remove());
-  [canvases, heats, photo] = [[], new Map(), null];
-  if (!given.maps.length) return;
-  const made = new Image();
-  made.src = given.photo;
-  await made.decode();
-  if (value.version !== given.version) return;
-  photo = made;
-  look = look || given.look;
-  request();
-}
+function possible() { return true; }
 
-element.heat = {
-  draw,
-  move(serverOnly, head, mass, opacity, map, smooth) {
-    look = {head, mass, opacity, map, smooth};
-    if (given.server || (serverOnly && given.maps.length)) trigger('submit');
-    else request();
-  },
-};
-document.addEventListener('load', (event) => {  // the server's pictures come, or come anew, after the values
-  if (given.maps.some((map) => event.target.matches?.(`${map.target} img`))) request();
-}, true);
-watch('value', show);
-show();
+function told() { return []; }
