@@ -94,8 +94,8 @@ def test_what_a_clicked_patch_shows_follows_the_controls(page, python_view, scre
     view = replace(python_view, patch=patch, patch_rows=engine.attention_rows(python_view.photo, patch, 518)[0])
     attention, cosine = look.combine(view.patch_rows, view.features), cosine_to_patch(view.features, patch)
     assert_drawn(page, "#attention-overlay", overlay_of(page, view, look))
-    assert_drawn(page, "#point-attention", point_of(page, view, attention, look))
-    assert_drawn(page, "#point-cosine", point_of(page, view, cosine, look))
+    assert_drawn(page, "#point-attention", point_of(page, view, attention, look), share=0.99)
+    assert_drawn(page, "#point-cosine", point_of(page, view, cosine, look), share=0.99)
     screenshot(page, "attention-live-point")
     assert asked == []
 
