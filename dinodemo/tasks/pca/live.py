@@ -39,7 +39,7 @@ def live_value(
         given twice, not even after a restart of the server: a page that was left open would take new values for those
         that it has.
     """
-    start = {"version": secrets.token_hex(8), "maps": [], "server": False, "target": "#pca-pictures"}
+    start: dict = {"version": secrets.token_hex(8), "maps": [], "server": False, "target": "#pca-pictures"}
     if view is None or pca is None:
         return start
     value = {**start, "captions": list(captions)}
