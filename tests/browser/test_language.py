@@ -10,7 +10,7 @@ def test_a_korean_browser_gets_a_korean_page(open_page, screenshot, tmp_path):
     screenshot(page, "korean")
     for picker in ("#backbone", "#second-backbone"):
         page.click(f"{picker} input")
-        page.get_by_role("option", name="dinov2-small-offline · 준비됨").wait_for()
+        page.locator(picker).get_by_role("option", name="dinov2-small-offline · 준비됨").wait_for()
         page.keyboard.press("Escape")
     page.click("#language")  # reloads in the other language
     page.get_by_role("tab", name="Attention", exact=True).wait_for()
