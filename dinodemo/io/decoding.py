@@ -8,6 +8,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from .colour_profiles import to_srgb
+from .focal import Focal
 from .tones import Tones, find_tones
 
 BUDGET = 900_000_000  # bytes that one picture may take while it is read; what blocks need comes on top
@@ -23,10 +24,11 @@ Convert = Callable[[Image.Image], np.ndarray]
 
 
 class Decoded(NamedTuple):
-    """A picture, upright (H, W, 3) uint8 sRGB, and sentences on how its numbers were read."""
+    """A picture, upright (H, W, 3) uint8 sRGB, sentences on how its numbers were read, and its focal length."""
 
     rgb: np.ndarray
     notes: tuple[str, ...] = ()
+    focal: Focal | None = None
 
 
 def decode(image: Image.Image, own: bool, high_bytes: bool = False) -> Decoded:

@@ -7,7 +7,7 @@ import struct
 import threading
 import zlib
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import IO
@@ -17,6 +17,7 @@ import pillow_heif
 from PIL import Image, UnidentifiedImageError
 
 from .decoding import Decoded, decode, decode_deep, is_deep, is_small_range
+from .focal import Focal, read_focal
 from .memory import most_pixels
 from .resizing import center_crop, fit_within, grid_size, network_input, resize, scale_to
 
@@ -89,11 +90,13 @@ class Photo:
         rgb: (H, W, 3) uint8, sRGB, read-only.
         name: The file's name.
         notes: Sentences for the person, such as how numbers of 16 bits became levels; mostly none.
+        focal: What the file says of the focal length; None for nothing, and for parts of photos.
     """
 
     rgb: np.ndarray
     name: str = "picture"
     notes: tuple[str, ...] = ()
+    focal: Focal | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -125,9 +128,9 @@ def load_photo(source: ImageSource, name: str | None = None, longest: int | None
     Raises:
         ValueError: As `load_image` does.
     """
-    rgb, notes = _read(source, longest)
+    rgb, notes, focal = _read(source, longest)
     rgb.flags.writeable = False
-    return Photo(rgb, name or (Path(source).name if isinstance(source, str | Path) else "picture"), notes)
+    return Photo(rgb, name or (Path(source).name if isinstance(source, str | Path) else "picture"), notes, focal)
 
 
 def as_photo(image: "ImageSource | Photo", name: str | None = None) -> "Photo":
@@ -167,7 +170,7 @@ def _read(source: ImageSource, longest: int | None) -> Decoded:
         raise ValueError(f"expected a path, bytes, a PIL image or a uint8 array, got {type(source).__name__}")
     for note in decoded.notes:
         _say_once(note)
-    return decoded if longest is None else Decoded(fit_within(decoded.rgb, longest), decoded.notes)
+    return decoded if longest is None else decoded._replace(rgb=fit_within(decoded.rgb, longest))
 
 
 @lru_cache(maxsize=64)
@@ -209,15 +212,17 @@ def _from_pil(image: Image.Image, name: str, longest: int | None, stream: IO[byt
     try:
         most = min(MAX_PIXELS, most_pixels(image, stream))
         _check_size(image, name, most)
-        deep = is_deep(image)
+        deep, size = is_deep(image), image.size
         with _large_ones if image.width * image.height > LARGE else nullcontext():
             if longest is not None and image.width * image.height > LARGE:
                 _decode_reduced(image, longest)
             image.load()
             _check_size(image, name, most)  # once more: a frame may be larger than the header said
             small = deep and is_small_range(image)
+            focal = read_focal(image, size)  # before its pixels are freed
             exact = decode_deep(image, stream) if small and stream is not None else None
-            return exact or decode(image, own=stream is not None, high_bytes=small)
+            found = exact or decode(image, own=stream is not None, high_bytes=small)
+            return found._replace(focal=focal)
     except Image.DecompressionBombError as error:
         raise ValueError(_too_large(name)) from error
     except DAMAGE as error:
@@ -268,4 +273,4 @@ def _damaged(name: str, error: Exception) -> str:
 def shrink(photo: Photo) -> Photo:
     """Return a photo limited to `LONGEST_SIDE`: what is kept in a person's session."""
     rgb = fit_within(photo.rgb, LONGEST_SIDE)
-    return photo if rgb is photo.rgb else Photo(rgb, photo.name, photo.notes)
+    return photo if rgb is photo.rgb else replace(photo, rgb=rgb)

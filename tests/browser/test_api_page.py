@@ -6,6 +6,7 @@ NAMES = (
     "attention",
     "pca",
     "depth",
+    "depth_space",
     "depth_pairs",
     "depth_train",
     "segment",

@@ -15,6 +15,7 @@ from dinodemo.io.images import load_image
 from .helpers import ASSETS, download, source, upload_photo, wait_for_new
 
 PHOTO = ASSETS / "room_wine.jpg"
+DRAWN = "() => { const c = document.querySelector('#depth-model canvas'); return c?.width > 100 && c.height > 100 }"
 
 
 @pytest.fixture
@@ -89,9 +90,7 @@ def test_the_point_cloud_is_shown_and_the_surface_downloads(depth_page, screensh
     estimate(depth_page)
     depth_page.get_by_role("tab", name="3D").click()
     depth_page.wait_for_selector("#depth-model canvas")
-    depth_page.wait_for_function(
-        "() => { const c = document.querySelector('#depth-model canvas'); return c.width > 100 && c.height > 100 }"
-    )
+    depth_page.wait_for_function(DRAWN)
     colours = 0
     for _ in range(20):  # the canvas says nothing of when it has drawn
         picture = load_image(depth_page.locator("#depth-model canvas").screenshot())
@@ -106,9 +105,38 @@ def test_the_point_cloud_is_shown_and_the_surface_downloads(depth_page, screensh
     assert name == "room_wine.glb" and (magic, version, length) == (0x46546C67, 2, len(content))
     _, content = download(depth_page, "#depth-ply")
     assert content.startswith(b"ply\nformat binary_little_endian")
+    assert "no focal length; 65° along the longer side" in depth_page.inner_text("#depth-camera")
+    depth_page.get_by_label("Surface (mesh)").check()
+    depth_page.wait_for_function(DRAWN)
+    for _ in range(20):
+        surface = load_image(depth_page.locator("#depth-model canvas").screenshot())
+        if np.abs(surface.astype(int) - picture[: len(surface), : surface.shape[1]]).mean() > 3:
+            break
+        depth_page.wait_for_timeout(1000)
+    screenshot(depth_page, "depth-surface")
+    assert len(np.unique(surface[60:].reshape(-1, 3) // 16, axis=0)) > 30
     depth_page.get_by_role("tab", name="Photo and depth").click()
     depth_page.wait_for_selector("#depth-slider img")
     screenshot(depth_page, "depth-slider")
+
+
+def test_the_focal_length_comes_from_the_photo_and_two_clicks_measure(depth_page, tmp_path):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 26
+    Image.open(PHOTO).save(tmp_path / "taken.jpg", exif=exif)
+    before = estimate(depth_page, tmp_path / "taken.jpg")
+    depth_page.get_by_role("tab", name="3D").click()
+    depth_page.wait_for_selector("#depth-camera >> text=Focal length from the photo: 26 mm (35 mm equivalent)")
+    told = float(depth_page.input_value("#depth-fov input[type=number]"))
+    assert f"{told:.1f}° along" in depth_page.inner_text("#depth-camera") and 66 < told < 73
+    depth_page.get_by_role("tab", name="Depth", exact=True).last.click()
+    for x, y in ((0.3, 0.8), (0.7, 0.8)):
+        click_share(depth_page, "#depth-picture", x, y)
+        before = wait_for_new(depth_page, "#depth-picture", before)
+    depth_page.wait_for_selector(f"#depth-reading >> text=/m from the point before, with a field of view of {told:.1f}/")
+    depth_page.locator("#depth-metres input").uncheck()
+    if depth_page.locator("#depth-bar >> text=relative").count():
+        depth_page.wait_for_selector("#depth-reading >> text=no distance to the point before")
 
 
 def test_without_a_fitting_probe_the_page_says_what_to_do(depth_page):

@@ -1,13 +1,12 @@
 """A depth map in space, and the files written of it, read back by their specifications."""
 
-import json
 import math
 import struct
 
 import numpy as np
 import pytest
 
-from dinodemo.tasks.depth.pointcloud import PointCloud, back_project, flying, to_glb, to_ply
+from dinodemo.tasks.depth.pointcloud import PointCloud, back_project, flying, to_ply
 
 
 def photo(height=20, width=30):
@@ -39,6 +38,11 @@ def test_the_outermost_columns_span_the_field_of_view(fov):
     cloud = back_project(np.ones((3, 2000), np.float32), photo(3, 2000), fov=fov)
     x, _, z = cloud.points.T
     assert math.degrees(2 * math.atan2(x.max(), -z.max())) == pytest.approx(fov, abs=0.1)
+
+
+def test_an_upright_picture_has_the_same_focal_length_as_a_wide_one():
+    wide, upright = (back_project(np.ones(size, np.float32), photo(*size), fov=90) for size in ((40, 60), (60, 40)))
+    assert wide.points[:, 0].max() == pytest.approx(upright.points[:, 1].max())
 
 
 def test_pixels_without_depth_are_left_out():
@@ -100,7 +104,7 @@ def test_triangles_face_the_camera():
     [
         (np.ones((4, 5)), photo(5, 4), {}, "one size"),
         (np.ones((4, 5)), photo(4, 5).astype(float), {}, "uint8"),
-        (np.ones((4, 5)), photo(4, 5), {"fov": 2}, "5 to 170 degrees"),
+        (np.ones((4, 5)), photo(4, 5), {"fov": 1}, "2 to 140 degrees"),
         (np.ones((4, 5)), photo(4, 5), {"max_points": 0}, "at least 1"),
         (np.zeros((4, 5)), photo(4, 5), {}, "no pixel"),
     ],
@@ -130,50 +134,3 @@ def test_ply_reads_back(cloud):
     else:
         assert f"element face {len(cloud.triangles)}" in lines and len(rest) == 13 * len(cloud.triangles)
         assert list(struct.unpack_from("<B3i", rest, 13 * 7)) == [3, *cloud.triangles[7]]
-
-
-def read_glb(data: bytes) -> tuple[dict, bytes]:
-    magic, version, length = struct.unpack_from("<4sII", data)
-    assert (magic, version, length) == (b"glTF", 2, len(data)) and length % 4 == 0
-    size, kind = struct.unpack_from("<I4s", data, 12)
-    assert kind == b"JSON" and size % 4 == 0
-    scene = json.loads(data[20 : 20 + size])
-    binary_size, kind = struct.unpack_from("<I4s", data, 20 + size)
-    assert kind == b"BIN\0" and 28 + size + binary_size == len(data)
-    return scene, data[28 + size :]
-
-
-def read_accessor(scene: dict, binary: bytes, index: int) -> np.ndarray:
-    accessor = scene["accessors"][index]
-    view = scene["bufferViews"][accessor["bufferView"]]
-    columns = {"VEC3": 3, "SCALAR": 1}[accessor["type"]]
-    kind = {5126: "<f4", 5125: "<u4"}[accessor["componentType"]]
-    assert view["byteOffset"] % 4 == 0 and view["byteLength"] == accessor["count"] * columns * 4
-    return np.frombuffer(binary, kind, accessor["count"] * columns, view["byteOffset"]).reshape(-1, columns)
-
-
-def test_glb_reads_back(cloud):
-    scene, binary = read_glb(to_glb(cloud))
-    assert scene["asset"]["version"] == "2.0" and scene["buffers"][0]["byteLength"] == len(binary)
-    primitive = scene["meshes"][scene["nodes"][scene["scenes"][scene["scene"]]["nodes"][0]]["mesh"]]["primitives"][0]
-    positions = read_accessor(scene, binary, primitive["attributes"]["POSITION"])
-    assert np.array_equal(positions, cloud.points)
-    accessor = scene["accessors"][primitive["attributes"]["POSITION"]]
-    assert np.array_equal(np.float32(accessor["min"]), cloud.points.min(0))
-    assert np.array_equal(np.float32(accessor["max"]), cloud.points.max(0))
-    linear = read_accessor(scene, binary, primitive["attributes"]["COLOR_0"])
-    value = cloud.colours[3, 1] / 255  # one value by the formula of the standard
-    expected = value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
-    assert linear[3, 1] == pytest.approx(expected, rel=1e-5) and linear.min() >= 0 and linear.max() <= 1
-    if cloud.triangles is None:
-        assert primitive["mode"] == 0 and "indices" not in primitive
-    else:
-        assert primitive["mode"] == 4
-        indices = read_accessor(scene, binary, primitive["indices"])
-        assert np.array_equal(indices.reshape(-1, 3), cloud.triangles)
-
-
-def test_a_mesh_without_any_triangle_is_written_as_points():
-    lonely = PointCloud(np.zeros((1, 3), np.float32), np.zeros((1, 3), np.uint8), np.empty((0, 3), np.uint32))
-    scene, _ = read_glb(to_glb(lonely))
-    assert scene["meshes"][0]["primitives"][0]["mode"] == 0

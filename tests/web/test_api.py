@@ -26,6 +26,7 @@ from dinodemo.web.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 NAMES = {"/attention", "/pca", "/segment", "/depth", "/retrieve", "/classify", "/compare", "/anomaly"} | {
+    "/depth_space",
     "/depth_pairs",
     "/depth_train",
 }
@@ -207,6 +208,16 @@ def test_depth(client, send, offline_engine):
     assert "no depth probe came with" in refused(client, "/depth", photo=send("a.png")).lower()
 
 
+@pytest.mark.parametrize(("space", "ending", "start"), [("points", ".ply", b"ply\n"), ("mesh", ".glb", b"glTF")])
+def test_depth_in_space(client, send, offline_engine, space, ending, start):
+    given = {"photo": send("a.png"), "backbone": offline_engine.backbone.name, "resolution": 112, "space": space}
+    path, told = client.predict(**given, api_name="/depth_space")
+    assert path.endswith(ending) and Path(path).read_bytes().startswith(start)
+    assert told["field_of_view"] == 65 and "no focal length" in told["camera"] and "relative" in told["camera"]
+    asked = client.predict(**given, fov=90, metres=True, api_name="/depth_space")[1]
+    assert asked["field_of_view"] == 90 and "set by hand" in asked["camera"] and "relative" not in asked["camera"]
+
+
 def test_compare(client, send):
     pictures = {"first": send("a.png"), "second": send("a.png")}
     drawing, table, told = client.predict(placeless=False, api_name="/compare", **pictures, **SMALL)
@@ -265,12 +276,15 @@ BAD = [
     ("/compare", {"first": "/etc/passwd", "second": 2}),
     ("/segment", {"photos": [], "references": [], "masks": []}),
     ("/depth", {"probe": 3}),
+    ("/depth_space", {"space": "cube"}),
+    ("/depth_space", {"fov": 1.5}),
+    ("/depth_space", {"fov": "wide"}),
 ]
 
 
 @pytest.mark.parametrize(("name", "values"), BAD, ids=repr)
 def test_bad_values_are_answered_with_a_sentence(client, send, name, values):
-    photo = {"photo": send("a.png")} if name in ("/attention", "/depth") else {}
+    photo = {"photo": send("a.png")} if name in ("/attention", "/depth", "/depth_space") else {}
     answer = refused(client, name, **{**photo, **values})
     what = next(iter(values))
     assert answer.lower().startswith(what.rstrip("s")) and answer.endswith(".")

@@ -58,11 +58,49 @@ def test_two_points_are_measured_in_space():
     assert view.distance(flat, 90) is None and "from the point before" not in view.reading(flat, 90)
     both = replace(flat, former=(10, 30))
     assert view.distance(both, 90) == pytest.approx(4 * 60 / 80)
-    assert "3.00 m from the point before" in view.reading(both, 90)
+    assert "**3.00 m** from the point before" in view.reading(both, 90)
     deep = np.full((60, 80), 2.0)
     deep[30, 40] = 5.0
     assert view.distance(replace(make(deep, point=(40, 30)), former=(40, 30)), 60) == 0
-    assert view.distance(replace(both, unit="relative"), 90) is None
+    upright = replace(make(np.full((80, 60), 2.0), point=(30, 70)), former=(30, 10))
+    assert view.distance(upright, 90) == pytest.approx(3)  # the angle is that of the longer side
+
+
+def test_a_corner_of_the_room_is_measured_as_by_hand():
+    """From (0, 0, 3) to (1, 1, 2), both of them seen by a camera of focal length 40 pixels."""
+    depth = np.full((80, 80), 9.0)
+    depth[39, 39], depth[19, 59] = 3, 2
+    corner = replace(make(depth, point=(39, 39)), former=(59, 19))
+    a, b = np.array([-0.5 * 3 / 40, 0.5 * 3 / 40, 3]), np.array([19.5 * 2 / 40, 20.5 * 2 / 40, 2])
+    assert view.distance(corner, 90) == pytest.approx(float(np.linalg.norm(a - b)), rel=1e-5)
+
+
+def test_relative_depth_has_no_distance_and_says_so():
+    both = replace(make(np.full((60, 80), 2.0), "relative", (70, 30)), former=(10, 30))
+    assert view.distance(both, 90) is None
+    told = view.reading(both, 90)
+    assert "no distance" in told and "relative, without a unit" in told and " m" not in told.replace(" point", "")
+
+
+def test_the_line_between_two_points_is_drawn():
+    look = Look(1, 5, "grey", False)
+    one = make(SLOPE, point=(70, 50))
+    drawn = view.draw_depth(one, look), view.draw_depth(replace(one, former=(10, 10)), look)
+    rows, columns = np.nonzero((drawn[0] != drawn[1]).any(axis=-1))
+    assert columns.min() < 12 and rows.min() < 12 and (drawn[0] != drawn[1]).any(axis=-1)[28:33, 38:43].any()
+
+
+@pytest.mark.parametrize(("form", "ending"), [("points", "ply"), ("mesh", "glb")])
+def test_the_picture_in_space_is_a_file_of_its_form(form, ending):
+    name, content = view.space_file(make(SLOPE), 65, form)
+    assert name == f"a_room.{ending}" and content[:3] in (b"ply", b"glT")
+
+
+def test_the_camera_is_told_and_relative_depth_is_warned_of():
+    assert "no focal length; 65° along the longer side are assumed" in view.space_text(make(SLOPE), 65)
+    assert "no unit" not in view.space_text(make(SLOPE), 65) and "no unit" in view.space_text(
+        make(SLOPE, "relative"), 65
+    )
 
 
 def test_millimetres_are_16_bit_and_refused_without_a_unit():

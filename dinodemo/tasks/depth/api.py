@@ -1,4 +1,4 @@
-"""The API's `depth`, `depth_pairs` and `depth_train`."""
+"""The API's `depth`, `depth_space`, `depth_pairs` and `depth_train`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ from ...engine.provenance import made_with_name
 from ...web.api_values import File, as_file, check_backbone, check_choice, read_path, read_photo
 from ..base import COLOUR_MAP, RESOLUTION
 from . import draw
-from .options import EPOCHS, FLIP, GUIDED, INVERSE, KIND, METRES, RELATIVE, UNIT
+from .camera import field_of_view
+from .options import EPOCHS, FLIP, FORMS, FOV, GUIDED, INVERSE, KIND, METRES, RELATIVE, UNIT
 from .probe_store import ProbeStore, probe_file
 from .survey import summary
 from .units import NO_UNIT
@@ -24,7 +25,7 @@ else:
 def functions(services: "Services") -> tuple[Callable, ...]:
     """Return what programs may call."""
     api = DepthApi(services, ProbeStore(services))
-    return (api.depth, api.depth_pairs, api.depth_train)
+    return (api.depth, api.depth_space, api.depth_pairs, api.depth_train)
 
 
 @dataclass(frozen=True)
@@ -60,18 +61,55 @@ class DepthApi:
             resolution: the network sees about this number squared of pixels, 56 to 1022
             metres: give metres also for photos unlike those that the probe was trained on
         """
+        colours = COLOUR_MAP.check(colour_map)
+        view, key, made_by = self._view(photo, probe, flip, guided, backbone, resolution, metres)
+        look = draw.Look(*draw.natural_range(view.depth), colours, False)
+        summary = {"backbone": made_by, **draw.facts(view), "probe": key}
+        return as_file(draw.picture_file(view, look)), as_file(draw.array_file(view)), summary
+
+    def depth_space(
+        self,
+        photo: File,
+        space: str = FORMS.default,
+        fov: float | None = None,
+        probe: str = "",
+        flip: bool = FLIP.default,
+        guided: bool = GUIDED.default,
+        backbone: str = "",
+        resolution: int = RESOLUTION.default,
+        metres: bool = METRES.default,
+    ) -> tuple[File, dict]:
+        """Put one photo's depth into space. Returns points (.ply) or a mesh (.glb, the photo is its texture), and facts.
+
+        x is to the right, y up, and the camera at the origin looks along -z. The facts are those of `depth`,
+        the field of view, and where it is from (camera).
+
+        Parameters:
+            photo: a picture of any usual format
+            space: points or mesh; a mesh is cut at steps of depth
+            fov: field of view along the longer side in degrees, 2 to 140; null goes by the photo's file, else 65
+            probe: as depth has it
+            flip: average with the mirror image
+            guided: follow the photo's edges
+            backbone: a name that `dinodemo weights list` tells; empty is the server's own
+            resolution: the network sees about this number squared of pixels, 56 to 1022
+            metres: give metres also for photos unlike those that the probe was trained on
+        """
+        form, asked = FORMS.check(space), None if fov is None else FOV.check(fov)
+        view, key, made_by = self._view(photo, probe, flip, guided, backbone, resolution, metres)
+        angle = field_of_view(view.photo) if asked is None else asked
+        summary = {"backbone": made_by, **draw.facts(view, angle), "probe": key}
+        return as_file(draw.space_file(view, angle, form)), summary
+
+    def _view(self, photo: File, probe: str, flip, guided, backbone: str, resolution: int, metres) -> tuple:
+        """Estimate a photo's depth; returns the view, the probe's key and the backbone's name."""
         name, side = check_backbone(self.services, backbone, resolution)
         flip, guided, metres = FLIP.check(flip), GUIDED.check(guided), METRES.check(metres)
-        colours = COLOUR_MAP.check(colour_map)
         made_by = self.services.pool.get(name).backbone.name
         key = self._probe(probe, made_by)
         given = read_photo(photo, "photo")
         found = self.probes.estimate(key, (), given, name, side, flip, guided, metres)
-        words = made_with_name(made_by, found.identity)
-        view = draw.View.of(given, found, words)
-        look = draw.Look(*draw.natural_range(view.depth), colours, False)
-        summary = {"backbone": made_by, **draw.facts(view), "probe": key}
-        return as_file(draw.picture_file(view, look)), as_file(draw.array_file(view)), summary
+        return draw.View.of(given, found, made_with_name(made_by, found.identity)), key, made_by
 
     def depth_pairs(self, pairs: File, unit: str = UNIT.default, inverse: bool | None = None) -> dict:
         """Report how photos and depth maps are paired and read, before a probe is trained on them.

@@ -8,7 +8,21 @@ from typing import TYPE_CHECKING
 
 from ...commands import Made, add_command, add_photos, add_resolution, into, open_batch, open_engine, report
 from ..base import COLOUR_MAP
-from .options import EPOCHS, FAR, FLIP, INVERSE, INVERSE_COLOURS, KIND, METRES, MOST_DEPTH, NEAR, RELATIVE, UNIT
+from .options import (
+    EPOCHS,
+    FAR,
+    FLIP,
+    FOV,
+    INVERSE,
+    INVERSE_COLOURS,
+    KIND,
+    METRES,
+    MOST_DEPTH,
+    NEAR,
+    RELATIVE,
+    SPACE,
+    UNIT,
+)
 from .units import NO_UNIT
 
 if TYPE_CHECKING:
@@ -18,6 +32,7 @@ if TYPE_CHECKING:
     from .probe import DepthProbe
 
 COLOURS, MILLIMETRES, NUMBERS, FACTS = "depth.png", "depth-mm.png", "depth.npy", "depth.json"
+SPACES = {"none": [], "points": ["depth.ply"], "mesh": ["depth.glb"]}
 
 
 def add_commands(commands) -> None:
@@ -31,6 +46,7 @@ def add_commands(commands) -> None:
         [
             "photos --out depth",
             "room.jpg --out depth --near 0.5 --far 8 --npy --json",
+            "room.jpg --out depth --space mesh --fov 67",
         ],
     )
     add_photos(parser, "folder of the depth: 16-bit .png in millimetres (.npy if it has no unit), colours, facts")
@@ -47,6 +63,8 @@ def add_commands(commands) -> None:
         parser.add_argument(f"--{end.name}", type=end.changed(high=MOST_DEPTH).parse, help=end.help)
     INVERSE_COLOURS.add_to(parser)
     COLOUR_MAP.add_to(parser, "of the depth")
+    SPACE.add_to(parser)
+    parser.add_argument(f"--{FOV.name}", type=FOV.parse, help=FOV.help)
 
 
 def _add_training(commands) -> None:
@@ -136,8 +154,12 @@ def _train(args: argparse.Namespace, pairs, problems, found: dict) -> int:
 def _depth(args: argparse.Namespace) -> int:
     from ...engine.provenance import made_with_name
     from . import draw
+    from .camera import field_of_view
     from .card import check_engine
 
+    space = SPACES[args.space]
+    if args.fov is not None and not space:
+        raise ValueError("--fov is of the picture in space; add --space points or --space mesh")
     if args.near is not None and args.far is not None and args.near >= args.far:
         raise ValueError(f"--near must be below --far, got {args.near:g} and {args.far:g}")
     with open_batch(args) as batch:
@@ -156,15 +178,18 @@ def _depth(args: argparse.Namespace) -> int:
                 photo, found.depth, found.unit, name, probe.note_, words, (), None, found.inside, found.message
             )
             look = _depth_look(args, view)
+            fov = field_of_view(photo) if args.fov is None else args.fov
             makers = {
                 COLOURS: lambda: draw.picture_file(view, look),
                 MILLIMETRES: lambda: draw.millimetre_file(view),
                 NUMBERS: lambda: draw.array_file(view),
-                FACTS: lambda: draw.facts_file(view),
+                FACTS: lambda: draw.facts_file(view, fov if space else None),
+                **{ending: lambda: draw.space_file(view, fov, args.space) for ending in space},
             }
             in_metres = found.unit == "metres"
             wanted = [COLOURS, MILLIMETRES if in_metres else NUMBERS, FACTS]
             wanted += [NUMBERS] if in_metres and args.npy else []
+            wanted += space
             facts = {
                 "unit": found.unit,
                 "inside": found.inside,
@@ -173,7 +198,7 @@ def _depth(args: argparse.Namespace) -> int:
             }
             return {ending: makers[ending]()[1] for ending in wanted}, facts
 
-        batch.run([COLOURS, FACTS, *([NUMBERS] if args.npy else [])], make)
+        batch.run([COLOURS, FACTS, *([NUMBERS] if args.npy else []), *space], make)
         return batch.finish(engine, probe=name, unit=probe.unit_, note=probe.note_)
 
 

@@ -2,7 +2,6 @@
 
 import io
 import json
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,8 @@ from PIL import Image
 from ...io.files import stem
 from ...io.images import DISPLAY_SIDE, Photo, fit_within
 from ...io.render import colourise, png_bytes
+from .camera import camera_words, place
+from .options import FORMS
 
 if TYPE_CHECKING:
     from .probe_store import Estimate
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 LEAST_SPAN = 1e-3  # between near and far
 MAX_MILLIMETRES = 65535
 TICKS = 5
+BENT = "This depth is relative: sizes have no unit, and what is flat may come out bent."
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,14 +83,17 @@ def shade(depth: np.ndarray, look: Look) -> np.ndarray:
 
 
 def draw_depth(view: View, look: Look, side: int = DISPLAY_SIDE) -> np.ndarray:
-    """Colour the depth, with a cross at the point that is read: (h, w, 3) uint8."""
+    """Colour the depth, with a cross at the point that is read and a line to the one before: (h, w, 3) uint8."""
     colours = fit_within(colourise(shade(view.depth, look), look.colour_map), side)
     if view.point is None:
         return colours
     scale = colours.shape[1] / view.depth.shape[1]
-    at = tuple(int(v * scale) for v in view.point)
     marked = np.ascontiguousarray(colours).copy()
+    at, *before = [tuple(int(v * scale) for v in point) for point in (view.point, view.former) if point is not None]
     for colour, thick in (((0, 0, 0), 5), ((255, 255, 255), 2)):
+        for former in before:
+            cv2.line(marked, at, former, colour, thick - 1, cv2.LINE_AA)
+            cv2.drawMarker(marked, former, colour, cv2.MARKER_CROSS, 16, thick, cv2.LINE_AA)
         cv2.drawMarker(marked, at, colour, cv2.MARKER_CROSS, 26, thick, cv2.LINE_AA)
     return marked
 
@@ -118,17 +123,13 @@ def distance(view: View, fov: float) -> float | None:
 
     Args:
         view: what is shown.
-        fov: horizontal field of view in degrees, of a pinhole camera.
+        fov: field of view of a pinhole camera along the longer side, in degrees.
     """
     if view.unit != "metres" or view.point is None or view.former is None:
         return None
-    height, width = view.depth.shape
-    focal = width / (2 * math.tan(math.radians(fov) / 2))  # pixels
-    points = []
-    for x, y in (view.point, view.former):
-        z = float(view.depth[y, x])
-        points.append(z * np.array([(x + 0.5 - width / 2) / focal, (y + 0.5 - height / 2) / focal, 1.0]))
-    return float(np.linalg.norm(points[0] - points[1]))
+    columns, rows = np.array([view.point, view.former]).T
+    there, here = place(view.depth[rows, columns], rows, columns, view.depth.shape, fov)
+    return float(np.linalg.norm(there - here))
 
 
 def reading(view: View, fov: float | None = None) -> str:
@@ -138,9 +139,17 @@ def reading(view: View, fov: float | None = None) -> str:
     x, y = view.point
     value = float(view.depth[y, x])
     shown = f"**{value:.2f} m**" if view.unit == "metres" else f"**{value:.3f}** (relative, no unit)"
-    apart = None if fov is None else distance(view, fov)
-    from_former = f" · {apart:.2f} m from the point before, with a field of view of {fov:.0f}°" if apart else ""
-    return f"{shown} at ({x}, {y}), from the top left{from_former}"
+    return f"{shown} at ({x}, {y}), from the top left{'' if fov is None else _from_former(view, fov)}"
+
+
+def _from_former(view: View, fov: float) -> str:
+    """Return how far the point is from the one before, or why that is not known."""
+    if view.former is None:
+        return ""
+    if view.unit != "metres":
+        return " · no distance to the point before: this depth is relative, without a unit"
+    apart = distance(view, fov)
+    return f" · **{apart:.2f} m** from the point before, with a field of view of {fov:.1f}°"
 
 
 def difference(a: View, b: View) -> str:
@@ -182,8 +191,13 @@ def array_file(view: View) -> tuple[str, bytes]:
     return f"{stem(view.photo.name)}-depth.npy", buffer.getvalue()
 
 
-def facts(view: View) -> dict:
-    """Return what to know of the numbers: unit, whether the probe knows such pictures, range, probe, network."""
+def facts(view: View, fov: float | None = None) -> dict:
+    """Return what to know of the numbers: unit, whether the probe knows such pictures, range, probe, network.
+
+    Args:
+        view: what is shown.
+        fov: of the picture in space, where there is one: field of view along the longer side, in degrees.
+    """
     near, far = natural_range(view.depth)
     return {
         "unit": view.unit,
@@ -195,20 +209,36 @@ def facts(view: View) -> dict:
         "probe": view.probe,
         "note": view.note,
         "made_with": view.made_with,
+        **({} if fov is None else {"field_of_view": fov, "camera": " ".join(space_text(view, fov).split())}),
     }
 
 
-def facts_file(view: View) -> tuple[str, bytes]:
+def facts_file(view: View, fov: float | None = None) -> tuple[str, bytes]:
     """Return `facts` as JSON, to lie beside the numbers."""
-    return f"{stem(view.photo.name)}-depth.json", json.dumps(facts(view), indent=2).encode()
+    return f"{stem(view.photo.name)}-depth.json", json.dumps(facts(view, fov), indent=2).encode()
 
 
-def cloud_file(view: View, fov: float, kind: str) -> tuple[str, bytes]:
-    """Return the point cloud as "ply", or the surface as "glb"; fov: horizontal field of view in degrees."""
-    from .pointcloud import back_project, to_glb, to_ply
+def space_file(view: View, fov: float, form: str) -> tuple[str, bytes]:
+    """Return the picture in space: "points" as .ply, "mesh" as .glb with the photo as texture.
 
-    cloud = back_project(view.depth, view.photo.rgb, fov, mesh=kind == "glb")
-    return f"{stem(view.photo.name)}.{kind}", to_glb(cloud) if kind == "glb" else to_ply(cloud)
+    Args:
+        view: what is shown.
+        fov: field of view along the longer side, in degrees.
+        form: one of `options.FORMS`.
+    """
+    from .glb import to_glb
+    from .pointcloud import back_project, to_ply
+
+    mesh = FORMS.check(form) == "mesh"
+    cloud = back_project(view.depth, view.photo.rgb, fov, mesh=mesh)
+    name = stem(view.photo.name)
+    return (f"{name}.glb", to_glb(cloud, view.photo.rgb)) if mesh else (f"{name}.ply", to_ply(cloud))
+
+
+def space_text(view: View, fov: float) -> str:
+    """Return what to know of the picture in space: where the field of view is from, and what relative depth bends."""
+    bent = "" if view.unit == "metres" else f"\n\n{BENT}"
+    return camera_words(view.photo, fov) + bent
 
 
 def card_text(card: dict | None, note: str) -> str:

@@ -14,6 +14,7 @@ from ...web.errors import friendly
 from ...web.events import LIVE, QUIET, runs_network
 from ...web.header import Header
 from . import draw
+from .camera import field_of_view
 from .draw import Look, View
 from .layout_tab import EMPTY, Inputs, Memory, Outputs
 from .probe_store import Own, ProbeStore
@@ -26,7 +27,7 @@ def wire_estimate(
 ) -> None:
     """Estimate when a photo, a probe or a setting changes, and draw what came."""
     settings = [inputs.probe, inputs.other, memory.own, header.backbone, header.resolution, *inputs.settings()]
-    after = [memory.view, memory.other, inputs.near, inputs.far, inputs.card, outputs.status]
+    after = [memory.view, memory.other, inputs.near, inputs.far, inputs.card, outputs.status, outputs.fov]
 
     def take(given: Photo, view: View | None, other_view: View | None, *chosen):
         return estimate(store, given, view, other_view, *chosen)
@@ -38,15 +39,17 @@ def wire_estimate(
         take,
         inputs=[memory.view, memory.other, *settings],
         outputs=after,
-        empty=(None, None, gr.skip(), gr.skip(), gr.skip(), EMPTY),
+        empty=(None, None, gr.skip(), gr.skip(), gr.skip(), EMPTY, gr.skip()),
         current=header.photo,
         tab=tab,
         opening=inputs.opening,
         run=runs_network(outputs.picture),
         again=again,
     )
+    space = [outputs.model, memory.view, outputs.fov, outputs.form]
     for event in events:
-        event.success(show, [memory.view, memory.other, outputs.fov, *inputs.look()], outputs.drawn(), **QUIET)
+        drawn = event.success(show, [memory.view, memory.other, outputs.fov, *inputs.look()], outputs.drawn(), **QUIET)
+        drawn.success(renew_space, space, outputs.model, **QUIET)
 
 
 def wire_look(memory: Memory, inputs: Inputs, outputs: Outputs) -> None:
@@ -57,9 +60,12 @@ def wire_look(memory: Memory, inputs: Inputs, outputs: Outputs) -> None:
     for choice in (inputs.colour_map, inputs.inverse):
         choice.change(show, asked, outputs.drawn(), **LIVE)
     outputs.picture.select(read_point, memory.view, memory.view, **QUIET).success(show, asked, outputs.drawn(), **QUIET)
-    outputs.space.select(build_cloud, [memory.view, outputs.fov], outputs.model, api_visibility="private")
-    outputs.fov.release(show, asked, outputs.drawn(), **LIVE)
-    outputs.fov.release(build_cloud, [memory.view, outputs.fov], outputs.model, **LIVE)
+    space = [memory.view, outputs.fov, outputs.form]
+    outputs.space.select(build_space, space, outputs.model, api_visibility="private")
+    outputs.form.input(build_space, space, outputs.model, **LIVE)
+    for moved in (outputs.fov.release, outputs.fov.submit):
+        moved(show, asked, outputs.drawn(), **LIVE)
+        moved(build_space, space, outputs.model, **LIVE)
 
 
 def estimate(
@@ -78,22 +84,28 @@ def estimate(
 ) -> tuple:
     """Estimate depth with the picked probes; what is already there is kept. Returns the updates of `after`."""
     if not key:
-        return None, None, gr.skip(), gr.skip(), NO_PROBE, NO_PROBE
+        return None, None, gr.skip(), gr.skip(), NO_PROBE, NO_PROBE, gr.skip()
     settings = (backbone, int(resolution), bool(flip), bool(guided), bool(metres))
     first, card = _view(store, photo, view, key, own, settings)
     compared = _view(store, photo, other_view, other, own, settings)[0] if other else None
     if first is view:
-        return first, compared, gr.skip(), gr.skip(), gr.skip(), gr.skip()
+        return first, compared, gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip()
     near, far = draw.natural_range(first.depth)
     most = max(far * 1.5, 0.1)
     unit = "m" if first.unit == "metres" else "(relative, no unit)"
     status = f"**{first.probe}** on **{backbone}**: {near:.2f} to {far:.2f} {unit}"
-    return first, compared, gr.update(maximum=most, value=near), gr.update(maximum=most, value=far), card, status
+    ends = gr.update(maximum=most, value=near), gr.update(maximum=most, value=far)
+    return first, compared, *ends, card, status, gr.skip() if _same_photo(view, photo) else field_of_view(photo)
+
+
+def _same_photo(view: View | None, photo: Photo) -> bool:
+    """Return whether a photo, and what its file says of the camera, is the one that is shown."""
+    return view is not None and view.photo.digest == photo.digest and view.photo.focal == photo.focal
 
 
 def _view(store: ProbeStore, photo: Photo, before: View | None, key: str, own: Own, settings: tuple) -> tuple:
     """Return the view and the probe's card as text; the view of before when nothing it depends on changed."""
-    wanted = (photo.digest, key, *settings)
+    wanted = (photo.digest, photo.focal, key, *settings)
     if before is not None and before.key == wanted:
         return before, None
     backbone, resolution, flip, guided, metres = settings
@@ -106,9 +118,9 @@ def _view(store: ProbeStore, photo: Photo, before: View | None, key: str, own: O
 
 @friendly
 def show(view: View | None, other_view: View | None, fov: float, *values) -> tuple:
-    """Draw everything but the point cloud; the network is not called."""
+    """Draw everything but the picture in space; the network is not called."""
     if view is None:
-        return "", None, "", "", None, gr.update(value=None, visible=False), ""
+        return "", None, "", "", None, gr.update(value=None, visible=False), "", ""
     look = Look(*values)
     warning = f"⚠ **{view.message}**" if view.message else ""
     picture = draw.draw_depth(view, look)
@@ -129,6 +141,7 @@ def show(view: View | None, other_view: View | None, fov: float, *values) -> tup
         (draw.draw_photo(view), picture),
         compared,
         apart,
+        draw.space_text(view, fov),
     )
 
 
@@ -144,9 +157,17 @@ def read_point(view: View | None, event: Spot) -> View | None:
 
 
 @friendly
-def build_cloud(view: View | None, fov: float) -> str | None:
-    """Write the point cloud that the browser shows."""
-    return None if view is None else write_download(*draw.cloud_file(view, fov, "ply"))
+def build_space(view: View | None, fov: float, form: str):
+    """Write the points or the surface that the browser shows."""
+    mode = "solid" if form == "mesh" else "point_cloud"
+    return gr.update(
+        value=None if view is None else write_download(*draw.space_file(view, fov, form)), display_mode=mode
+    )
+
+
+def renew_space(shown: str | None, view: View | None, fov: float, form: str):
+    """Write them anew for another depth, where they have been looked at before."""
+    return gr.skip() if shown is None else build_space(view, fov, form)
 
 
 def compare_depth(store: ProbeStore, header: Header, outputs, memory, inputs) -> None:

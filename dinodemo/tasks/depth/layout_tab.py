@@ -19,7 +19,7 @@ from ...web.examples import Opening
 from ...web.services import Services
 from . import draw
 from .draw import Look, View
-from .options import FAR, FLIP, FOV, GUIDED, INVERSE_COLOURS, METRES, NEAR
+from .options import FAR, FLIP, FORMS, FOV, GUIDED, INVERSE_COLOURS, METRES, NEAR
 
 OPENING = "room_wine.jpg"
 EMPTY = "Drop a photo, or take an example."
@@ -66,13 +66,24 @@ class Outputs:
     slider: gr.ImageSlider
     model: gr.Model3D
     fov: gr.Slider
+    form: gr.Radio
+    camera: gr.Markdown
     space: gr.Tab
     compared: gr.Image
     differ: gr.Markdown
 
     def drawn(self) -> list:
         """Return what is drawn anew when only the look changes."""
-        return [self.message, self.picture, self.bar, self.reading, self.slider, self.compared, self.differ]
+        return [
+            self.message,
+            self.picture,
+            self.bar,
+            self.reading,
+            self.slider,
+            self.compared,
+            self.differ,
+            self.camera,
+        ]
 
 
 @dataclass(frozen=True)
@@ -137,16 +148,18 @@ def build_outputs(memory: Memory, inputs: Inputs) -> Outputs:
                 elem_id="depth-slider",
             )
         with gr.Tab("3D") as space:
-            fov, model = _space(memory)
+            fov, form, camera, model = _space(memory)
     status = gr.Markdown(EMPTY, elem_id="depth-status")
     _downloads(memory, inputs)
-    return Outputs(message, picture, comparison, bar, reading, status, slider, model, fov, space, compared, differ)
+    turned = (slider, model, fov, form, camera, space)
+    return Outputs(message, picture, comparison, bar, reading, status, *turned, compared, differ)
 
 
-def _space(memory: Memory) -> tuple[gr.Slider, gr.Model3D]:
-    fov = option_control(
-        FOV, elem_id="depth-fov", info="A phone's main camera has about 65. A wrong value distorts the shape."
-    )
+def _space(memory: Memory) -> tuple[gr.Slider, gr.Radio, gr.Markdown, gr.Model3D]:
+    with gr.Row():
+        form = option_control(FORMS, radio=True, elem_id="depth-form", min_width=200)
+        fov = option_control(FOV, elem_id="depth-fov", info="A wrong value bends the shape: floors tilt, corners open.")
+    camera = gr.Markdown(elem_id="depth-camera")
     model = gr.Model3D(
         label="Drag to rotate, scroll to zoom",
         display_mode="point_cloud",
@@ -156,14 +169,17 @@ def _space(memory: Memory) -> tuple[gr.Slider, gr.Model3D]:
         interactive=False,
     )
     with gr.Row():
-        for kind, name in (("ply", "Download points (.ply)"), ("glb", "Download surface (.glb)")):
+        for kind, form_of, name in (
+            ("ply", "points", "Download points (.ply)"),
+            ("glb", "mesh", "Download surface (.glb)"),
+        ):
             download_button(
                 name,
-                lambda view, angle, kind=kind: draw.cloud_file(need(view), angle, kind),
+                lambda view, angle, form_of=form_of: draw.space_file(need(view), angle, form_of),
                 [memory.view, fov],
                 f"depth-{kind}",
             )
-    return fov, model
+    return fov, form, camera, model
 
 
 def _downloads(memory: Memory, inputs: Inputs) -> None:

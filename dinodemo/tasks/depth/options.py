@@ -16,8 +16,23 @@ NEAR = Option("near", 0.0, "Near", "of the colours (default: each photo's own ra
 FAR = Option("far", 10.0, "Far", "of the colours", 0, 10, 0.01)
 MOST_DEPTH = 1e6  # of the colours, on the command line; the page's sliders follow the photo
 FOV = Option(
-    "fov", 60.0, "Horizontal field of view (degrees)", "of the camera; a phone's main camera has about 65", 20, 120, 1
+    "fov",
+    65.0,
+    "Field of view along the longer side (degrees)",
+    "of the camera, along the longer side of the picture, in degrees (default: the photo's file, else 65, as phones' "
+    "main cameras have)",
+    2,
+    140,
+    0.1,
 )
+SPACE = Option(
+    "space",
+    "none",
+    "Show as",
+    "also the picture in space: points (.ply), or a mesh with the photo as texture (.glb)",
+    choices=("none", "points", "mesh"),
+)
+FORMS = SPACE.changed(default="points", choices=("points", "mesh"), labels=("Points", "Surface (mesh)"))
 KIND = Option(
     "kind",
     "lin4",
@@ -45,7 +60,6 @@ INVERSE = Option(
 )
 
 __all__ = [
-    "DIRECTION", "DIRECTIONS", "EPOCHS", "FAR", "FLIP", "FOV", "GUIDED", "INVERSE", "INVERSE_COLOURS", "KIND", "METRES",
-    "MOST_DEPTH", "NEAR",
-    "RELATIVE", "UNIT",
+    "DIRECTION", "DIRECTIONS", "EPOCHS", "FAR", "FLIP", "FORMS", "FOV", "GUIDED", "INVERSE", "INVERSE_COLOURS", "KIND",
+    "METRES", "MOST_DEPTH", "NEAR", "RELATIVE", "SPACE", "UNIT",
 ]  # fmt: skip

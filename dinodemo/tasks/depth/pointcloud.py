@@ -1,17 +1,15 @@
-"""A depth map as points or a surface in space, and the files that other programs read: PLY and GLB."""
+"""A depth map as points or a surface in space, and the points' file that other programs read: PLY."""
 
-import json
 import math
-import struct
 from dataclasses import dataclass
 
 import numpy as np
 
+from .camera import focal_pixels, place
+from .options import FOV
+
 MAX_POINTS = 250_000  # what a browser turns smoothly
 EDGE = 0.06  # relative step of depth between neighbours from which the surface is torn
-GLB_MAGIC, GLB_JSON, GLB_BIN = 0x46546C67, 0x4E4F534A, 0x004E4942
-FLOAT, UINT, POINTS, TRIANGLES = 5126, 5125, 0, 4
-ARRAY_BUFFER, ELEMENT_BUFFER = 34962, 34963
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,13 +18,14 @@ class PointCloud:
 
     points: np.ndarray  # (M, 3) float32, in the unit of the depth map
     colours: np.ndarray  # (M, 3) uint8 sRGB
+    uv: np.ndarray  # (M, 2) float32, each point's place in the photo: 0 to 1 from the left and from the top
     triangles: np.ndarray | None = None  # (T, 3) uint32 indices of points, front sides counter-clockwise
 
 
 def back_project(
     depth: np.ndarray,
     rgb: np.ndarray,
-    fov: float = 60.0,
+    fov: float = FOV.default,
     max_points: int = MAX_POINTS,
     edge: float | None = EDGE,
     mesh: bool = False,
@@ -36,7 +35,7 @@ def back_project(
     Args:
         depth: (H, W), along the axis of a pinhole camera, which passes through the middle.
         rgb: (H, W, 3) uint8.
-        fov: Horizontal field of view in degrees, 5 to 170.
+        fov: Field of view along the longer side, in degrees.
         max_points: Above it only every second, third, ... pixel is kept, both ways.
         edge: Pixels that hang between two surfaces (see `flying`) are left out; None keeps them.
         mesh: Join neighbours to triangles, unless their depths differ by more than twice `edge`.
@@ -57,12 +56,11 @@ def back_project(
         kept &= ~flying(whole, edge)[np.ix_(rows, columns)]
     if not kept.any():
         raise ValueError("no pixel of the depth map can be placed in space; it holds no depth, or only edges")
-    focal = depth.shape[1] / (2 * math.tan(math.radians(fov) / 2))  # pixels
-    x = (columns + 0.5 - depth.shape[1] / 2) / focal
-    y = -(rows + 0.5 - depth.shape[0] / 2) / focal
-    points = np.stack([z * x, z * y[:, None], -z], axis=-1)[kept].astype(np.float32)
+    points = place(z, rows[:, None], columns, depth.shape, fov)[kept]
+    u, v = np.meshgrid((columns + 0.5) / depth.shape[1], (rows + 0.5) / depth.shape[0])
+    uv = np.stack([u, v], axis=-1)[kept].astype(np.float32)
     triangles = _triangles(z, kept, edge) if mesh else None
-    return PointCloud(points, np.ascontiguousarray(rgb[np.ix_(rows, columns)][kept]), triangles)
+    return PointCloud(points, np.ascontiguousarray(rgb[np.ix_(rows, columns)][kept]), uv, triangles)
 
 
 def flying(depth: np.ndarray, edge: float = EDGE) -> np.ndarray:
@@ -114,8 +112,7 @@ def _check(depth: np.ndarray, rgb: np.ndarray, fov: float, max_points: int) -> N
             f"expected depth (H, W) and a photo (H, W, 3) uint8 of one size, got {depth.shape} and {rgb.shape} "
             f"{rgb.dtype}; resize one of them"
         )
-    if not 5 <= fov <= 170:
-        raise ValueError(f"the field of view must be 5 to 170 degrees, got {fov}; phones have about 65")
+    focal_pixels(depth.shape, fov)
     if max_points < 1:
         raise ValueError(f"max_points must be at least 1, got {max_points}")
 
@@ -134,56 +131,3 @@ def to_ply(cloud: PointCloud) -> bytes:
     corners = np.empty(len(faces), [("count", "u1"), ("corners", "<i4", 3)])
     corners["count"], corners["corners"] = 3, faces
     return "\n".join([*lines, "end_header\n"]).encode() + vertices.tobytes() + corners.tobytes()
-
-
-def to_glb(cloud: PointCloud) -> bytes:
-    """Return a glTF 2.0 binary with one unlit, coloured primitive: triangles where there are any, else points."""
-    # colours become linear, as glTF wants them, and float, for bytes would have to be padded to four
-    linear = _to_linear(cloud.colours)
-    parts = [(cloud.points.astype("<f4"), ARRAY_BUFFER), (linear.astype("<f4"), ARRAY_BUFFER)]
-    triangles = cloud.triangles if cloud.triangles is not None and len(cloud.triangles) else None
-    if triangles is not None:
-        parts.append((triangles.astype("<u4").ravel(), ELEMENT_BUFFER))
-    views, offset = [], 0
-    for array, target in parts:
-        views.append({"buffer": 0, "byteOffset": offset, "byteLength": array.nbytes, "target": target})
-        offset += array.nbytes  # all are multiples of four bytes: nothing to pad
-    accessors = [
-        {
-            "bufferView": 0,
-            "componentType": FLOAT,
-            "count": len(cloud.points),
-            "type": "VEC3",
-            "min": cloud.points.min(0).tolist(),
-            "max": cloud.points.max(0).tolist(),
-        },
-        {"bufferView": 1, "componentType": FLOAT, "count": len(cloud.points), "type": "VEC3"},
-    ]
-    primitive = {"attributes": {"POSITION": 0, "COLOR_0": 1}, "mode": POINTS, "material": 0}
-    if triangles is not None:
-        accessors.append({"bufferView": 2, "componentType": UINT, "count": parts[2][0].size, "type": "SCALAR"})
-        primitive |= {"indices": 2, "mode": TRIANGLES}
-    scene = {
-        "asset": {"version": "2.0", "generator": "dinodemo"},
-        "scene": 0,
-        "scenes": [{"nodes": [0]}],
-        "nodes": [{"mesh": 0}],
-        "meshes": [{"primitives": [primitive]}],
-        "buffers": [{"byteLength": offset}],
-        "materials": [{"extensions": {"KHR_materials_unlit": {}}, "doubleSided": True}],
-        "extensionsUsed": ["KHR_materials_unlit"],
-        "bufferViews": views,
-        "accessors": accessors,
-    }
-    text = json.dumps(scene, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 4)
-    binary = b"".join(array.tobytes() for array, _ in parts)
-    body = struct.pack("<II", len(text), GLB_JSON) + text + struct.pack("<II", len(binary), GLB_BIN) + binary
-    return struct.pack("<III", GLB_MAGIC, 2, 12 + len(body)) + body
-
-
-def _to_linear(colours: np.ndarray) -> np.ndarray:
-    """Convert sRGB (M, 3) uint8 to linear light in [0, 1] (IEC 61966-2-1)."""
-    value = np.arange(256) / 255
-    table = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-    return table[colours].astype(np.float32)
