@@ -133,7 +133,7 @@ def test_the_focal_length_comes_from_the_photo_and_two_clicks_measure(depth_page
     for x, y in ((0.3, 0.8), (0.7, 0.8)):
         click_share(depth_page, "#depth-picture", x, y)
         before = wait_for_new(depth_page, "#depth-picture", before)
-    depth_page.wait_for_selector(f"#depth-reading >> text=/m from the point before, with a field of view of {told:.1f}/")
+    depth_page.wait_for_selector(f"#depth-reading >> text=/from the point before, with a field of view of {told:.1f}/")
     depth_page.locator("#depth-metres input").uncheck()
     if depth_page.locator("#depth-bar >> text=relative").count():
         depth_page.wait_for_selector("#depth-reading >> text=no distance to the point before")

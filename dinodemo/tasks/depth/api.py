@@ -79,7 +79,7 @@ class DepthApi:
         resolution: int = RESOLUTION.default,
         metres: bool = METRES.default,
     ) -> tuple[File, dict]:
-        """Put one photo's depth into space. Returns points (.ply) or a mesh (.glb, the photo is its texture), and facts.
+        """Put one photo's depth into space. Returns points (.ply) or a mesh (.glb, the photo on it), and facts.
 
         x is to the right, y up, and the camera at the origin looks along -z. The facts are those of `depth`,
         the field of view, and where it is from (camera).

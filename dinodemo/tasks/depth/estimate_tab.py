@@ -110,9 +110,10 @@ def _view(store: ProbeStore, photo: Photo, before: View | None, key: str, own: O
         return before, None
     backbone, resolution, flip, guided, metres = settings
     found = store.estimate(key, own, photo, backbone, resolution, flip, guided, metres)
-    point = before.point if before is not None and before.photo.digest == photo.digest else None
     words = made_with_name(backbone, found.identity)
-    view = View.of(photo, found, words, wanted, point)
+    view = View.of(photo, found, words, wanted)
+    if before is not None and before.photo.digest == photo.digest:
+        view = replace(view, point=before.point, former=before.former)
     return view, draw.card_text(found.card, found.note)
 
 
