@@ -8,7 +8,7 @@ setup(
     package_data={
         "dinodemo": ["py.typed"],
         "dinodemo.web": ["*.css", "*.js", "*.json", "locales/*.json", "*/*.css", "*/*.html", "*/*.js"],
-        "dinodemo.assets": ["*.jpg", "segmentation/*", "anomaly/*", "CREDITS*"],
+        "dinodemo.assets": ["*.jpg", "segmentation/*", "anomaly/*", "depth/*.json", "depth/*/*", "CREDITS*"],
         "dinodemo.weights": ["manifest.json", "README.md", "*.safetensors"],  # not the folders that are built there
     },
 )

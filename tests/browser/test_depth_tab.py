@@ -175,6 +175,21 @@ def write_pairs(path) -> None:
         archive.writestr("rgb/alone.jpg", PHOTO.read_bytes())
 
 
+def test_the_sample_is_trained_on_with_one_click_more(depth_page, screenshot):
+    depth_page.get_by_role("tab", name="Train a probe").click()
+    assert "CC0" in depth_page.inner_text("#depth-about-sample")
+    depth_page.click("#depth-sample")
+    depth_page.wait_for_selector("#depth-found >> text=12 pairs")
+    assert "1000 units in a metre" in depth_page.inner_text("#depth-found")
+    epochs = depth_page.locator("#depth-epochs input[type=number]")
+    epochs.fill("2")
+    epochs.press("Enter")
+    depth_page.click("#depth-train")
+    depth_page.wait_for_selector("#depth-train-status >> text=Trained my probe")
+    screenshot(depth_page, "depth-sample")
+    assert depth_page.locator("#depth-held-out img").count() >= 4
+
+
 def test_train_a_probe_see_it_and_use_it(depth_page, tmp_path, screenshot):
     write_pairs(tmp_path / "pairs.zip")
     depth_page.get_by_role("tab", name="Train a probe").click()

@@ -79,6 +79,49 @@ def test_the_page_takes_three_answers_to_what_larger_values_are(folder, monkeypa
             opened.write(folder / f"depth/{i}.png", f"depth/{i}.png")
             opened.write(folder / f"rgb/{i}.png", f"rgb/{i}.png")
     monkeypatch.setattr(training_tab, "read_upload", lambda value: [(archive, PurePosixPath("pairs.zip"))])
-    _, pairs, _ = training_tab._read({}, "auto", choice, False, str(folder / "out"))
+    _, pairs, _ = training_tab._read({}, False, "auto", choice, False, str(folder / "out"))
     assert pairs.info.inverse is inverse
     assert np.corrcoef(pairs[0].depth[:, 0], metres[:, 0])[0, 1] * (1 if inverse else -1) > 0.8
+
+
+def sample_pairs(folder):
+    return training_tab._read(None, True, "auto", "auto", False, str(folder))
+
+
+def test_the_sample_is_read_with_its_unit_and_scenes(tmp_path):
+    title, pairs, problems = sample_pairs(tmp_path)
+    assert title == "the sample" and problems == [] and len(pairs) == 12 and pairs.info.unit == "metres"
+    assert sorted({pair.group for pair in pairs}) == ["corridor", "kitchen", "living room", "study"]
+    text = survey.describe_pairs(pairs)
+    assert "**12 pairs**" in text and "1000 units in a metre" in text and "⚠" not in text and "| rgb/" in text
+    assert 1.5 < pairs.info.median < 5 and not list(tmp_path.iterdir())
+    assert not re.search(r"[a-z]{6,}", re.sub(r"\S+\.(png|jpg|json)", "", translate(text, "ko")))
+
+
+def test_the_sample_is_small_and_its_licence_is_said():
+    files = [path for path in training_tab.SAMPLE.rglob("*") if path.is_file()]
+    assert len(files) == 25 and sum(path.stat().st_size for path in files) < 1_000_000
+    assert "CC0" in training_tab.ABOUT_SAMPLE
+    assert "`depth/`" in (training_tab.SAMPLE.parent / "CREDITS.md").read_text(encoding="utf-8")
+
+
+def test_the_samples_depth_is_that_of_flat_walls(tmp_path):
+    """Along a plane the inverse depth of a pinhole camera takes equal steps from pixel to pixel."""
+    for pair in sample_pairs(tmp_path)[1]:
+        inverse = 1 / np.asarray(pair.depth, np.float64)
+        bent = np.abs(np.diff(inverse, 2, axis=1)) / inverse[:, 1:-1]
+        assert (bent < 2e-3).mean() > 0.85, pair.name  # but at edges, and on balls
+
+
+def test_a_probe_is_trained_on_the_sample_and_a_room_is_held_out(engine, tmp_path):
+    services = SimpleNamespace(pool=SimpleNamespace(get=lambda name: engine))
+    *_, last = _train(services, sample_pairs(tmp_path), ("lin1", 2, False, "any", 112), (), "tried")
+    ((name, probe),) = last[1]
+    assert name == "tried" and probe.unit_ == "metres" and "12 pairs of the sample" in str(probe.card_)
+    held = {sample_pairs(tmp_path)[1][i].group for i in probe.held_out_}
+    assert len(held) == 1 and len(last[6]) % 4 == 0 and last[6]
+
+
+def test_nothing_dropped_names_the_sample(tmp_path):
+    with pytest.raises(ValueError, match="try the sample"):
+        training_tab._read(None, False, "auto", "auto", False, str(tmp_path))

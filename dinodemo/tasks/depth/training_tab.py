@@ -12,6 +12,7 @@ from ...web.background import Work
 from ...web.components import download_button, option_control, problem_list
 from ...web.errors import friendly
 from ...web.events import ENGINE_QUEUE, QUIET
+from ...web.examples import ASSETS
 from ...web.folder_picker import folder_picker, read_upload
 from ...web.header import Header
 from ...web.services import Services
@@ -31,6 +32,11 @@ HELP = (
     "list of pairs (.csv). A fifth is held out to measure on, whole scenes or the end of the walk. With 100 pairs it "
     "takes some minutes on two processor cores."
 )
+SAMPLE = ASSETS / "depth"
+ABOUT_SAMPLE = (
+    "12 rendered pictures of four rooms, with exact depth (CC0). A probe of them shows how training goes; it knows "
+    "little of real rooms."
+)
 READ, MEASURED = "Photo and depth, as read", "Photo, truth, estimate, error"
 MORE_SUFFIXES = ("npy", "exr", "pfm", "json", "csv", "txt")
 
@@ -40,6 +46,8 @@ class Parts:
     """The sub-tab's components."""
 
     pairs: gr.HTML
+    sample: gr.State
+    try_sample: gr.Button
     unit: gr.Dropdown
     direction: gr.Dropdown
     relative: gr.Checkbox
@@ -58,7 +66,7 @@ class Parts:
 
     def reading(self) -> list:
         """Return what decides on how the files are read."""
-        return [self.pairs, self.unit, self.direction, self.relative]
+        return [self.pairs, self.sample, self.unit, self.direction, self.relative]
 
 
 def build_training(services: Services, header: Header, own: gr.State) -> Callable:
@@ -76,6 +84,9 @@ def build_training(services: Services, header: Header, own: gr.State) -> Callabl
 def _settings() -> list:
     gr.Markdown(HELP)
     pairs = folder_picker("depth-pairs", MORE_SUFFIXES)
+    sample = gr.State(False)  # whether it is what is read, instead of what was dropped
+    try_sample = gr.Button("Try the sample", size="sm", elem_id="depth-sample")
+    gr.Markdown(ABOUT_SAMPLE, elem_id="depth-about-sample")
     unit = gr.Dropdown(
         UNITS,
         value=UNIT.default,
@@ -101,7 +112,7 @@ def _settings() -> list:
     with gr.Row():
         train = gr.Button("Train", variant="primary", elem_id="depth-train")
         stop = gr.Button("Stop", variant="stop", visible=False, elem_id="depth-train-stop")
-    return [pairs, unit, direction, relative, found, histogram, name, kind, epochs, train, stop]
+    return [pairs, sample, try_sample, unit, direction, relative, found, histogram, name, kind, epochs, train, stop]
 
 
 def _results(own: gr.State) -> list:
@@ -141,32 +152,41 @@ def _results(own: gr.State) -> list:
     return [status, problems, losses, metrics, pictures]
 
 
-def _read(value, unit, direction: str, relative: bool, folder: str):
-    """Read what was uploaded; photos of a zip are written into the folder. Returns its name, pairs and problems."""
+def _read(value, sample: bool, unit, direction: str, relative: bool, folder: str):
+    """Read what was uploaded, or the sample; photos of a zip are written into the folder.
+
+    Returns:
+        Its name, pairs and problems.
+    """
     from . import read_pairs
 
-    uploaded = read_upload(value)
-    if not uploaded:
-        raise ValueError("there are no pairs yet; drop a folder or a zip first")
-    path, name = uploaded[0]
-    if len(uploaded) == 1 and name.suffix.lower() == ".zip":
-        source, title = path, name.name
-    else:
-        source, title = Path(folder) / "files", name.parts[0] if len(name.parts) > 1 else f"{len(uploaded)} files"
-        put_into(uploaded, source)
+    source, title = (SAMPLE, "the sample") if sample else _uploaded(value, folder)
     asked = NO_UNIT if relative and unit == AUTO else unit
     return title, *read_pairs(
         source, out=Path(folder) / "photos", unit=asked, inverse=DIRECTIONS[DIRECTION.check(direction)][1]
     )
 
 
+def _uploaded(value, folder: str) -> tuple[Path, str]:
+    """Return where the uploaded files lie, and what they are called."""
+    uploaded = read_upload(value)
+    if not uploaded:
+        raise ValueError("there are no pairs yet; drop a folder or a zip first, or try the sample")
+    path, name = uploaded[0]
+    if len(uploaded) == 1 and name.suffix.lower() == ".zip":
+        return path, name.name
+    source = Path(folder) / "files"
+    put_into(uploaded, source)
+    return source, name.parts[0] if len(name.parts) > 1 else f"{len(uploaded)} files"
+
+
 def _wire_survey(parts: Parts) -> None:
     outputs = [parts.found, parts.histogram, parts.problems, parts.pictures]
 
     @friendly
-    def on_files(value, unit, direction, relative):
+    def on_files(*asked):
         with tempfile.TemporaryDirectory(prefix="dinodemo-pairs-") as folder:
-            _, pairs, problems = _read(value, unit, direction, relative, folder)
+            _, pairs, problems = _read(*asked, folder)
             shown = gr.update(value=bars(survey.histogram(pairs)), visible=True)
             return (
                 survey.describe_pairs(pairs),
@@ -175,10 +195,13 @@ def _wire_survey(parts: Parts) -> None:
                 gr.update(value=survey.pictures(pairs), label=READ),
             )
 
-    def again(value, *rest):
-        return on_files(value, *rest) if value else (gr.skip(),) * 4
+    def again(value, sample, *rest):
+        return on_files(value, sample, *rest) if value or sample else (gr.skip(),) * 4
 
-    parts.pairs.submit(on_files, parts.reading(), outputs, **QUIET)
+    dropped = parts.pairs.submit(lambda: False, None, parts.sample, **QUIET)
+    asked = parts.try_sample.click(lambda: True, None, parts.sample, **QUIET)
+    for chosen in (dropped, asked):
+        chosen.success(on_files, parts.reading(), outputs, **QUIET)
     for control in (parts.unit, parts.direction, parts.relative):
         control.input(again, parts.reading(), outputs, **QUIET)
 
@@ -188,9 +211,11 @@ def _wire_training(services: Services, header: Header, own: gr.State, parts: Par
     work = gr.State(None)
 
     @friendly
-    def on_train(value, unit, direction, relative, mine: Own, name: str, kind: str, epochs: float, backbone: str, side):
+    def on_train(
+        value, sample, unit, direction, relative, mine: Own, name: str, kind: str, epochs: float, backbone: str, side
+    ):
         with tempfile.TemporaryDirectory(prefix="dinodemo-pairs-") as folder:
-            title, pairs, problems = _read(value, unit, direction, relative, folder)
+            title, pairs, problems = _read(value, sample, unit, direction, relative, folder)
             yield from _train(services, (title, pairs, problems), (kind, epochs, relative, backbone, side), mine, name)
 
     def on_stop(job: Work | None):
