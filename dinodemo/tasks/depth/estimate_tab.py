@@ -63,9 +63,8 @@ def wire_look(memory: Memory, inputs: Inputs, outputs: Outputs) -> None:
     space = [memory.view, outputs.fov, outputs.form]
     outputs.space.select(build_space, space, outputs.model, api_visibility="private")
     outputs.form.input(build_space, space, outputs.model, **LIVE)
-    for moved in (outputs.fov.release, outputs.fov.submit):
-        moved(show, asked, outputs.drawn(), **LIVE)
-        moved(build_space, space, outputs.model, **LIVE)
+    outputs.fov.release(show, asked, outputs.drawn(), **LIVE)
+    outputs.fov.release(build_space, space, outputs.model, **LIVE)
 
 
 def estimate(
