@@ -284,19 +284,17 @@ def test_depth_is_written_in_space(space, ending, start, tiny, tiny_folder, make
     engine = Engine(str(tiny_folder), device="cpu")
     pairs = [(make_picture(60, 90, seed=i), np.tile(np.linspace(1, 4, 90, dtype=np.float32), (60, 1))) for i in (0, 1)]
     DepthProbe("lin1", epochs=1, resolution=70, bins=16).fit(engine, pairs).save("probe.safetensors")
-    exif = Image.Exif()
-    exif.get_ifd(0x8769)[0xA405] = 50
+    (exif := Image.Exif()).get_ifd(0x8769)[0xA405] = 50
     Image.open("photos/a.png").convert("RGB").save("taken.jpg", exif=exif)
     given = ["depth", "taken.jpg", "--out", "depth", "--probe", "probe.safetensors", *SMALL]
-    assert ask(capsys, *given)["kept"] == 0
-    assert ask(capsys, *given, "--space", space)["kept"] == 0  # what is missing is made
+    assert ask(capsys, *given, "--space", space)["kept"] == 0
     assert Path(f"depth/taken-depth{ending}").read_bytes().startswith(start)
     facts = json.loads(Path("depth/taken-depth.json").read_text())
     assert facts["field_of_view"] == pytest.approx(39.6, abs=0.05)  # 36 mm of film, 50 mm before it
     assert facts["camera"].startswith("Focal length from the photo: 50 mm (35 mm equivalent), 39.6°")
     assert ask(capsys, *given, "--space", space)["kept"] == 1
-    ask(capsys, *given, "--space", space, "--fov", 90, "--overwrite")
-    assert "set by hand" in json.loads(Path("depth/taken-depth.json").read_text())["camera"]
+    assert ask(capsys, *given, "--space", space, "--fov", 90, "--overwrite")["photos"]
+    assert "set by hand" in Path("depth/taken-depth.json").read_text()
     assert "--space" in refused(capsys, *given, "--fov", 90)
 
 

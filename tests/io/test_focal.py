@@ -15,8 +15,10 @@ FULL = {WIDTH: 400, HEIGHT: 300}
 
 def told(tags: dict, size=(400, 300), orientation: int = 1, kind: str = "JPEG", **options):
     exif = Image.Exif()
-    exif[0x0112] = orientation
+    exif[0x010F], exif[0x0112] = "Maker", orientation  # Pillow leaves out a block without such tags
     exif.get_ifd(0x8769).update(tags)
+    if kind == "TIFF":  # whose writer takes the block for a tag
+        exif[0x8769] = dict(exif.get_ifd(0x8769))
     buffer = io.BytesIO()
     Image.new("RGB", size, (90, 90, 90)).save(buffer, kind, exif=exif)
     return load_photo(buffer.getvalue(), **options).focal
