@@ -180,6 +180,8 @@ def write_pairs(path) -> None:
 def test_the_sample_is_trained_on_with_one_click_more(depth_page, screenshot):
     depth_page.get_by_role("tab", name="Train a probe").click()
     assert "CC0" in depth_page.inner_text("#depth-about-sample")
+    depth_page.locator("#resolution input[type=number]").fill("224")
+    depth_page.locator("#resolution input[type=number]").press("Enter")
     depth_page.click("#depth-sample")
     depth_page.wait_for_selector("#depth-found >> text=12 pairs")
     assert "1000 units in a metre" in depth_page.inner_text("#depth-found")
