@@ -47,11 +47,13 @@ def test_points_stay_with_another_probe_and_go_with_the_photo(store):
     assert (new.point, new.former) == (None, None)
 
 
-@pytest.mark.parametrize(("form", "ending", "mode"), [("points", ".ply", "point_cloud"), ("mesh", ".glb", "solid")])
-def test_what_is_turned_in_space_is_made_when_it_is_looked_at(store, form, ending, mode):
+@pytest.mark.parametrize(("form", "ending", "which"), [("points", ".ply", 0), ("mesh", ".glb", 1)])
+def test_what_is_turned_in_space_is_made_when_it_is_looked_at(store, form, ending, which):
     view, fov = estimated(store, photo())
     shown = estimate_tab.build_space(view, fov, form)
-    assert shown["value"].endswith(ending) and shown["display_mode"] == mode
-    assert estimate_tab.renew_space(None, view, fov, form) == gr.skip()
-    assert estimate_tab.renew_space(shown["value"], view, fov, form)["value"].endswith(ending)
-    assert estimate_tab.renew_space(shown["value"], None, fov, form)["value"] is None
+    assert [one["visible"] for one in shown] == [which == 0, which == 1]
+    assert shown[which]["value"].endswith(ending) and shown[1 - which]["value"] is None
+    assert estimate_tab.renew_space(None, None, view, fov, form) == (gr.skip(), gr.skip())
+    before = [one["value"] for one in shown]
+    assert estimate_tab.renew_space(*before, view, fov, form)[which]["value"].endswith(ending)
+    assert [one["value"] for one in estimate_tab.renew_space(*before, None, fov, form)] == [None, None]

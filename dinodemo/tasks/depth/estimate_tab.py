@@ -46,10 +46,10 @@ def wire_estimate(
         run=runs_network(outputs.picture),
         again=again,
     )
-    space = [outputs.model, memory.view, outputs.fov, outputs.form]
+    space = [*outputs.space_views(), memory.view, outputs.fov, outputs.form]
     for event in events:
         drawn = event.success(show, [memory.view, memory.other, outputs.fov, *inputs.look()], outputs.drawn(), **QUIET)
-        drawn.success(renew_space, space, outputs.model, **QUIET)
+        drawn.success(renew_space, space, outputs.space_views(), **QUIET)
 
 
 def wire_look(memory: Memory, inputs: Inputs, outputs: Outputs) -> None:
@@ -61,10 +61,10 @@ def wire_look(memory: Memory, inputs: Inputs, outputs: Outputs) -> None:
         choice.change(show, asked, outputs.drawn(), **LIVE)
     outputs.picture.select(read_point, memory.view, memory.view, **QUIET).success(show, asked, outputs.drawn(), **QUIET)
     space = [memory.view, outputs.fov, outputs.form]
-    outputs.space.select(build_space, space, outputs.model, api_visibility="private")
-    outputs.form.input(build_space, space, outputs.model, **LIVE)
+    outputs.space.select(build_space, space, outputs.space_views(), api_visibility="private")
+    outputs.form.input(build_space, space, outputs.space_views(), **LIVE)
     outputs.fov.release(show, asked, outputs.drawn(), **LIVE)
-    outputs.fov.release(build_space, space, outputs.model, **LIVE)
+    outputs.fov.release(build_space, space, outputs.space_views(), **LIVE)
 
 
 def estimate(
@@ -157,17 +157,16 @@ def read_point(view: View | None, event: Spot) -> View | None:
 
 
 @friendly
-def build_space(view: View | None, fov: float, form: str):
-    """Write the points or the surface that the browser shows."""
-    mode = "solid" if form == "mesh" else "point_cloud"
-    return gr.update(
-        value=None if view is None else write_download(*draw.space_file(view, fov, form)), display_mode=mode
-    )
+def build_space(view: View | None, fov: float, form: str) -> tuple:
+    """Write the points or the surface that the browser shows. Returns the updates of both viewers."""
+    path, mesh = None if view is None else write_download(*draw.space_file(view, fov, form)), form == "mesh"
+    points = gr.update(value=None if mesh else path, visible=not mesh)
+    return points, gr.update(value=path if mesh else None, visible=mesh)
 
 
-def renew_space(shown: str | None, view: View | None, fov: float, form: str):
+def renew_space(points: str | None, surface: str | None, view: View | None, fov: float, form: str) -> tuple:
     """Write them anew for another depth, where they have been looked at before."""
-    return gr.skip() if shown is None else build_space(view, fov, form)
+    return (gr.skip(), gr.skip()) if points is None and surface is None else build_space(view, fov, form)
 
 
 def compare_depth(store: ProbeStore, header: Header, outputs, memory, inputs) -> None:
