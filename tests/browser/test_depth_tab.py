@@ -106,16 +106,6 @@ def test_the_point_cloud_is_shown_and_the_surface_downloads(depth_page, screensh
     _, content = download(depth_page, "#depth-ply")
     assert content.startswith(b"ply\nformat binary_little_endian")
     assert "no focal length; 65° along the longer side" in depth_page.inner_text("#depth-camera")
-    depth_page.get_by_label("Surface (mesh)").check()
-    depth_page.wait_for_selector("#depth-surface canvas")
-    for _ in range(25):
-        surface = load_image(depth_page.locator("#depth-surface canvas").screenshot())
-        if len(np.unique(surface[60:].reshape(-1, 3) // 16, axis=0)) > 30:
-            break
-        depth_page.wait_for_timeout(1000)
-    else:
-        pytest.fail("the surface is not drawn")
-    screenshot(depth_page, "depth-surface")
     depth_page.get_by_role("tab", name="Photo and depth").click()
     depth_page.wait_for_selector("#depth-slider img")
     screenshot(depth_page, "depth-slider")

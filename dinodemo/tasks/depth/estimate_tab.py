@@ -46,10 +46,10 @@ def wire_estimate(
         run=runs_network(outputs.picture),
         again=again,
     )
-    space = [*outputs.space_views(), memory.view, outputs.fov, outputs.form]
+    space = [outputs.model, memory.view, outputs.fov]
     for event in events:
         drawn = event.success(show, [memory.view, memory.other, outputs.fov, *inputs.look()], outputs.drawn(), **QUIET)
-        drawn.success(renew_space, space, outputs.space_views(), **QUIET)
+        drawn.success(renew_space, space, outputs.model, **QUIET)
 
 
 def wire_look(memory: Memory, inputs: Inputs, outputs: Outputs) -> None:
@@ -60,11 +60,10 @@ def wire_look(memory: Memory, inputs: Inputs, outputs: Outputs) -> None:
     for choice in (inputs.colour_map, inputs.inverse):
         choice.change(show, asked, outputs.drawn(), **LIVE)
     outputs.picture.select(read_point, memory.view, memory.view, **QUIET).success(show, asked, outputs.drawn(), **QUIET)
-    space = [memory.view, outputs.fov, outputs.form]
-    outputs.space.select(build_space, space, outputs.space_views(), api_visibility="private")
-    outputs.form.input(build_space, space, outputs.space_views(), **LIVE)
+    space = [memory.view, outputs.fov]
+    outputs.space.select(build_space, space, outputs.model, api_visibility="private")
     outputs.fov.release(show, asked, outputs.drawn(), **LIVE)
-    outputs.fov.release(build_space, space, outputs.space_views(), **LIVE)
+    outputs.fov.release(build_space, space, outputs.model, **LIVE)
 
 
 def estimate(
@@ -157,16 +156,14 @@ def read_point(view: View | None, event: Spot) -> View | None:
 
 
 @friendly
-def build_space(view: View | None, fov: float, form: str) -> tuple:
-    """Write the points or the surface that the browser shows. Returns the updates of both viewers."""
-    path, mesh = None if view is None else write_download(*draw.space_file(view, fov, form)), form == "mesh"
-    points = gr.update(value=None if mesh else path, visible=not mesh)
-    return points, gr.update(value=path if mesh else None, visible=mesh)
+def build_space(view: View | None, fov: float) -> str | None:
+    """Write the points that the browser shows."""
+    return None if view is None else write_download(*draw.space_file(view, fov, "points"))
 
 
-def renew_space(points: str | None, surface: str | None, view: View | None, fov: float, form: str) -> tuple:
+def renew_space(shown: str | None, view: View | None, fov: float):
     """Write them anew for another depth, where they have been looked at before."""
-    return (gr.skip(), gr.skip()) if points is None and surface is None else build_space(view, fov, form)
+    return gr.skip() if shown is None else build_space(view, fov)
 
 
 def compare_depth(store: ProbeStore, header: Header, outputs, memory, inputs) -> None:

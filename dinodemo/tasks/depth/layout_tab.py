@@ -19,7 +19,7 @@ from ...web.examples import Opening
 from ...web.services import Services
 from . import draw
 from .draw import Look, View
-from .options import FAR, FLIP, FORMS, FOV, GUIDED, INVERSE_COLOURS, METRES, NEAR
+from .options import FAR, FLIP, FOV, GUIDED, INVERSE_COLOURS, METRES, NEAR
 
 OPENING = "room_wine.jpg"
 EMPTY = "Drop a photo, or take an example."
@@ -65,9 +65,7 @@ class Outputs:
     status: gr.Markdown
     slider: gr.ImageSlider
     model: gr.Model3D
-    surface: gr.Model3D
     fov: gr.Slider
-    form: gr.Radio
     camera: gr.Markdown
     space: gr.Tab
     compared: gr.Image
@@ -85,10 +83,6 @@ class Outputs:
             self.differ,
             self.camera,
         ]
-
-    def space_views(self) -> list:
-        """Return what shows the picture in space: points, and the surface."""
-        return [self.model, self.surface]
 
 
 @dataclass(frozen=True)
@@ -153,30 +147,23 @@ def build_outputs(memory: Memory, inputs: Inputs) -> Outputs:
                 elem_id="depth-slider",
             )
         with gr.Tab("3D") as space:
-            fov, form, camera, model, surface = _space(memory)
+            fov, camera, model = _space(memory)
     status = gr.Markdown(EMPTY, elem_id="depth-status")
     _downloads(memory, inputs)
-    turned = (slider, model, surface, fov, form, camera, space)
+    turned = (slider, model, fov, camera, space)
     return Outputs(message, picture, comparison, bar, reading, status, *turned, compared, differ)
 
 
-def _space(memory: Memory) -> tuple[gr.Slider, gr.Radio, gr.Markdown, gr.Model3D, gr.Model3D]:
-    with gr.Row():
-        form = option_control(FORMS, radio=True, elem_id="depth-form", min_width=200)
-        fov = option_control(FOV, elem_id="depth-fov", info="A wrong value bends the shape: floors tilt, corners open.")
+def _space(memory: Memory) -> tuple[gr.Slider, gr.Markdown, gr.Model3D]:
+    fov = option_control(FOV, elem_id="depth-fov", info="A wrong value bends the shape: floors tilt, corners open.")
     camera = gr.Markdown(elem_id="depth-camera")
-    # two of them: once Gradio's viewer has shown points, it draws everything as points
-    model, surface = (
-        gr.Model3D(
-            label="Drag to rotate, scroll to zoom",
-            display_mode=mode,
-            height=460,
-            clear_color=(0.5, 0.5, 0.5, 1.0),
-            elem_id=elem_id,
-            interactive=False,
-            visible=mode == "point_cloud",
-        )
-        for mode, elem_id in (("point_cloud", "depth-model"), ("solid", "depth-surface"))
+    model = gr.Model3D(
+        label="Drag to rotate, scroll to zoom",
+        display_mode="point_cloud",
+        height=460,
+        clear_color=(0.5, 0.5, 0.5, 1.0),
+        elem_id="depth-model",
+        interactive=False,
     )
     with gr.Row():
         for kind, form_of, name in (
@@ -189,7 +176,7 @@ def _space(memory: Memory) -> tuple[gr.Slider, gr.Radio, gr.Markdown, gr.Model3D
                 [memory.view, fov],
                 f"depth-{kind}",
             )
-    return fov, form, camera, model, surface
+    return fov, camera, model
 
 
 def _downloads(memory: Memory, inputs: Inputs) -> None:

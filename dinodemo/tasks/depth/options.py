@@ -28,11 +28,11 @@ FOV = Option(
 SPACE = Option(
     "space",
     "none",
-    "Show as",
+    "",
     "also the picture in space: points (.ply), or a mesh with the photo as texture (.glb)",
     choices=("none", "points", "mesh"),
 )
-FORMS = SPACE.changed(default="points", choices=("points", "mesh"), labels=("Points", "Surface (mesh)"))
+FORMS = SPACE.changed(default="points", choices=("points", "mesh"))
 KIND = Option(
     "kind",
     "lin4",
